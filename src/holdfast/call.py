@@ -1,0 +1,191 @@
+"""The neutral form: a request on its way, whoever sent it and whichever server answers.
+
+Every downstream dialect turns its wire into a `Call` and is its `Caller`; every upstream
+transport turns a `Call` into its wire. Nothing here knows a socket, an era or a session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, NewType, Protocol, TypeAlias
+
+from msgspec import Raw
+
+from holdfast.errors import CallFailed
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+"""A decoded JSON value."""
+
+Fields: TypeAlias = dict[str, Raw]
+"""One level of a JSON object; its values are still the sender's bytes."""
+
+AskId = NewType("AskId", int)
+"""Names one question of a server within one upstream conversation."""
+
+LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""Lowest first, as RFC 5424 orders them and `logging/setLevel` names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a caller can be asked or told while its call runs."""
+
+    elicitation_form: bool = False
+    elicitation_url: bool = False
+    sampling: bool = False
+    roots: bool = False
+    other: bool = False
+    """There is a way back for requests of the server that we do not know."""
+
+    def can_answer(self, ask: Ask) -> bool:
+        """Whether `ask` may be put to this caller."""
+        match ask.method:
+            case "elicitation/create":
+                return self.elicitation_url if ask.is_url_elicitation else self.elicitation_form
+            case "sampling/createMessage":
+                return self.sampling
+            case "roots/list":
+                return self.roots
+            case _:
+                return self.other
+
+
+NOBODY: Final = Abilities()
+"""The caller cannot be asked anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question that the server puts to the caller while a call runs."""
+
+    id: AskId
+    method: str
+    params: Raw | None
+    is_url_elicitation: bool = False
+    elicitation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The caller's answer to an `Ask`: a result or a JSON-RPC error object, never both."""
+
+    result: Raw | None = None
+    error: Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of a client. `params` is decoded, checked, and never changed by what carries it."""
+
+    method: str
+    params: dict[str, Json] = field(default_factory=dict[str, Json])
+    wants_progress: bool = False
+    """The client gave a progress token; the upstream conversation mints its own."""
+
+    @property
+    def target(self) -> str | None:
+        """The tool or prompt name, or the resource URI, that the call is about."""
+        value = self.params.get("uri" if self.method.startswith("resources/") else "name")
+        return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The server's `result`, byte for byte."""
+
+    raw: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequired:
+    """A 2026-07-28 `input_required` result that passes to a caller of the same era."""
+
+    raw: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class RpcError:
+    """The server's JSON-RPC `error` object, byte for byte: an answer, not a failure of ours."""
+
+    raw: Raw
+
+
+Outcome: TypeAlias = Result | InputRequired | RpcError | CallFailed
+"""The one thing that ends a call."""
+
+
+class StatusWord(StrEnum):
+    """Where a call's session stands, in the words that every face shows."""
+
+    WAITING = "waiting"
+    CONNECTING = "connecting"
+    READY = "ready"
+    RECONNECTING = "reconnecting"
+    LOST = "lost"
+    RESTORED = "restored"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A status word with one plain sentence for a person."""
+
+    word: StatusWord
+    sentence: str
+
+
+class Caller(Protocol):
+    """The far end of one call: what comes back, in order, ending with exactly one `answer`.
+
+    The methods are called from the event loop, may be called before `start` returns, and
+    never block. An exception in one fails this call and no other.
+    """
+
+    @property
+    def abilities(self) -> Abilities:
+        """Which asks this caller can take now; read when an ask arrives."""
+        ...
+
+    def status(self, status: Status) -> None:
+        """Say what the call waits for: a slot, a connection, a reconnection."""
+
+    def progress(self, update: Fields) -> None:
+        """Relay the `params` of a progress notification; `progressToken` is the caller's to set."""
+
+    def log(self, params: Raw) -> None:
+        """Relay the `params` of a log message."""
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        """Relay any other notification that belongs to this call."""
+
+    def ask(self, ask: Ask) -> None:
+        """Put a question of the server; answered later through `Running.reply`."""
+
+    def withdraw(self, ask_id: AskId) -> None:
+        """The server takes its question back, or the time to answer it is over."""
+
+    def suspend(self) -> None:
+        """The server closed the call's stream and will answer on a resumed one (SEP-1699).
+
+        A caller that can resume may be sent away as well; the answer comes all the same.
+        """
+
+    def answer(self, outcome: Outcome) -> None:
+        """End the call."""
+
+
+class Running(Protocol):
+    """A call under way, as its caller holds it."""
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        """Answer a question; one that is no longer open is ignored."""
+
+    def cancel(self, reason: str) -> None:
+        """Stop caring: the server is told, and `answer` is still called once."""
+
+    def pause(self) -> None:
+        """The reader downstream is slow: stop reading this exchange, or drop what may be dropped."""
+
+    def resume(self) -> None:
+        """The reader downstream has caught up."""

@@ -1,0 +1,1 @@
+"""The middle: which session serves a call, and what becomes of it."""

@@ -1,0 +1,1 @@
+"""Pure parts of the wire: no await, no clock, no socket."""

@@ -1,0 +1,254 @@
+"""JSON-RPC messages: a client's decoded whole and checked, a server's only down to the envelope.
+
+A client's request is decided on after decoding and encoded anew before it goes on, so that no
+other parser can read something else into it. A server's result passes as a slice of its bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+from msgspec import Raw, Struct
+
+from holdfast.call import Fields, Json
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+
+MAX_DEPTH: Final = 128
+"""Deepest nesting of arrays and objects in a request; parsers differ in what they survive beyond 500."""
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**64 - 1
+_MANY_DIGITS: Final = re.compile(rb"\d{19}")
+
+RequestId: TypeAlias = int | float | str
+
+
+class BadMessage(ValueError):
+    """A client's message that cannot be taken; `code` is the JSON-RPC error code for it."""
+
+    def __init__(self, code: int, message: str, request_id: RequestId | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+
+
+class ClientRequest(Struct, frozen=True):
+    """A request of a client, whole and checked."""
+
+    id: RequestId
+    method: str
+    params: dict[str, Json]
+
+
+class ClientNotification(Struct, frozen=True):
+    """A notification of a client, whole and checked."""
+
+    method: str
+    params: dict[str, Json]
+
+
+class ClientReply(Struct, frozen=True):
+    """A client's answer to a request of ours: encoded anew, a result or an error."""
+
+    id: RequestId
+    result: Raw | None
+    error: Raw | None
+
+
+ClientMessage: TypeAlias = ClientRequest | ClientNotification | ClientReply
+
+
+class ServerMessage(Struct):
+    """A server's message, down to its envelope. An absent field is empty; `id` is as sent, with its type."""
+
+    id: Raw = Raw()
+    method: str | None = None
+    params: Raw = Raw()
+    result: Raw = Raw()
+    error: Raw = Raw()
+
+    @property
+    def own_id(self) -> int | None:
+        """The id as one of those that we mint (plain integers), or None."""
+        text = bytes(self.id)
+        return int(text) if text.isdigit() and len(text) <= 16 else None
+
+
+_decode_any: Final = msgspec.json.Decoder().decode
+_decode_server: Final = msgspec.json.Decoder(ServerMessage).decode
+_decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_array: Final = msgspec.json.Decoder(list[Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON on one line; `Raw` parts go in as they are."""
+    return _encode(value)
+
+
+def decode_client(body: bytes) -> ClientMessage | list[ClientMessage]:
+    """A client's message, or the messages of its array. Raises `BadMessage`."""
+    value = decode_checked(body)
+    if not isinstance(value, list):
+        return _client_message(value)
+    if not value:
+        raise BadMessage(INVALID_REQUEST, "The array is empty: send at least one JSON-RPC message.")
+    return [_client_message(item) for item in value]
+
+
+def decode_checked(body: bytes) -> Json:
+    """Any JSON value of a client, checked for depth and number range. Raises `BadMessage`."""
+    try:
+        value = cast("Json", _decode_any(body))
+    except RecursionError:
+        raise BadMessage(INVALID_REQUEST, f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadMessage(PARSE_ERROR, f"The body is not valid JSON: {error}.") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH or _MANY_DIGITS.search(body):
+        _check(value)
+    return value
+
+
+def _check(value: Json) -> None:
+    """Walk `value` without recursion; only bodies that look suspicious come here."""
+    level: list[Json] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        below: list[Json] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, int) and not _INT_MIN <= item <= _INT_MAX:
+                raise BadMessage(INVALID_REQUEST, "An integer is outside 64 bits: send it as a string.")
+        if not below:
+            return
+        level = below
+    raise BadMessage(INVALID_REQUEST, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _client_message(value: Json) -> ClientMessage:
+    if not isinstance(value, dict):
+        raise BadMessage(INVALID_REQUEST, "A JSON-RPC message is an object.")
+    request_id = value.get("id")
+    has_id = isinstance(request_id, int | float | str) and not isinstance(request_id, bool)
+    known_id = cast("RequestId | None", request_id if has_id else None)
+    if value.get("jsonrpc") != "2.0":
+        raise BadMessage(INVALID_REQUEST, 'The message lacks "jsonrpc": "2.0".', known_id)
+    if "method" not in value:
+        return _client_reply(value, known_id)
+    method = value["method"]
+    if not isinstance(method, str) or not method:
+        raise BadMessage(INVALID_REQUEST, "The method must be a string.", known_id)
+    params = value.get("params")
+    if params is None:
+        params = {}
+    if not isinstance(params, dict):
+        raise BadMessage(INVALID_REQUEST, "MCP takes params by name: send an object.", known_id)
+    if "_meta" in params and not isinstance(params["_meta"], dict):
+        raise BadMessage(INVALID_PARAMS, "params._meta must be an object.", known_id)
+    if "id" not in value:
+        return ClientNotification(method, params)
+    if known_id is None:
+        raise BadMessage(INVALID_REQUEST, "A request id is a string or a number, never null.")
+    return ClientRequest(known_id, method, params)
+
+
+def _client_reply(value: dict[str, Json], known_id: RequestId | None) -> ClientReply:
+    if ("result" in value) == ("error" in value):
+        raise BadMessage(INVALID_REQUEST, "The message has no method, and not one of result and error.", known_id)
+    if known_id is None:
+        raise BadMessage(INVALID_REQUEST, "An answer must bear the id of its request.")
+    if "result" in value:
+        return ClientReply(known_id, Raw(_encode(value["result"])), None)
+    if not isinstance(value["error"], dict):
+        raise BadMessage(INVALID_REQUEST, "An error must be an object with code and message.", known_id)
+    return ClientReply(known_id, None, Raw(_encode(value["error"])))
+
+
+def decode_server(message: bytes | Raw) -> ServerMessage:
+    """The envelope of a server's message. Raises `ValueError` where it is not a JSON-RPC object."""
+    try:
+        return _decode_server(message)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_array(message: bytes) -> list[Raw]:
+    """The messages of a server's array (2025-03-26). Raises `ValueError`."""
+    try:
+        return _decode_array(message)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_fields(raw: Raw | bytes) -> Fields:
+    """One level of a JSON object; empty where `raw` is no object."""
+    try:
+        return _decode_fields(raw)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def decode_value(raw: Raw | bytes) -> Json:
+    """A value of a server that is needed whole, such as a capability; None where it cannot be read."""
+    try:
+        return cast("Json", _decode_any(raw))
+    except (ValueError, RecursionError):
+        return None
+
+
+def one_line(raw: Raw | bytes) -> bytes:
+    """`raw` without CR and LF; in valid JSON they stand only outside strings."""
+    text = bytes(raw)
+    return text.translate(None, b"\r\n") if b"\n" in text or b"\r" in text else text
+
+
+def id_bytes(request_id: RequestId | None) -> bytes:
+    """An id as it goes on the wire, which tells 1, 1.0 and "1" apart; also the key of in-flight tables."""
+    return _encode(request_id)
+
+
+def request(message_id: RequestId, method: str, params: Mapping[str, Any] | Raw | None = None) -> bytes:
+    """A request as bytes on one line."""
+    if params is None:
+        return _encode({"jsonrpc": "2.0", "id": message_id, "method": method})
+    return _encode({"jsonrpc": "2.0", "id": message_id, "method": method, "params": params})
+
+
+def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> bytes:
+    """A notification as bytes on one line."""
+    if params is None:
+        return _encode({"jsonrpc": "2.0", "method": method})
+    return _encode({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def result(message_id: bytes, raw: Raw | bytes) -> bytes:
+    """An answer with a result; `message_id` is from `id_bytes` or a server's envelope."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (message_id, one_line(raw))
+
+
+def error(message_id: bytes, raw: Raw | bytes) -> bytes:
+    """An answer with an error object that is already encoded."""
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (message_id, one_line(raw))
+
+
+def error_object(code: int, message: str, data: Mapping[str, Any] | None = None) -> bytes:
+    """An error object of our own."""
+    value: dict[str, Any] = {"code": int(code), "message": message}
+    if data is not None:
+        value["data"] = data
+    return _encode(value)
+
+
+def array(messages: Iterable[bytes]) -> bytes:
+    """Messages as one JSON array."""
+    return b"[" + b",".join(messages) + b"]"

@@ -1,0 +1,120 @@
+"""Server-sent events, by the WHATWG algorithm: <https://html.spec.whatwg.org/multipage/server-sent-events.html>."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_BOM: Final = b"\xef\xbb\xbf"
+
+COMMENT: Final = b": keep-alive\n\n"
+
+
+class EventTooLarge(ValueError):
+    """An event grew beyond the limit; the stream cannot be read on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SseEvent:
+    """One dispatched event. `data` is UTF-8 as sent; `id` is the stream's last event id, if any was set."""
+
+    event: str
+    data: bytes
+    id: str | None
+
+
+class SseParser:
+    """Turns chunks of a stream into events, whatever way they are cut.
+
+    Unlike a browser, it also dispatches an event with an id and no data (SEP-1699's priming),
+    because the id must be remembered. `retry_ms` holds the last `retry` field.
+    """
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self.retry_ms: int | None = None
+        self._max = max_event_bytes
+        self._tail: list[bytes] = []
+        self._size = 0
+        self._at_start = True
+        self._after_cr = False
+        self._data: list[bytes] = []
+        self._event = ""
+        self._last_id: str | None = None
+        self._has_new_id = False
+
+    @property
+    def last_id(self) -> str | None:
+        """The id to resume after."""
+        return self._last_id
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """The events that `chunk` completes. Raises `EventTooLarge`."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            chunk = chunk.removeprefix(b"\n")
+        if not chunk:
+            return []
+        self._after_cr = chunk.endswith(b"\r")
+        events: list[SseEvent] = []
+        lines = _LINE_END.split(chunk)
+        last = lines.pop()
+        for line in lines:
+            if self._tail:
+                self._size -= sum(map(len, self._tail))
+                line = b"".join((*self._tail, line))
+                self._tail.clear()
+            self._line(line, events)
+        if last:
+            self._tail.append(last)
+            self._grow(len(last))
+        return events
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._max:
+            raise EventTooLarge(f"an event is larger than {self._max} bytes")
+
+    def _line(self, line: bytes, events: list[SseEvent]) -> None:
+        if self._at_start:
+            self._at_start = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            self._dispatch(events)
+            return
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        match name:
+            case b"data":
+                self._grow(len(value))
+                self._data.append(value)
+            case b"event":
+                self._event = value.decode("utf-8", "replace")
+            case b"id" if b"\0" not in value:
+                self._last_id = value.decode("utf-8", "replace")
+                self._has_new_id = True
+            case b"retry" if value.isdigit() and len(value) <= 9:
+                self.retry_ms = int(value)
+            case _:
+                pass
+
+    def _dispatch(self, events: list[SseEvent]) -> None:
+        if self._data or self._has_new_id:
+            events.append(SseEvent(self._event or "message", b"\n".join(self._data), self._last_id))
+        self._data = []
+        self._event = ""
+        self._has_new_id = False
+        self._size = 0
+
+
+def format_event(data: bytes, event_id: str | None = None) -> bytes:
+    """A `message` event. `data` must hold no CR and LF (`jsonrpc.one_line`)."""
+    if event_id is None:
+        return b"event: message\ndata: %b\n\n" % data
+    return b"event: message\nid: %b\ndata: %b\n\n" % (event_id.encode(), data)
+
+
+def format_priming(event_id: str, retry_ms: int) -> bytes:
+    """The first event of a stream that can be resumed: an id, a retry time and empty data (SEP-1699)."""
+    return b"id: %b\nretry: %d\ndata: \n\n" % (event_id.encode(), retry_ms)
