@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 
@@ -43,3 +44,15 @@ class LoopClock:
 
     async def sleep(self, delay: float) -> None:
         await asyncio.sleep(delay)
+
+
+@asynccontextmanager
+async def timeout(clock: Clock, delay: float) -> AsyncGenerator[None]:
+    """Bound a block to `delay` seconds of `clock`; raises `TimeoutError` as `asyncio.timeout` does."""
+    async with asyncio.timeout(None) as bound:
+        loop = asyncio.get_running_loop()
+        timer = clock.call_later(delay, lambda: bound.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            timer.cancel()

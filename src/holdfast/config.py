@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ServerSettings(_Settings):
@@ -82,10 +82,10 @@ class ServerSettings(_Settings):
             raise ValueError("give either a url or a command")
         if self.url is not None:
             parts = urlsplit(self.url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError(f"{self.url!r} is no http:// or https:// URL")
             if parts.username or parts.password:
                 raise ValueError("credentials do not belong into the URL; use a header")
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError(f"{self.url!r} is no http:// or https:// URL")
         if self.command is not None and (not self.command or not self.command[0]):
             raise ValueError("the command is empty")
         return self
@@ -103,8 +103,8 @@ class ServerSettings(_Settings):
         digest = hashlib.sha256()
         for group in (self.headers, self.env):
             for name in sorted(group):
-                for part in (name.lower(), group[name].get_secret_value()):
-                    digest.update(len(part).to_bytes(4, "big") + part.encode())
+                for part in (name.encode(), group[name].get_secret_value().encode()):
+                    digest.update(len(part).to_bytes(4, "big") + part)
             digest.update(b"|")
         return digest.hexdigest()[:32]
 
@@ -181,7 +181,7 @@ def expand(text: str, environment: Mapping[str, str] | None = None) -> str:
             return known[name]
         if default is not None:
             return default
-        raise ConfigError(f"the environment variable {name} is not set (needed by {text!r})")
+        raise ConfigError(f"the environment variable {name} is not set")  # the text around it may be a secret
 
     return _VARIABLE.sub(value, text)
 

@@ -30,16 +30,31 @@ class TaskScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        if isinstance(error, asyncio.CancelledError):
+            await self._group.__aexit__(kind, error, trace)
+        else:
+            # The group would wrap the block's own error; children have none to add to it.
+            await self._group.__aexit__(None, None, None)
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run `work` in the background and return its task, which may be cancelled but not awaited for a value."""
-        task = self._group.create_task(self._alone(work, name), name=name)
+        """Run `work` in the background and return its task, which may be cancelled but not awaited for a value.
+
+        Raises `RuntimeError` once the scope has ended.
+        """
+        alone = self._alone(work, name)
+        try:
+            task = self._group.create_task(alone, name=name)
+        except RuntimeError:
+            alone.close()
+            work.close()
+            raise
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task cancelled before its first step never awaits `work`.
+        task.add_done_callback(lambda _: work.close())
         return task
 
     def cancel(self) -> None:

@@ -7,6 +7,7 @@ the handshake era: one Streamable HTTP session, or one process.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -85,6 +86,33 @@ class Exchange(Protocol):
 
     def failed(self, fault: Fault) -> None:
         """There will be no answer."""
+
+
+class Inquiry:
+    """The exchange of a request of our own: its outcome as a future, everything else ignored."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[Result | RpcError | Fault] = asyncio.get_running_loop().create_future()
+
+    def answered(self, outcome: Result | RpcError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def failed(self, fault: Fault) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(fault)
+
+    def progress(self, update: Fields) -> None: ...
+
+    def log(self, params: Raw) -> None: ...
+
+    def notify(self, method: str, params: Raw | None) -> None: ...
+
+    def ask(self, ask: Ask) -> None: ...
+
+    def withdraw(self, ask_id: AskId) -> None: ...
+
+    def suspend(self) -> None: ...
 
 
 class Sent(Protocol):

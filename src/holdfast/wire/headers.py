@@ -10,6 +10,7 @@ JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,1024}")
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]*)?")
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -53,7 +54,7 @@ def _weight(parameters: list[str]) -> float:
     for parameter in parameters:
         if parameter.startswith("q="):
             try:
-                return float(parameter[2:])
+                return max(0.0, float(parameter[2:]))
             except ValueError:
                 return 0.0
     return 1.0
@@ -74,11 +75,12 @@ def is_session_id(value: str) -> bool:
 
 
 def host_name(authority: str) -> str:
-    """The host of a `Host` header or an origin's authority, in lower case, without the port."""
-    authority = authority.strip().lower()
-    if authority.startswith("["):
-        return authority.partition("]")[0] + "]"
-    return authority.partition(":")[0]
+    """The host of a `Host` header or an origin's authority, in lower case, without the port.
+
+    Empty where `authority` is anything else than `host` or `host:port`.
+    """
+    match = _AUTHORITY.fullmatch(authority.strip().lower())
+    return match.group(1) if match else ""
 
 
 def is_loopback_name(host: str) -> bool:

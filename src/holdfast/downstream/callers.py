@@ -1,0 +1,76 @@
+"""What a call yields, written as JSON-RPC messages into an `Answer`."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status
+from holdfast.downstream.answer import Answer
+from holdfast.errors import CallFailed
+from holdfast.wire import jsonrpc
+
+
+class AnswerCaller:
+    """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
+
+    __slots__ = ("_answer", "_message_id", "_token", "is_cancelled", "running")
+
+    def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
+        self._answer = answer
+        self._message_id = message_id
+        self._token = token
+        self.running: Running | None = None
+        self.is_cancelled = False
+        """The client cancelled the request and expects no answer to it."""
+
+    @property
+    def floor(self) -> str | None:
+        """The lowest log level that the client wants; None for all."""
+        return None
+
+    def status(self, status: Status) -> None:
+        """Shown as a log message where a stream is open already: it alone is no reason for one."""
+        if self._answer.stream is not None and wants_log("info", self.floor):
+            line = {"level": "info", "logger": "holdfast", "data": f"{status.word}: {status.sentence}"}
+            self._answer.event(jsonrpc.notification("notifications/message", line), droppable=True)
+
+    def progress(self, update: Fields) -> None:
+        if self._token is not None:
+            message = jsonrpc.notification("notifications/progress", {**update, "progressToken": self._token})
+            self._answer.event(jsonrpc.one_line(message), droppable=True)
+
+    def log(self, params: Raw) -> None:
+        if wants_log(level_of(params), self.floor):
+            self.notify("notifications/message", params)
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        self._answer.event(jsonrpc.one_line(jsonrpc.notification(method, params)), droppable=True)
+
+    def answer(self, outcome: Outcome) -> None:
+        self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
+
+
+def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:
+    """An outcome as the JSON-RPC answer to the request `message_id`."""
+    if isinstance(outcome, Result | InputRequired):
+        return jsonrpc.result(message_id, outcome.raw)
+    if isinstance(outcome, RpcError):
+        return jsonrpc.error(message_id, outcome.raw)
+    return jsonrpc.error(message_id, encode_failure(outcome))
+
+
+def encode_failure(failure: CallFailed) -> bytes:
+    """A failure of ours as a JSON-RPC error object."""
+    data = {"delivery": failure.delivery.value, "retryable": failure.retryable, "upstream": failure.server}
+    return jsonrpc.error_object(failure.code, failure.message, {"holdfast": data})
+
+
+def level_of(params: Raw) -> str:
+    """The level of a log message."""
+    level = jsonrpc.decode_value(jsonrpc.decode_fields(params).get("level", b"null"))
+    return level if isinstance(level, str) else ""
+
+
+def wants_log(level: str, floor: str | None) -> bool:
+    """Whether a message of `level` passes; one of an unknown level does."""
+    return floor is None or level not in LOG_LEVELS or LOG_LEVELS.index(level) >= LOG_LEVELS.index(floor)

@@ -1,0 +1,261 @@
+"""The MCP sessions of clients: a thing of the downstream side, with its own life."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Json, Reply, Running
+from holdfast.clock import Clock, Timer
+from holdfast.downstream.callers import level_of, wants_log
+from holdfast.downstream.http import Responder
+from holdfast.downstream.replay import KEEP_FINISHED, EventStream, ReplayBudget, read_event_id
+from holdfast.server import Server
+from holdfast.session.key import Principal, SessionKey
+from holdfast.wire import jsonrpc
+from holdfast.wire.revisions import allows_priming
+
+PUSH: Final = 0
+"""The number of the GET stream."""
+MAX_STREAMS: Final = 256
+"""Streams that one client session may have, finished ones that can be resumed included."""
+
+
+class OpenCall(Protocol):
+    """A request of the client that is not answered yet."""
+
+    is_cancelled: bool
+    running: Running | None
+
+    def send_away(self) -> None:
+        """The client's session ends: nobody can read the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenAsk:
+    reply: Callable[[Reply], None]
+    token: bytes
+    """The server's progress token of its question, if it gave one."""
+
+
+class ClientSession:
+    """One client's session with one server; a `Watcher` of the upstream sessions that it uses."""
+
+    def __init__(
+        self, server: Server, principal: Principal, revision: str, abilities: Abilities, budget: ReplayBudget
+    ) -> None:
+        self.id = secrets.token_urlsafe(24)
+        self.server = server
+        self.principal = principal
+        self.revision = revision
+        self.own_abilities = abilities
+        self.log_level: str | None = None
+        self.subscriptions: set[str] = set()
+        self.calls: dict[bytes, OpenCall] = {}
+        self.keys: dict[SessionKey, None] = {}
+        self.requests = 0
+        """HTTP requests that are being answered."""
+        self.last_used_at = 0.0
+        self.is_ended = False
+        self._secret = secrets.token_bytes(32)
+        self._budget = budget
+        self._next_stream = PUSH + 1
+        self._next_ask = 0
+        self._asks: dict[int, _OpenAsk] = {}
+        self._pushed: dict[AskId, int] = {}
+        self.push_stream = EventStream(PUSH, self._secret, budget)
+        self.streams: dict[int, EventStream] = {PUSH: self.push_stream}
+
+    @property
+    def abilities(self) -> Abilities:
+        return self.own_abilities if self.push_stream.is_read and not self.is_ended else NOBODY
+
+    @property
+    def primes(self) -> bool:
+        """Whether streams begin with an empty event, and may be left by the server (SEP-1699)."""
+        return allows_priming(self.revision)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request or a stream is open."""
+        return self.requests > 0 or any(stream.is_read for stream in self.streams.values())
+
+    def use(self, key: SessionKey) -> None:
+        """Hear what the session of `key` pushes, from now on."""
+        if key not in self.keys and not key.is_private:
+            self.keys[key] = None
+            self.server.attach(key, self)
+
+    def new_stream(self, now: float) -> EventStream:
+        """A stream for one POST."""
+        if len(self.streams) >= MAX_STREAMS:
+            self.forget_streams(now, keep=0.0)
+        stream = EventStream(self._next_stream, self._secret, self._budget)
+        self.streams[stream.name] = stream
+        self._next_stream += 1
+        return stream
+
+    def forget_streams(self, now: float, keep: float = KEEP_FINISHED) -> None:
+        """Drop the streams that finished more than `keep` seconds ago."""
+        for name, stream in list(self.streams.items()):
+            if stream.finished_at is not None and now - stream.finished_at >= keep:
+                stream.forget()
+                del self.streams[name]
+
+    def find_stream(self, last_event_id: str) -> tuple[EventStream, int] | None:
+        """The stream to resume, and after which event; None for an id that is not of this session."""
+        place = read_event_id(self._secret, last_event_id)
+        stream = self.streams.get(place[0]) if place is not None else None
+        return (stream, place[1]) if stream is not None and place is not None else None
+
+    def put(self, ask: Ask, reply: Callable[[Reply], None]) -> tuple[int, bytes]:
+        """Remember a question; its id towards the client and the request to send."""
+        self._next_ask += 1
+        self._asks[self._next_ask] = _OpenAsk(reply, _progress_token(ask.params))
+        return self._next_ask, jsonrpc.one_line(jsonrpc.request(self._next_ask, ask.method, ask.params))
+
+    def take_back(self, ask_id: int) -> bytes | None:
+        """Forget a question; the notification that tells the client so."""
+        if self._asks.pop(ask_id, None) is None:
+            return None
+        params = {"requestId": ask_id, "reason": "no longer needed"}
+        return jsonrpc.notification("notifications/cancelled", params)
+
+    def replied(self, reply: jsonrpc.ClientReply) -> None:
+        """The client answered a question; one that is not open is ignored."""
+        ask = self._asks.pop(reply.id, None) if type(reply.id) is int else None
+        if ask is not None:
+            ask.reply(Reply(reply.result, reply.error))
+
+    def is_asked_with(self, token: bytes) -> bool:
+        """Whether an open question bears this progress token."""
+        return any(ask.token == token for ask in self._asks.values())
+
+    def open_push(self, responder: Responder, *, after: int | None, gone: Callable[[], None]) -> None:
+        """Let `responder` read the GET stream."""
+        self.push_stream.attach(responder, after=after or 0, primes=after is None and self.primes, gone=gone)
+        for key in self.keys:
+            session = self.server.pool.session_of(key)
+            if session is not None:
+                session.offer_roots(self.own_abilities.roots)
+
+    def end(self) -> None:
+        """Give everything up; sessions that only this one named end too."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        for call in list(self.calls.values()):
+            call.send_away()
+        for key in self.keys:
+            self.server.detach(key, self)
+        self._asks.clear()
+        for stream in self.streams.values():
+            stream.forget()
+        self.streams.clear()
+
+    # Watcher: what belongs to no call.
+
+    def push(self, method: str, params: Raw | None) -> None:
+        if self.is_ended:
+            return
+        if method == "notifications/message" and params is not None and not wants_log(level_of(params), self.log_level):
+            return
+        self.push_stream.emit(jsonrpc.one_line(jsonrpc.notification(method, params)), droppable=True)
+
+    def ask(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
+        def replied(answer: Reply) -> None:
+            self._pushed.pop(ask.id, None)
+            reply(answer)
+
+        ask_id, message = self.put(ask, replied)
+        self._pushed[ask.id] = ask_id
+        self.push_stream.emit(message, droppable=False)
+
+    def withdraw(self, ask_id: AskId) -> None:
+        message = self.take_back(self._pushed.pop(ask_id, 0))
+        if message is not None:
+            self.push_stream.emit(message, droppable=False)
+
+
+class ClientSessions:
+    """All client sessions of the gateway, found by id and by whom they belong to."""
+
+    def __init__(self, clock: Clock, idle_timeout: float) -> None:
+        self.budget = ReplayBudget()
+        self._clock = clock
+        self._idle_timeout = idle_timeout
+        self._sessions: dict[str, ClientSession] = {}
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def create(self, server: Server, principal: Principal, revision: str, abilities: Abilities) -> ClientSession:
+        """A new session, known from now on."""
+        session = ClientSession(server, principal, revision, abilities, self.budget)
+        session.last_used_at = self._clock.now()
+        self._sessions[session.id] = session
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep)
+        return session
+
+    def find(self, session_id: str, principal: Principal, server: Server) -> ClientSession | None:
+        """The session of that id, if it is the caller's own: another's is as unknown as none."""
+        session = self._sessions.get(session_id)
+        if session is None or session.principal != principal or session.server is not server:
+            return None
+        return session
+
+    def end(self, session: ClientSession) -> None:
+        """End a session; its id is unknown from now on."""
+        if self._sessions.pop(session.id, None) is not None:
+            session.end()
+
+    def enter(self, session: ClientSession) -> None:
+        """A request of the session begins."""
+        session.requests += 1
+
+    def leave(self, session: ClientSession) -> None:
+        """A request of the session is answered, or its client left."""
+        session.requests -= 1
+        session.last_used_at = self._clock.now()
+
+    def close(self) -> None:
+        """End every session."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for session in list(self._sessions.values()):
+            self.end(session)
+
+    def _sweep(self) -> None:
+        now = self._clock.now()
+        for session in list(self._sessions.values()):
+            if session.is_busy or session.calls:
+                session.last_used_at = now
+            session.forget_streams(now)
+            if now - session.last_used_at >= self._idle_timeout:
+                self.end(session)
+        self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep) if self._sessions else None
+
+
+def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
+    """What a client can be asked, by the capabilities that it declared."""
+    elicitation = capabilities.get("elicitation")
+    modes: Mapping[str, Json] = elicitation if isinstance(elicitation, dict) else {}
+    has_elicitation = isinstance(elicitation, dict)
+    return Abilities(
+        elicitation_form=has_elicitation and ("form" in modes or "url" not in modes),
+        elicitation_url=has_elicitation and "url" in modes,
+        sampling=isinstance(capabilities.get("sampling"), dict),
+        roots=isinstance(capabilities.get("roots"), dict),
+        other=True,
+    )
+
+
+def _progress_token(params: Raw | None) -> bytes:
+    meta = jsonrpc.decode_fields(params or b"{}").get("_meta")
+    return bytes(jsonrpc.decode_fields(meta).get("progressToken", b"")) if meta is not None else b""

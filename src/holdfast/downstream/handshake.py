@@ -1,0 +1,274 @@
+"""Clients of the handshake era with a session: initialize, POST, GET, DELETE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+
+from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Outcome, Reply, Result, RpcError
+from holdfast.clock import Clock
+from holdfast.downstream.answer import Answer, PlainStream, Stream
+from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
+from holdfast.downstream.http import Responder
+from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.refusal import Refusal
+from holdfast.downstream.replay import EventStream
+from holdfast.errors import CallFailed
+from holdfast.session.key import SessionKey
+from holdfast.upstream.transport import Hello
+from holdfast.wire import jsonrpc
+from holdfast.wire.headers import Accepts
+from holdfast.wire.jsonrpc import ClientNotification, ClientReply, ClientRequest
+from holdfast.wire.revisions import allows_batches, negotiate
+
+_EMPTY: Final = Result(Raw(b"{}"))
+
+
+class SessionCaller(AnswerCaller):
+    """The caller of a request in a client session."""
+
+    __slots__ = ("_asks", "_client", "_key")
+
+    def __init__(
+        self, answer: Answer, message_id: bytes, token: Raw | None, client: ClientSession, key: SessionKey
+    ) -> None:
+        super().__init__(answer, message_id, token)
+        self._client = client
+        self._key = key
+        self._asks: dict[AskId, int] = {}
+
+    @property
+    def abilities(self) -> Abilities:
+        if self._client.is_ended:
+            return NOBODY
+        return self._client.own_abilities if self._answer.takes_stream else self._client.abilities
+
+    @property
+    def floor(self) -> str | None:
+        return self._client.log_level or ("info" if self._key.is_shared else None)
+
+    def ask(self, ask: Ask) -> None:
+        ask_id, message = self._client.put(ask, lambda reply: self._replied(ask.id, reply))
+        self._asks[ask.id] = ask_id
+        self._tell(message)
+
+    def withdraw(self, ask_id: AskId) -> None:
+        message = self._client.take_back(self._asks.pop(ask_id, 0))
+        if message is not None:
+            self._tell(message)
+
+    def suspend(self) -> None:
+        """The server freed its connection until it answers: ours may go too, for who can come back."""
+        stream = self._answer.stream
+        if self._client.primes and isinstance(stream, EventStream):
+            stream.send_away()
+
+    def answer(self, outcome: Outcome) -> None:
+        self._client.calls.pop(self._message_id, None)
+        super().answer(outcome)
+
+    def send_away(self) -> None:
+        """The client's session ends: cancel what nobody can read."""
+        if self.running is not None:
+            self.running.cancel("the client ended its session")
+
+    def _tell(self, message: bytes) -> None:
+        if not self._answer.event(message, droppable=False):
+            self._client.push_stream.emit(message, droppable=False)
+
+    def _replied(self, ask_id: AskId, reply: Reply) -> None:
+        self._asks.pop(ask_id, None)
+        if self.running is not None:
+            self.running.reply(ask_id, reply)
+
+
+class Handshake:
+    """The dialect of clients with a session."""
+
+    def __init__(self, sessions: ClientSessions, clock: Clock) -> None:
+        self._sessions = sessions
+        self._clock = clock
+
+    def initialize(self, post: Post, request: ClientRequest) -> None:
+        """Begin a session as soon as it is known what the server is. Raises `Refusal`."""
+        params = request.params
+        if not isinstance(params.get("protocolVersion"), str):
+            raise Refusal(
+                400, "initialize needs a protocolVersion.", code=jsonrpc.INVALID_PARAMS, request_id=request.id
+            )
+        capabilities = params.get("capabilities")
+        revision = negotiate(params["protocolVersion"])
+        client = self._sessions.create(
+            post.target.server,
+            post.target.identity.principal,
+            revision,
+            abilities_of(capabilities if isinstance(capabilities, dict) else {}),
+        )
+        answer = Answer(
+            post.responder,
+            post.accepts,
+            self._clock,
+            lambda: PlainStream(post.responder),
+            expected=1,
+            is_array=False,
+            headers=((b"mcp-session-id", client.id.encode()),),
+        )
+        message_id = jsonrpc.id_bytes(request.id)
+        key = post.target.key(params, client.id)
+        caller = AnswerCaller(answer, message_id, None)
+
+        def introduced(hello: Hello | CallFailed) -> None:
+            if isinstance(hello, CallFailed) or post.responder.is_gone:
+                self._sessions.end(client)
+                caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
+                return
+            client.use(key)
+            fields = {**jsonrpc.decode_fields(hello.raw), "protocolVersion": Raw(jsonrpc.encode(revision))}
+            caller.answer(Result(Raw(jsonrpc.encode(fields))))
+
+        post.target.server.introduce(key, introduced)
+
+    def post(self, post: Post, client: ClientSession) -> None:
+        """Take the messages of a client with a session. Raises `Refusal`."""
+        if post.is_array and not allows_batches(client.revision):
+            raise Refusal(400, f"Arrays are not part of revision {client.revision}: send one message at a time.")
+        requests = post.requests
+        self._check(requests, client)
+        for message in post.messages:
+            if isinstance(message, ClientReply):
+                client.replied(message)
+            elif isinstance(message, ClientNotification):
+                self._notification(post.target, message, client)
+        if not requests:
+            client.last_used_at = self._clock.now()
+            post.responder.answer(202, ())
+            return
+        self._sessions.enter(client)
+        done = _Once(lambda: self._sessions.leave(client))
+        answer = Answer(
+            post.responder,
+            post.accepts,
+            self._clock,
+            lambda: self._open_stream(post.responder, client, done),
+            expected=len(requests),
+            is_array=post.is_array,
+            ended=done,
+        )
+        if answer.stream is None:
+            post.responder.on_gone = done
+        for request in requests:
+            self._start(post.target, request, answer, client)
+
+    def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
+        """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""
+        if not accepts.stream:
+            raise Refusal(406, "A GET opens an event stream: accept text/event-stream.")
+        found = client.find_stream(last_event_id) if last_event_id is not None else None
+        leave = _Once(lambda: self._touch(client))
+        if found is not None and found[0] is not client.push_stream:
+            found[0].attach(responder, after=found[1], gone=leave)
+        elif found is not None:
+            client.open_push(responder, after=found[1], gone=leave)
+        elif client.push_stream.is_read:
+            raise Refusal(409, "This session's push stream is open already: resume it with Last-Event-ID.")
+        else:
+            client.open_push(responder, after=None, gone=leave)
+
+    def delete(self, responder: Responder, client: ClientSession) -> None:
+        """End the client's session; what it used ends behind the answer."""
+        responder.answer(204, ())
+        self._sessions.end(client)
+
+    def _touch(self, client: ClientSession) -> None:
+        client.last_used_at = self._clock.now()
+
+    def _open_stream(self, responder: Responder, client: ClientSession, gone: Callable[[], None]) -> Stream:
+        stream = client.new_stream(self._clock.now())
+        stream.attach(responder, primes=client.primes, gone=gone)
+        return stream
+
+    def _check(self, requests: list[ClientRequest], client: ClientSession) -> None:
+        ids = [jsonrpc.id_bytes(request.id) for request in requests]
+        for request, message_id in zip(requests, ids, strict=True):
+            if request.method == "initialize":
+                raise Refusal(400, "This session is initialized already.", request_id=request.id)
+            if message_id in client.calls or ids.count(message_id) > 1:
+                raise Refusal(409, "A request with this id is still running.", request_id=request.id)
+
+    def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
+        call, token = read_call(request)
+        key = target.key(request.params, client.id)
+        client.use(key)
+        message_id = jsonrpc.id_bytes(request.id)
+        caller = SessionCaller(answer, message_id, token, client, key)
+        client.calls[message_id] = caller
+        server = target.server
+        match call.method:
+            case "ping":
+                caller.answer(_EMPTY)
+            case "logging/setLevel":
+                self._set_level(target, key, call, caller, client)
+            case "resources/subscribe":
+                caller.running = server.subscribe(key, call, caller, client)
+            case "resources/unsubscribe":
+                caller.running = server.unsubscribe(key, call, caller, client)
+            case _:
+                caller.running = server.start(key, call, caller, client)
+
+    def _set_level(
+        self, target: Target, key: SessionKey, call: Call, caller: SessionCaller, client: ClientSession
+    ) -> None:
+        hello = target.server.catalog.hello
+        level = call.params.get("level")
+        if hello is not None and "logging" not in hello.capabilities:
+            message = f"{target.server.name} offers no logging."
+            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
+        elif not isinstance(level, str) or level not in LOG_LEVELS:
+            message = f"The level is one of {', '.join(LOG_LEVELS)}."
+            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, message))))
+        else:
+            caller.running = target.server.set_level(key, level, caller, client)
+
+    def _notification(self, target: Target, message: ClientNotification, client: ClientSession) -> None:
+        method, params = message.method, message.params
+        if method == "notifications/initialized":
+            return
+        if method == "notifications/cancelled":
+            _cancel(message, client)
+            return
+        raw = Raw(jsonrpc.encode(params))
+        if method == "notifications/roots/list_changed":
+            for key in client.keys:
+                target.server.notify(key, method, raw)
+            return
+        if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
+            return  # it belongs to no question of a server to this client
+        target.server.notify(target.key(params, client.id), method, raw)
+
+
+class _Once:
+    """A callback that runs the first time only."""
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback: Callable[[], None] | None = callback
+
+    def __call__(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+def _cancel(message: ClientNotification, client: ClientSession) -> None:
+    """Only the requests of this very session can be meant."""
+    request_id = message.params.get("requestId")
+    reason = message.params.get("reason")
+    if not isinstance(request_id, int | str | float) or isinstance(request_id, bool):
+        return
+    call = client.calls.get(jsonrpc.id_bytes(request_id))
+    if call is not None:
+        call.is_cancelled = True
+        if call.running is not None:
+            call.running.cancel(reason if isinstance(reason, str) else "the client cancelled")

@@ -1,0 +1,198 @@
+"""One HTTP request and where its answer goes, with ASGI below.
+
+A `Responder` is written to by callbacks; `AsgiResponder.run` is the only coroutine on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from holdfast.clock import Clock, timeout
+from holdfast.tasks import TaskScope
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+JOIN_LIMIT: Final = 64 * 1024
+"""Bytes: bodies up to this go out in one piece; larger parts are not copied together."""
+QUEUE_LIMIT: Final = 1024 * 1024
+"""Bytes of a stream that wait for a slow reader before what may be dropped is dropped."""
+QUEUE_LENGTH: Final = 256
+STALL_TIMEOUT: Final = 30.0
+"""Seconds without a byte taken before a stalled reader is given up."""
+WATCH_AFTER: Final = 0.1
+"""Seconds: an answer that comes sooner needs nobody to watch whether the client leaves."""
+
+
+@dataclass(slots=True)
+class Request:
+    """What a client sent. Header names are in lower case; of repeated ones the first counts."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Responder(Protocol):
+    """Where the answer to one HTTP request goes. Calls after its end are ignored."""
+
+    on_gone: Callable[[], None] | None
+    """Called once if the client leaves, or stalls too long, before the answer has ended."""
+    on_drained: Callable[[], None] | None
+    """Called when a reader that `is_slow` has caught up."""
+
+    @property
+    def is_gone(self) -> bool:
+        """The client has left, or the answer has ended."""
+        ...
+
+    @property
+    def is_slow(self) -> bool:
+        """More waits to be read than should: drop what may be dropped."""
+        ...
+
+    def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
+        """A whole answer."""
+
+    def open(self, headers: Headers) -> None:
+        """Begin a stream with status 200."""
+
+    def write(self, chunk: bytes) -> None:
+        """A piece of the stream."""
+
+    def end(self) -> None:
+        """End the stream."""
+
+
+class AsgiResponder:
+    """A `Responder` that is emptied by `run` into ASGI's `send`."""
+
+    def __init__(self) -> None:
+        self.on_gone: Callable[[], None] | None = None
+        self.on_drained: Callable[[], None] | None = None
+        self._out: deque[Message] = deque()
+        self._size = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._is_over = False
+        self._is_slow = False
+
+    @property
+    def is_gone(self) -> bool:
+        return self._is_over
+
+    @property
+    def is_slow(self) -> bool:
+        return self._is_slow
+
+    def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
+        if self._is_over:
+            return
+        pieces = list(parts)
+        size = sum(map(len, pieces))
+        if size <= JOIN_LIMIT:
+            pieces = [b"".join(pieces)]
+        length = [] if status == 204 else [(b"content-length", b"%d" % size)]  # RFC 9110, section 8.6
+        self._push(_start(status, [*headers, *length]))
+        for piece in pieces:
+            self._push(_body(piece, more=True), len(piece))
+        self._last()
+
+    def open(self, headers: Headers) -> None:
+        if not self._is_over:
+            self._push(_start(200, headers))
+
+    def write(self, chunk: bytes) -> None:
+        if not self._is_over:
+            self._push(_body(chunk, more=True), len(chunk))
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._push(_body(b"", more=True))
+            self._last()
+
+    async def run(self, receive: Receive, send: Send, scope: TaskScope, clock: Clock) -> None:
+        """Send what is written until the answer ends or the client leaves."""
+        watch: asyncio.Task[None] | None = None
+
+        def start_watching() -> None:
+            nonlocal watch
+            watch = scope.start(self._watch(receive), "watch for a disconnect")
+
+        timer = clock.call_later(WATCH_AFTER, start_watching)
+        try:
+            while await self._drain(send, clock):
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+        except TimeoutError:
+            self._leave()
+        except asyncio.CancelledError:
+            self._leave()
+            raise
+        finally:
+            timer.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    async def _drain(self, send: Send, clock: Clock) -> bool:
+        """Send what waits; False once there will be no more."""
+        while self._out:
+            message = self._out.popleft()
+            is_last = message["type"] == "http.response.body" and not message["more_body"]
+            if self._is_slow or self._size > JOIN_LIMIT:
+                async with timeout(clock, STALL_TIMEOUT):
+                    await send(message)
+            else:
+                await send(message)
+            self._size -= len(message.get("body", b""))
+            if is_last:
+                return False
+            if self._is_slow and self._size <= QUEUE_LIMIT // 2 and len(self._out) <= QUEUE_LENGTH // 2:
+                self._is_slow = False
+                if self.on_drained is not None:
+                    self.on_drained()
+        return not self._is_over
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._out.clear()
+        self._wake_up()
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def _push(self, message: Message, size: int = 0) -> None:
+        self._out.append(message)
+        self._size += size
+        if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
+            self._is_slow = True
+        self._wake_up()
+
+    def _last(self) -> None:
+        """What was written last is the last."""
+        self._is_over = True
+        self._out[-1]["more_body"] = False
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def _start(status: int, headers: Headers) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def _body(chunk: bytes, *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": chunk, "more_body": more}

@@ -1,0 +1,100 @@
+"""One POST, read and checked: what every dialect starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Raw
+
+from holdfast.call import Call, Json
+from holdfast.downstream.http import Request, Responder
+from holdfast.downstream.refusal import Refusal, bad_message
+from holdfast.identity.caller import Identity
+from holdfast.server import Server
+from holdfast.session.key import SessionKey
+from holdfast.wire import jsonrpc
+from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
+from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientRequest
+from holdfast.wire.revisions import HANDSHAKE_REVISIONS, MODERN_VERSION_KEY
+
+CHAT_KEY: Final = "dev.holdfast/chat"
+"""The `_meta` key by which a client names the chat of one request; it is ours and goes no further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a request is for, and by whom."""
+
+    server: Server
+    identity: Identity
+    chat: str | None
+    """The chat that the URL names."""
+
+    def key(self, params: dict[str, Json], client: str | None = None) -> SessionKey:
+        """The session that serves a request with these params."""
+        meta = params.get("_meta")
+        named = meta.get(CHAT_KEY) if isinstance(meta, dict) else None
+        chat = named if isinstance(named, str) and named else None
+        return self.server.key_for(self.identity, named=chat, path=self.chat, client=client)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A POST of the handshake era, whole."""
+
+    target: Target
+    responder: Responder
+    accepts: Accepts
+    messages: list[ClientMessage]
+    is_array: bool
+
+    @property
+    def requests(self) -> list[ClientRequest]:
+        """The messages that want an answer."""
+        return [m for m in self.messages if isinstance(m, ClientRequest)]
+
+
+def read_post(request: Request, responder: Responder, target: Target) -> Post:
+    """Check and decode a POST. Raises `Refusal`."""
+    content = media_type(request.headers.get("content-type"))
+    if content not in {"", JSON}:
+        raise Refusal(415, f"The body must be {JSON}, not {content}: send the header Content-Type: {JSON}.")
+    accepts = parse_accept(request.headers.get("accept"))
+    if not accepts.json and not accepts.stream:
+        raise Refusal(406, "The answer is application/json or text/event-stream: accept one of them.")
+    version = request.headers.get("mcp-protocol-version")
+    if version is not None and version not in HANDSHAKE_REVISIONS:
+        raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(HANDSHAKE_REVISIONS)}.")
+    try:
+        decoded = jsonrpc.decode_client(request.body)
+    except BadMessage as error:
+        raise bad_message(error) from None
+    messages = decoded if isinstance(decoded, list) else [decoded]
+    for message in messages:
+        if isinstance(message, ClientRequest):
+            _refuse_modern(message)
+    return Post(target, responder, accepts, messages, isinstance(decoded, list))
+
+
+def _refuse_modern(message: ClientRequest) -> None:
+    meta = message.params.get("_meta")
+    if message.method == "server/discover" or (isinstance(meta, dict) and MODERN_VERSION_KEY in meta):
+        raise Refusal(
+            400,
+            f"Revision 2026-07-28 is not served here: initialize with one of {', '.join(HANDSHAKE_REVISIONS)}.",
+            request_id=message.id,
+        )
+
+
+def read_call(request: ClientRequest) -> tuple[Call, Raw | None]:
+    """The call that a request makes, and the client's progress token, if it gave one."""
+    params = request.params
+    meta = params.get("_meta")
+    if not isinstance(meta, dict):
+        return Call(request.method, params), None
+    token = meta.get("progressToken")
+    has_token = isinstance(token, str | int | float) and not isinstance(token, bool)
+    if CHAT_KEY in meta:
+        params = {**params, "_meta": {name: value for name, value in meta.items() if name != CHAT_KEY}}
+    return Call(request.method, params, wants_progress=has_token), Raw(jsonrpc.encode(token)) if has_token else None

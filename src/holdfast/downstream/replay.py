@@ -1,0 +1,170 @@
+"""Event streams of a client session that survive a lost connection (`Last-Event-ID`)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from holdfast.downstream.http import Headers, Responder
+from holdfast.wire import sse
+
+STREAM_HEADERS: Final[Headers] = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+RETRY_MS: Final = 1000
+"""When a client that was sent away should come back."""
+MAX_EVENTS: Final = 256
+MAX_BYTES: Final = 1024 * 1024
+"""Notifications kept per stream for a client that is away; answers and questions are kept beyond this."""
+KEEP_FINISHED: Final = 60.0
+"""Seconds that a finished stream can still be resumed."""
+
+
+class ReplayBudget:
+    """Bytes that all streams of the process may keep for clients that are away."""
+
+    def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
+        self._limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if they are left."""
+        if self.used + size > self._limit:
+            return False
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Return what was taken."""
+        self.used -= size
+
+
+class EventStream:
+    """Numbered events of one stream; at most one response reads them at a time.
+
+    What was written while nobody read, and what may have been lost on the way, is sent again to
+    who resumes. Event ids are authenticated per session, so those of another replay nothing.
+    """
+
+    def __init__(self, name: int, secret: bytes, budget: ReplayBudget) -> None:
+        self.name = name
+        self.finished_at: float | None = None
+        self._secret = secret
+        self._budget = budget
+        self._kept: deque[tuple[int, bytes, bool]] = deque()
+        self._size = 0
+        self._next = 1
+        self._responder: Responder | None = None
+        self._is_finished = False
+        self.dropped = 0
+        """Events that nobody will see: the reader was slow or away for too long."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a response is reading now."""
+        return self._responder is not None and not self._responder.is_gone
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the reader lags."""
+        return self._responder is not None and self._responder.is_slow
+
+    def emit(self, data: bytes, *, droppable: bool) -> None:
+        """Send an event now, or keep it for who resumes."""
+        if self._is_finished:
+            return
+        reader = self._responder if self.is_read else None
+        if droppable and reader is not None and reader.is_slow:
+            self.dropped += 1
+            return
+        number = self._next
+        self._next += 1
+        self._keep(number, data, droppable)
+        if reader is not None:
+            reader.write(sse.format_event(data, self._event_id(number)))
+
+    def attach(
+        self, responder: Responder, *, after: int = 0, primes: bool = False, gone: Callable[[], None] | None = None
+    ) -> None:
+        """Let `responder` read from after event number `after` on; whoever read before is sent away."""
+        if self._responder is not None:
+            self._responder.on_gone = None
+            self._responder.end()
+        self._responder = responder
+        responder.on_gone = gone
+        responder.open(STREAM_HEADERS)
+        if primes:
+            number = self._next
+            self._next += 1
+            responder.write(sse.format_priming(self._event_id(number), RETRY_MS))
+        for number, data, _ in list(self._kept):
+            if number > after:
+                responder.write(sse.format_event(data, self._event_id(number)))
+        if self._is_finished:
+            responder.end()
+
+    def comment(self) -> None:
+        """Show that the stream lives."""
+        if self.is_read and self._responder is not None:
+            self._responder.write(sse.COMMENT)
+
+    def send_away(self) -> None:
+        """End the response that reads now; the stream goes on for who resumes it."""
+        if self._responder is not None:
+            self._responder.on_gone = None
+            self._responder.end()
+            self._responder = None
+
+    def finish(self, now: float) -> None:
+        """No more events: the response ends, and a client that missed some may still fetch them."""
+        self._is_finished = True
+        self.finished_at = now
+        self.send_away()
+
+    def forget(self) -> None:
+        """Give everything up that is kept."""
+        self._is_finished = True
+        self.send_away()
+        self._kept.clear()
+        self._budget.give_back(self._size)
+        self._size = 0
+
+    def _keep(self, number: int, data: bytes, droppable: bool) -> None:
+        if not self._budget.take(len(data)):
+            self.dropped += 1
+            return
+        self._kept.append((number, data, droppable))
+        self._size += len(data)
+        if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
+            return
+        for item in list(self._kept):
+            if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
+                break
+            if item[2]:
+                self._kept.remove(item)
+                self._size -= len(item[1])
+                self._budget.give_back(len(item[1]))
+
+    def _event_id(self, number: int) -> str:
+        return event_id(self._secret, self.name, number)
+
+
+def event_id(secret: bytes, stream: int, number: int) -> str:
+    """The id of an event: where it stands, and a proof that we wrote it for this session."""
+    place = f"{stream}.{number}"
+    return f"{place}.{hmac.new(secret, place.encode(), hashlib.sha256).hexdigest()[:24]}"
+
+
+def read_event_id(secret: bytes, value: str) -> tuple[int, int] | None:
+    """The stream and number of an event id of this session; None for any other text."""
+    parts = value.split(".")
+    if len(parts) != 3 or not all(p.isascii() and p.isdigit() and len(p) < 16 for p in parts[:2]):
+        return None
+    stream, number = int(parts[0]), int(parts[1])
+    expected = event_id(secret, stream, number)
+    return (stream, number) if hmac.compare_digest(expected.encode(), value.encode()) else None

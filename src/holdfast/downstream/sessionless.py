@@ -1,0 +1,87 @@
+"""Clients without a session: curl, scripts, and arrays of the 2025-03-26 kind."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Raw
+
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Result
+from holdfast.clock import Clock
+from holdfast.downstream.answer import Answer, PlainStream
+from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.post import Post, read_call
+from holdfast.downstream.refusal import Refusal
+from holdfast.session.key import SessionKey
+from holdfast.wire import jsonrpc
+from holdfast.wire.jsonrpc import ClientRequest
+
+_PONG: Final = Result(Raw(b"{}"))
+
+
+class DirectCaller(AnswerCaller):
+    """The caller of a request without a session: it can be told, and not asked."""
+
+    __slots__ = ()
+
+    @property
+    def abilities(self) -> Abilities:
+        return NOBODY
+
+    @property
+    def floor(self) -> str | None:
+        return "info"
+
+    def ask(self, ask: Ask) -> None: ...
+
+    def withdraw(self, ask_id: AskId) -> None: ...
+
+    def suspend(self) -> None: ...
+
+
+class Sessionless:
+    """Answers a POST that bears no session id and does not initialize."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def post(self, post: Post) -> None:
+        """Run the requests; those of one array share one session. Raises `Refusal`."""
+        requests = post.requests
+        if not requests:
+            post.responder.answer(202, ())
+            return
+        if any(request.method == "initialize" for request in requests):
+            raise Refusal(400, "Initialize alone, not in an array.")
+        answer = Answer(
+            post.responder,
+            post.accepts,
+            self._clock,
+            lambda: PlainStream(post.responder),
+            expected=len(requests),
+            is_array=post.is_array,
+        )
+        callers: list[DirectCaller] = []
+        post.responder.on_gone = lambda: _leave(callers)
+        key = post.target.key(requests[0].params)
+        for request in requests:
+            named = post.target.key(request.params)
+            self._start(post, request, answer, callers, key if named.is_private else named)
+
+    def _start(
+        self, post: Post, request: ClientRequest, answer: Answer, callers: list[DirectCaller], key: SessionKey
+    ) -> None:
+        call, token = read_call(request)
+        caller = DirectCaller(answer, jsonrpc.id_bytes(request.id), token)
+        callers.append(caller)
+        if request.method == "ping":
+            caller.answer(_PONG)
+        else:
+            caller.running = post.target.server.start(key, call, caller)
+
+
+def _leave(callers: list[DirectCaller]) -> None:
+    """The client left, and nobody can read the answers: cancel what runs."""
+    for caller in callers:
+        if caller.running is not None:
+            caller.running.cancel("the client left")

@@ -1,0 +1,92 @@
+"""What happened, as values: the pool emits them, the log and the terminal show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpening:
+    """A connection to a server is being made."""
+
+    server: str
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReady:
+    """A session is open; `seconds` from the first attempt."""
+
+    server: str
+    session: str
+    seconds: float
+    is_reopened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFailed:
+    """A session could not be opened; `reason` is a sentence that says what to do."""
+
+    server: str
+    session: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLost:
+    """An open session turned out to be gone; `was_dirty` if it remembered something."""
+
+    server: str
+    session: str
+    reason: str
+    was_dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """We ended a session."""
+
+    server: str
+    session: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListsLearned:
+    """The lists of a server are known; `tools` counts its tools."""
+
+    server: str
+    tools: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallUnnamed:
+    """A call named no chat, so it runs in a private session that ends with it."""
+
+    server: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRepeated:
+    """A call was sent a second time; `why` is the evidence that it may be."""
+
+    server: str
+    method: str
+    why: str
+
+
+Event: TypeAlias = (
+    SessionOpening
+    | SessionReady
+    | SessionFailed
+    | SessionLost
+    | SessionClosed
+    | ListsLearned
+    | CallUnnamed
+    | CallRepeated
+)
+
+Emit: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,55 @@
+"""Who is calling: a client proves itself by its key, and may then name its users and chats."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from holdfast.config import ClientSettings, Trust, key_digest
+from holdfast.session.key import Principal
+from holdfast.wire.headers import bearer_token
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller, and what it may say of itself."""
+
+    principal: Principal
+    chat: str | None
+    """The chat that a header named, where the client is trusted to name chats."""
+    lacks_user: bool
+    """The client is trusted to name its users, and this request names none."""
+
+
+class Clients:
+    """The configured clients, found by the key that a request bears."""
+
+    def __init__(self, clients: Sequence[ClientSettings]) -> None:
+        self._by_digest = {c.key_digest: c for c in clients if c.key_digest is not None}
+        self._open = next((c for c in clients if c.key_digest is None), None)
+
+    def identify(self, headers: Mapping[str, str]) -> Identity | None:
+        """Who sent a request with these headers (lower-case names); None if it must bear another key."""
+        client = self._client(headers)
+        return None if client is None else _identity(client.name, client.trust, headers)
+
+    def _client(self, headers: Mapping[str, str]) -> ClientSettings | None:
+        if not self._by_digest:
+            return self._open
+        token = bearer_token(headers.get("authorization"))
+        if token is None:
+            return self._open
+        digest = key_digest(token)
+        client = self._by_digest.get(digest)
+        # The look-up compares digests of what was sent, so its timing tells nothing of a key.
+        if client is not None and client.key_digest is not None and hmac.compare_digest(client.key_digest, digest):
+            return client
+        return None
+
+
+def _identity(client: str, trust: Trust, headers: Mapping[str, str]) -> Identity:
+    """An empty header is absent: hosts send one where they have nothing to name."""
+    user = (headers.get(trust.user) or None) if trust.user is not None else None
+    chat = (headers.get(trust.chat) or None) if trust.chat is not None else None
+    return Identity(Principal(client, user), chat, lacks_user=trust.user is not None and user is None)

@@ -1,0 +1,39 @@
+"""Which keys must still be told that their session's memory is gone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.clock import Clock
+from holdfast.session.key import SessionKey
+
+MARKER_TTL: Final = 24 * 3600.0
+"""Seconds: who comes back later than a day expects a fresh start."""
+MAX_MARKERS: Final = 10_000
+
+
+class Markers:
+    """Keys whose next call is answered with `session_lost`, once; oldest first."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until: dict[SessionKey, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, key: SessionKey) -> None:
+        """Mark `key`."""
+        self._until.pop(key, None)
+        self._until[key] = self._clock.now() + MARKER_TTL
+        while len(self._until) > MAX_MARKERS:
+            del self._until[next(iter(self._until))]
+
+    def pop(self, key: SessionKey) -> bool:
+        """Whether `key` was marked; it no longer is."""
+        until = self._until.pop(key, None)
+        return until is not None and until > self._clock.now()
+
+    def discard(self, key: SessionKey) -> None:
+        """Forget `key`: nobody can come back for it."""
+        self._until.pop(key, None)

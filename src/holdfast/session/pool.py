@@ -1,0 +1,632 @@
+"""The sessions of one server: which session serves a call, and what becomes of it.
+
+Bookkeeping is synchronous and comes first; no lock is held across I/O. Every session belongs to
+at most one key, every call to one session, and the pool is the only one that joins them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final, Protocol
+
+from holdfast import events
+from holdfast.call import Call, Caller, Outcome, RpcError, Running, StatusWord
+from holdfast.clock import Clock, Timer, timeout
+from holdfast.config import ServerSettings
+from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
+from holdfast.session import retry
+from holdfast.session.backoff import FAIL_FAST_AFTER, Backoff
+from holdfast.session.key import SessionKey
+from holdfast.session.lifecycle import Event, State
+from holdfast.session.markers import Markers
+from holdfast.session.opening import JITTER, replay, shake_hands
+from holdfast.session.plan import Adopt, Evict, Open, expired, plan
+from holdfast.session.recovery import Recovery
+from holdfast.session.retry import Safety
+from holdfast.session.running import Phase, RunningCall
+from holdfast.session.session import LIST_CHANGES, Session
+from holdfast.session.slots import Admission, Slots
+from holdfast.session.watch import Watcher
+from holdfast.tasks import TaskScope
+from holdfast.upstream.transport import Fault, Hello, Listener, Upstream
+from holdfast.wire import jsonrpc
+
+logger = logging.getLogger("holdfast.session")
+
+CLOSE_TIMEOUT: Final = 4.0
+"""Seconds for one session to end in order before it is dropped."""
+SPARE_TTL: Final = 60.0
+"""A session opened only to learn the lists stays this long for the next new chat."""
+MAX_WAITING: Final = 1000
+"""Calls of one server that wait for sessions to open."""
+_REFUSALS: Final = frozenset({-32700, -32600, -32601, -32602})
+"""A server that answers a tool call with one of these did not run the tool."""
+
+
+class Connect(Protocol):
+    """Makes the conversation for a new session."""
+
+    def __call__(self, listener: Listener, *, declares: bool) -> Upstream:
+        """`declares`: offer the server all that can be relayed, else nothing."""
+        ...
+
+
+class Observer(Protocol):
+    """Who keeps what sessions reveal of the server: the catalogue."""
+
+    def opened(self, hello: Hello) -> None:
+        """A session opened."""
+
+    def lists_changed(self, method: str) -> None:
+        """A list changed, by the server's own word."""
+
+    def push_changed(self, is_up: bool) -> None:
+        """Whether any session of the server can announce changes now."""
+
+    def safety(self, call: Call) -> Safety:
+        """What repeating `call` could do."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """What the pool knows of one key that has a session, or wants one."""
+
+    key: SessionKey
+    session: Session | None = None
+    waiting: deque[RunningCall] = field(default_factory=deque[RunningCall])
+    watchers: list[Watcher] = field(default_factory=list[Watcher])
+    is_in_line: bool = False
+    is_reopening: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return self.session is None and not self.waiting and not self.watchers and not self.is_in_line
+
+
+class Pool:
+    """Every session with one server. Not usable before `observer` is set."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        connect: Connect,
+        *,
+        scope: TaskScope,
+        clock: Clock,
+        emit: events.Emit,
+        rng: Random,
+    ) -> None:
+        self.settings = settings
+        self.observer: Observer
+        self._connect = connect
+        self._scope = scope
+        self._clock = clock
+        self._emit = emit
+        self._rng = rng
+        self._places: dict[SessionKey, _Place] = {}
+        self._sessions: dict[Session, None] = {}
+        self._line: deque[_Place] = deque()
+        self._waiting = 0
+        self._markers = Markers(clock)
+        self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
+        self._backoff = Backoff(0.25, 30.0 if settings.command is not None else 5.0, rng)
+        self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
+        self._is_closing = False
+        self._reaper: Timer | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    # What the downstream side and the catalogue use.
+
+    def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
+        """Run `call` in the session of `key`, opening it if need be."""
+        self._recovery.earn()
+        run = RunningCall(
+            self,
+            key,
+            call,
+            caller,
+            safety=self.observer.safety(call),
+            watcher=watcher,
+            settings=self.settings,
+            clock=self._clock,
+        )
+        self._begin(run)
+        return run
+
+    def attach(self, key: SessionKey, watcher: Watcher) -> None:
+        """Let `watcher` hear what the sessions of `key` push, now and after every reopening."""
+        place = self._place(key)
+        if watcher not in place.watchers:
+            place.watchers.append(watcher)
+        if place.session is not None and place.session.is_open:
+            place.session.attach(watcher)
+
+    def detach(self, key: SessionKey, watcher: Watcher) -> None:
+        """Forget `watcher`; a session that only its client session named ends."""
+        place = self._places.get(key)
+        if place is None or watcher not in place.watchers:
+            return
+        place.watchers.remove(watcher)
+        session = place.session
+        if session is not None and session.is_open:
+            session.detach(watcher)
+        if key.ends_with_client and not place.watchers:
+            self._markers.discard(key)
+            for run in list(place.waiting):
+                run.cancel("its client session ended")
+            if session is not None:
+                self._close(session, "its client session ended", leaves_marker=False)
+        self._forget_if_empty(place)
+
+    def session_of(self, key: SessionKey) -> Session | None:
+        """The open session of `key`, if there is one."""
+        place = self._places.get(key)
+        return place.session if place is not None and place.session is not None and place.session.is_open else None
+
+    @asynccontextmanager
+    async def borrow(self, prefer: SessionKey | None) -> AsyncGenerator[Session]:
+        """A session to ask the server something of our own, held while the block runs.
+
+        That of `prefer` if it has one, else any, else a new one: the shared one, or a spare.
+        Raises `OpenFailed`.
+        """
+        session = self._any_session(prefer)
+        if session is None:
+            delay = self._backoff.delay(self._clock.now())
+            if delay > FAIL_FAST_AFTER or self._is_closing:
+                raise OpenFailed(f"{self._backoff.reason}; the next attempt is in {delay:.0f} s")
+            session = await self._new_session(prefer)
+        if not session.is_open:
+            await asyncio.shield(session.opened)
+        session.lease()
+        try:
+            yield session
+        finally:
+            session.release(self._clock.now())
+            self._close_if_unused(session)
+            self._pump()
+
+    async def _new_session(self, prefer: SessionKey | None) -> Session:
+        while not self._has_room:
+            await asyncio.shield(self._next_room())
+        if prefer is None or not prefer.is_shared:
+            return self._open(None)
+        place = self._place(prefer)
+        return place.session if place.session is not None else self._open(place)
+
+    def _next_room(self) -> asyncio.Future[None]:
+        """Done when a session has gone."""
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    def _any_session(self, prefer: SessionKey | None) -> Session | None:
+        place = self._places.get(prefer) if prefer is not None else None
+        if place is not None and place.session is not None:
+            return place.session
+        usable = [s for s in self._sessions if s.is_open and not (s.key is not None and s.key.is_private)]
+        if usable:
+            return min(usable, key=lambda s: s.leases)
+        return next((s for s in self._sessions if s.state is State.OPENING), None)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """All that take up room, those that are still closing included."""
+        return list(self._sessions)
+
+    @property
+    def retry_delay(self) -> float:
+        """Seconds until the server may be tried again after it could not be reached."""
+        return self._backoff.delay(self._clock.now())
+
+    def count(self, state: State) -> int:
+        """How many sessions are in `state`."""
+        return sum(s.state is state for s in self._sessions)
+
+    def run(self) -> None:
+        """Begin to close what has expired, and to keep spares."""
+        self._tick()
+
+    def reap(self) -> list[Session]:
+        """Close the sessions that have expired and return them."""
+        settings = self.settings
+        over = expired(
+            self._sessions,
+            self._clock.now(),
+            idle_timeout=settings.idle_timeout,
+            spare_ttl=SPARE_TTL,
+            max_age=settings.max_age,
+            spares=settings.spares,
+        )
+        for session in over:
+            self._close(session, "idle for too long" if not session.is_spare else "a spare that nobody used")
+        return over
+
+    async def aclose(self) -> None:
+        """End every session in order; whoever waits is told. Bounded by the caller: see `terminate`."""
+        self._is_closing = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+        for place in list(self._places.values()):
+            self._fail_waiting(place, self._unavailable("the gateway is shutting down"))
+        for session in list(self._sessions):
+            self._close(session, "the gateway is shutting down", leaves_marker=False)
+        while self._sessions:
+            await asyncio.shield(self._next_room())
+
+    def terminate(self) -> None:
+        """Drop every session at once. Idempotent."""
+        for session in list(self._sessions):
+            session.upstream.terminate()
+
+    # How a call gets a session.
+
+    def _begin(self, run: RunningCall) -> None:
+        if self._is_closing:
+            run.end(self._unavailable("the gateway is shutting down"))
+            return
+        if self._markers.pop(run.key):
+            run.end(retry.session_lost(self.settings.name))
+            return
+        place = self._place(run.key)
+        if place.session is not None and place.session.is_open:
+            self._admit(run, place.session)
+            return
+        if self._waiting >= MAX_WAITING:
+            run.end(retry.overloaded(self.settings.name, f"{MAX_WAITING} calls wait for sessions to open"))
+            self._forget_if_empty(place)
+            return
+        place.waiting.append(run)
+        self._waiting += 1
+        if place.session is not None:
+            run.wait(None)
+            run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
+            return
+        run.wait(self.settings.acquire_timeout)
+        self._queue_place(place)
+        self._pump()
+        if place.session is None and run.phase is Phase.WAITING:
+            run.tell(StatusWord.WAITING, f"Waiting for a free session with {self.settings.name}.")
+
+    def _queue_place(self, place: _Place) -> None:
+        if not place.is_in_line:
+            place.is_in_line = True
+            self._line.append(place)
+
+    def _pump(self) -> None:
+        """Serve the line of keys without a session as far as there is room."""
+        while self._line and not self._is_closing:
+            place = self._line[0]
+            match plan(self._sessions, self.settings.session_limit, len(self._line)):
+                case Adopt(spare):
+                    self._leave_line()
+                    self._adopt(place, spare)
+                case Open():
+                    self._leave_line()
+                    if not self._refuses(place):
+                        self._open(place)
+                case Evict(victim):
+                    self._close(victim, "evicted to make room")
+                    return
+                case _:
+                    return
+
+    def _leave_line(self) -> None:
+        self._line.popleft().is_in_line = False
+
+    def _refuses(self, place: _Place) -> bool:
+        """Tell waiting calls at once where the next attempt is not near."""
+        delay = self._backoff.delay(self._clock.now())
+        if delay <= FAIL_FAST_AFTER:
+            return False
+        self._fail_waiting(place, self._unavailable(f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"))
+        self._forget_if_empty(place)
+        return True
+
+    def _adopt(self, place: _Place, spare: Session) -> None:
+        spare.key = place.key
+        spare.last_used_at = self._clock.now()
+        place.session = spare
+        self._settle(place, spare)
+        self._refill()
+
+    def _settle(self, place: _Place, session: Session) -> None:
+        """Give an open session to its key: whoever watches, whoever waits."""
+        for watcher in place.watchers:
+            session.attach(watcher)
+        waiting, place.waiting = place.waiting, deque()
+        self._waiting -= len(waiting)
+        for run in waiting:
+            run.tell(StatusWord.READY, f"{self.settings.name} is ready.")
+            if session.is_open:
+                self._admit(run, session)
+            else:
+                self._begin(run)
+
+    def _admit(self, run: RunningCall, session: Session) -> None:
+        if run.phase is Phase.ENDED:
+            return
+        run.session = session
+        session.calls.add(run)
+        session.lease()
+        session.offer_roots(run.caller.abilities.roots)
+        match self._slots.admit(run):
+            case Admission.SEND:
+                run.send(session)
+            case Admission.QUEUED:
+                run.wait(self.settings.acquire_timeout)
+                run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
+            case Admission.FULL:
+                run.end(retry.overloaded(self.settings.name, f"{self.settings.max_queue} calls wait already"))
+
+    # Desk: what a call reports.
+
+    def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
+        self._slots.release(run)
+        session = run.session
+        if session is None:
+            self._leave_waiting(run)
+        else:
+            if outcome is not None and retry.leaves_traces(run.call, run.safety) and not _is_refusal(outcome):
+                session.is_dirty = True
+            self._release(run, session)
+        self._send_next()
+
+    def faulted(self, run: RunningCall, fault: Fault) -> None:
+        if run.session is not None:
+            self._recovery.faulted(run, run.session, fault)
+
+    def waited_too_long(self, run: RunningCall) -> None:
+        limit = f"no session or slot came free within {self.settings.acquire_timeout:g} s"
+        run.end(retry.overloaded(self.settings.name, limit))
+
+    def parked(self, run: RunningCall, is_parked: bool) -> None:
+        self._slots.park(run, is_parked=is_parked)
+        if is_parked:
+            self._send_next()
+
+    def _send_next(self) -> None:
+        while (run := self._slots.next()) is not None:
+            if run.session is not None:
+                run.send(run.session)
+
+    def restart(self, run: RunningCall, session: Session) -> None:
+        """Send a call of a session that is gone in the one that follows it."""
+        self._slots.release(run)
+        run.session = None
+        run.wait(None)
+        self._release(run, session)
+        self._begin(run)
+
+    # Owner: what a session reports.
+
+    def lists_changed(self, session: Session, method: str, told: Watcher | None) -> None:
+        self.observer.lists_changed(method)
+        own = session.watchers if self.settings.lists == "session" else None
+        self.announce(method, told, own)
+
+    def announce(self, method: str, told: Watcher | None = None, to: list[Watcher] | None = None) -> None:
+        """Tell watchers (all by default) but `told` that a list changed."""
+        everyone = [w for place in self._places.values() for w in place.watchers] if to is None else to
+        for watcher in dict.fromkeys(everyone):
+            if watcher is not told:
+                watcher.push(method, None)
+
+    def push_changed(self, session: Session) -> None:
+        self.observer.push_changed(any(s.has_push and s.is_open for s in self._sessions) or session.has_push)
+
+    def suspect(self, session: Session, reason: str) -> None:
+        self._recovery.suspect(session, reason)
+
+    def lose(self, session: Session, reason: str) -> None:
+        if session.state in {State.CLOSED, State.OPENING, State.NEW}:
+            return
+        self.mark_lost(session)
+        if session.is_dirty and not session.has_told and session.key is not None and not session.key.is_private:
+            self._markers.add(session.key)
+        self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
+        session.upstream.terminate()
+        for run in list(session.calls):
+            if run.phase is not Phase.ENDED and not run.is_on_its_way:
+                self.restart(run, session)
+        self._forget_session(session)
+
+    # How sessions open, die and end.
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._sessions) < self.settings.session_limit
+
+    def _open(self, place: _Place | None) -> Session:
+        session = Session(self, place.key if place is not None else None, self._clock.now())
+        session.upstream = self._connect(session, declares=session.key is None or not session.key.is_private)
+        session.advance(Event.OPEN)
+        self._sessions[session] = None
+        if place is not None:
+            place.session = session
+            word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
+            for run in list(place.waiting):
+                run.wait(None)
+                run.tell(word, f"{word.capitalize()} to {self.settings.name}.")
+        session.opening = self._scope.start(self._opening(session, place), f"open {self.settings.name} {session.id}")
+        return session
+
+    async def _opening(self, session: Session, place: _Place | None) -> None:
+        name, clock = self.settings.name, self._clock
+        self._emit(events.SessionOpening(name, session.id))
+        is_reopened = place is not None and place.is_reopening
+        delay = max(self._backoff.delay(clock.now()), self._rng.uniform(0, JITTER) if is_reopened else 0.0)
+        started = clock.now()
+        try:
+            if delay > 0:
+                await clock.sleep(delay)
+            session.hello = await shake_hands(session, clock, self.settings.open_timeout)
+            await replay(session, place.watchers if place is not None else (), clock)
+        except OpenFailed as error:
+            self._opening_failed(session, place, error)
+            return
+        except BaseException:
+            session.upstream.terminate()
+            raise
+        session.opened_at = session.last_used_at = clock.now()
+        session.advance(Event.READY)
+        self._backoff.succeeded()
+        self._emit(events.SessionReady(name, session.id, clock.now() - started, is_reopened))
+        self.observer.opened(session.hello)
+        if not session.opened.done():
+            session.opened.set_result(None)
+        if place is None:
+            self._pump()
+            return
+        place.is_reopening = False
+        self._settle(place, session)
+        if is_reopened and self.settings.lists == "session":
+            for method in LIST_CHANGES:
+                self.announce(method, to=session.watchers)
+        self._close_if_unused(session)
+
+    def _opening_failed(self, session: Session, place: _Place | None, error: OpenFailed) -> None:
+        reason = str(error)
+        session.upstream.terminate()
+        session.advance(Event.LOSE)
+        self._backoff.failed(self._clock.now(), reason)
+        self._emit(events.SessionFailed(self.settings.name, session.id, reason))
+        if place is not None and place.session is session:
+            place.session = None
+            self._fail_waiting(place, self._unavailable(reason, is_unauthorized=error.is_unauthorized))
+        if not session.opened.done():
+            session.opened.set_exception(error)
+            session.opened.exception()
+        self._forget_session(session)
+
+    def mark_lost(self, session: Session) -> None:
+        """Take a dead session from its key, so that whatever comes next gets another."""
+        if session.state in {State.LOST, State.CLOSED}:
+            return
+        session.advance(Event.LOSE)
+        place = self._places.get(session.key) if session.key is not None else None
+        if place is not None and place.session is session:
+            place.session = None
+            place.is_reopening = True
+
+    def _close(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
+        """Take an open session from its key now and end it behind."""
+        if session.state in {State.CLOSED, State.LOST}:
+            return
+        key = session.key
+        if leaves_marker and session.is_dirty and key is not None and not key.is_private:
+            self._markers.add(key)
+        is_opening = session.state is State.OPENING
+        session.advance(Event.CLOSE)
+        place = self._places.get(key) if key is not None else None
+        if place is not None and place.session is session:
+            place.session = None
+            self._forget_if_empty(place)
+        for run in list(session.calls):
+            run.cancel(reason)
+        self._emit(events.SessionClosed(self.settings.name, session.id, reason))
+        if is_opening:
+            if session.opening is not None:
+                session.opening.cancel()
+            session.upstream.terminate()
+            self._forget_session(session)
+        else:
+            self._scope.start(self._closing(session), f"close {self.settings.name} {session.id}")
+
+    async def _closing(self, session: Session) -> None:
+        try:
+            async with timeout(self._clock, CLOSE_TIMEOUT):
+                await session.upstream.close()
+        except TimeoutError:
+            logger.warning("%s did not close in %g s", session.id, CLOSE_TIMEOUT)
+        finally:
+            session.upstream.terminate()
+            self._forget_session(session)
+
+    def _forget_session(self, session: Session) -> None:
+        """The session takes up room no longer."""
+        if self._sessions.pop(session, self) is self:
+            return
+        session.has_push = False
+        self.push_changed(session)
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+        place = self._places.get(session.key) if session.key is not None else None
+        if place is not None:
+            self._forget_if_empty(place)
+        self._pump()
+
+    # Small bookkeeping.
+
+    def _place(self, key: SessionKey) -> _Place:
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = _Place(key)
+        return place
+
+    def _forget_if_empty(self, place: _Place) -> None:
+        if place.is_empty:
+            self._places.pop(place.key, None)
+
+    def _release(self, run: RunningCall, session: Session) -> None:
+        session.calls.discard(run)
+        session.release(self._clock.now())
+        self._close_if_unused(session)
+        if self._line:
+            self._pump()
+
+    def _close_if_unused(self, session: Session) -> None:
+        """A private session ends with its last call."""
+        if session.state is State.IDLE and session.key is not None and session.key.is_private:
+            self._close(session, "its call has ended", leaves_marker=False)
+
+    def _leave_waiting(self, run: RunningCall) -> None:
+        place = self._places.get(run.key)
+        if place is not None and run in place.waiting:
+            place.waiting.remove(run)
+            self._waiting -= 1
+            self._forget_if_empty(place)
+
+    def _fail_waiting(self, place: _Place, failure: CallFailed) -> None:
+        for run in list(place.waiting):
+            run.tell(StatusWord.FAILED, failure.message)
+            run.end(failure)
+
+    def _unavailable(self, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
+        return CallFailed(
+            Code.UPSTREAM_UNAUTHORIZED if is_unauthorized else Code.UPSTREAM_UNAVAILABLE,
+            f"{self.settings.name} is not available: {reason}. Nothing was executed.",
+            server=self.settings.name,
+            delivery=Delivery.REFUSED if is_unauthorized else Delivery.NOT_SENT,
+            retryable=not is_unauthorized,
+        )
+
+    def _refill(self) -> None:
+        """Keep as many spares as the operator asked for, where there is room."""
+        spares = sum(s.is_spare for s in self._sessions)
+        while spares < self.settings.spares and self._has_room and self._backoff.delay(self._clock.now()) == 0:
+            self._open(None)
+            spares += 1
+
+    def _tick(self) -> None:
+        if self._is_closing:
+            return
+        self.reap()
+        self._refill()
+        interval = min(5.0, self.settings.idle_timeout / 4)
+        self._reaper = self._clock.call_later(interval, self._tick)
+
+
+def _is_refusal(outcome: Outcome) -> bool:
+    """Whether the server says that it did not run the tool."""
+    if not isinstance(outcome, RpcError):
+        return False
+    return jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null")) in _REFUSALS

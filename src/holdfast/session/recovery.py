@@ -1,0 +1,135 @@
+"""What happens to a call that got no answer, and to the session that it was sent in."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Protocol
+
+from holdfast import events
+from holdfast.call import RpcError
+from holdfast.clock import Clock
+from holdfast.config import ServerSettings
+from holdfast.session import retry
+from holdfast.session.lifecycle import State
+from holdfast.session.opening import JITTER, is_alive
+from holdfast.session.retry import Attempt, Verdict
+from holdfast.session.running import Phase, RunningCall
+from holdfast.session.session import Session
+from holdfast.tasks import TaskScope
+from holdfast.upstream.transport import Fault, FaultKind
+
+
+class Sessions(Protocol):
+    """What recovery asks of the pool."""
+
+    def mark_lost(self, session: Session) -> None:
+        """Take a dead session from its key, so that whatever comes next gets another."""
+
+    def lose(self, session: Session, reason: str) -> None:
+        """The session is gone: drop it, leave a marker where somebody must be told."""
+
+    def restart(self, run: RunningCall, session: Session) -> None:
+        """Send a call of a dead session in the one that follows it."""
+
+
+class Recovery:
+    """Decides by `retry` and does what was decided."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        settings: ServerSettings,
+        *,
+        scope: TaskScope,
+        clock: Clock,
+        emit: events.Emit,
+        rng: Random,
+    ) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._scope = scope
+        self._clock = clock
+        self._emit = emit
+        self._rng = rng
+        self._budget = 10.0
+
+    def earn(self) -> None:
+        """A call was started: a tenth of all calls may be repetitions."""
+        self._budget = min(10.0, self._budget + 0.1)
+
+    def faulted(self, run: RunningCall, session: Session, fault: Fault) -> None:
+        """Decide what becomes of `run`."""
+        if fault.kind is FaultKind.GONE:
+            self._sessions.mark_lost(session)
+        verdict = retry.judge(fault, self._attempt(run, session))
+        match verdict:
+            case Verdict.SUSPECT:
+                session.suspects.append((run, fault))
+                self.suspect(session, fault.detail)
+            case Verdict.RESEND:
+                self._budget -= 1
+                self._note_repetition(run, fault)
+                self._clock.call_later(self._rng.uniform(0, JITTER), lambda: self._resend(run))
+            case _:
+                self._conclude(run, session, verdict, fault)
+
+    def suspect(self, session: Session, reason: str) -> None:
+        """Find out whether `session` lives, once at a time."""
+        if not session.is_in_doubt:
+            session.is_in_doubt = True
+            self._scope.start(self._find_out(session, reason), f"ask whether {session.id} lives")
+
+    async def _find_out(self, session: Session, reason: str) -> None:
+        lives = session.is_open and await is_alive(session, self._clock, self._rng)
+        session.is_in_doubt = False
+        if not lives:
+            self._sessions.mark_lost(session)
+        suspects, session.suspects = session.suspects, []
+        for run, fault in suspects:
+            if run.phase is Phase.ENDED:
+                continue
+            if not lives:
+                self._conclude(run, session, retry.judge_lost(self._attempt(run, session)), fault)
+            elif fault.error is not None:
+                run.end(RpcError(fault.error))
+            else:
+                run.end(retry.failure(fault, run.call, self._settings.name))
+        if not lives:
+            self._sessions.lose(session, reason)
+
+    def _conclude(self, run: RunningCall, session: Session, verdict: Verdict, fault: Fault) -> None:
+        match verdict:
+            case Verdict.RESTART:
+                self._note_repetition(run, fault)
+                self._sessions.restart(run, session)
+            case Verdict.TELL_LOST:
+                session.has_told = True
+                run.end(retry.session_lost(self._settings.name))
+            case _:
+                if session.state is State.LOST:
+                    session.has_told = True
+                elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
+                    session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
+                run.end(retry.failure(fault, run.call, self._settings.name))
+
+    def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
+        run.was_sent_before = True
+        self._emit(events.CallRepeated(self._settings.name, run.call.method, fault.detail))
+
+    def _resend(self, run: RunningCall) -> None:
+        if run.phase is Phase.ENDED or run.session is None:
+            return
+        if run.session.is_open:
+            run.send(run.session)
+        else:
+            self._sessions.restart(run, run.session)
+
+    def _attempt(self, run: RunningCall, session: Session) -> Attempt:
+        return Attempt(
+            safety=run.safety,
+            was_sent_before=run.was_sent_before,
+            has_relayed=run.has_relayed,
+            is_dirty=session.is_dirty,
+            resumes=self._settings.on_loss == "resume",
+            has_budget=self._budget >= 1,
+        )

@@ -1,0 +1,337 @@
+"""One call on its way: between the caller downstream and an exchange upstream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Raw
+
+from holdfast.call import Ask, AskId, Call, Caller, Fields, Outcome, Reply, Result, RpcError, Status, StatusWord
+from holdfast.clock import Clock, Timer
+from holdfast.config import ServerSettings
+from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.session.key import SessionKey
+from holdfast.session.retry import Safety
+from holdfast.session.watch import Watcher, answer_for_nobody
+from holdfast.upstream.transport import Fault, FaultKind, Sent
+
+if TYPE_CHECKING:
+    from holdfast.session.session import Session
+
+logger = logging.getLogger("holdfast.session")
+
+
+class Phase(Enum):
+    """Where a call stands."""
+
+    WAITING = auto()
+    """For its session to open, or for a slot."""
+    SENT = auto()
+    SUSPENDED = auto()
+    """Refused or cut off; whether it is sent again is being found out."""
+    ENDED = auto()
+
+
+class Desk(Protocol):
+    """What a call asks of the pool."""
+
+    def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
+        """The call has ended: free what it held."""
+
+    def faulted(self, run: RunningCall, fault: Fault) -> None:
+        """The call got no answer: end it or send it again."""
+
+    def waited_too_long(self, run: RunningCall) -> None:
+        """The call got no session or slot in time."""
+
+    def parked(self, run: RunningCall, is_parked: bool) -> None:
+        """A person is being asked, or has answered: a parked call takes no slot."""
+
+
+class RunningCall:
+    """A `Running` towards the caller and an `Exchange` towards the server.
+
+    It ends exactly once, whichever of answer, failure, timeout and cancellation comes first.
+    """
+
+    __slots__ = (
+        "_asks",
+        "_clock",
+        "_desk",
+        "_heard_at",
+        "_is_paused",
+        "_overtime",
+        "_parked_at",
+        "_sent",
+        "_settings",
+        "_started_at",
+        "_timer",
+        "call",
+        "caller",
+        "has_relayed",
+        "has_slot",
+        "key",
+        "phase",
+        "safety",
+        "session",
+        "was_sent_before",
+        "watcher",
+    )
+
+    def __init__(
+        self,
+        desk: Desk,
+        key: SessionKey,
+        call: Call,
+        caller: Caller,
+        *,
+        safety: Safety,
+        watcher: Watcher | None,
+        settings: ServerSettings,
+        clock: Clock,
+    ) -> None:
+        self.key = key
+        self.call = call
+        self.caller = caller
+        self.safety = safety
+        self.watcher = watcher
+        """The client session that the call came from, if it has one."""
+        self.session: Session | None = None
+        self.phase = Phase.WAITING
+        self.has_relayed = False
+        self.has_slot = False
+        self.was_sent_before = False
+        self._desk = desk
+        self._settings = settings
+        self._clock = clock
+        self._started_at = self._heard_at = clock.now()
+        self._overtime = 0.0
+        self._parked_at = 0.0
+        self._timer: Timer | None = None
+        self._sent: Sent | None = None
+        self._asks: dict[AskId, tuple[Ask, Timer]] = {}
+        self._is_paused = False
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """The server has it, or may have it."""
+        return self.phase in {Phase.SENT, Phase.SUSPENDED}
+
+    # What the pool does with it.
+
+    def wait(self, limit: float | None) -> None:
+        """Start to wait, `limit` seconds at most; None where something else bounds the wait."""
+        self.phase = Phase.WAITING
+        self._stop_timer()
+        if limit is not None:
+            self._timer = self._clock.call_later(limit, self._waited_too_long)
+
+    def send(self, session: Session) -> None:
+        """Send the call in `session`, which holds it in `session.calls`."""
+        self.phase = Phase.SENT
+        self._stop_timer()
+        self._heard_at = self._clock.now()
+        self._timer = self._clock.call_later(self._next_check(), self._check)
+        sent = session.upstream.send(self.call, self)
+        if self.phase is Phase.SENT:
+            self._sent = sent
+            if self._is_paused:
+                sent.pause()
+
+    def suspend_sending(self) -> None:
+        """The exchange has failed; hold the call while it is decided what follows."""
+        self.phase = Phase.SUSPENDED
+        self._sent = None
+        self._stop_timer()
+
+    def tell(self, word: StatusWord, sentence: str) -> None:
+        """Pass a status line on."""
+        self._guard(lambda: self.caller.status(Status(word, sentence)))
+
+    def end(self, outcome: Outcome) -> None:
+        """End the call; a second end is ignored. Bookkeeping first, the caller last."""
+        if self.phase is Phase.ENDED:
+            return
+        was_sent = self.phase is Phase.SENT
+        self.phase = Phase.ENDED
+        self._stop_timer()
+        self._sent = None
+        self._close_asks()
+        self._desk.returned(self, outcome if was_sent else None)
+        try:
+            self.caller.answer(outcome)
+        except Exception:
+            logger.exception("the answer to %s could not be delivered", self.call.method)
+
+    # Running: what the caller does.
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        asked = self._asks.pop(ask_id, None)
+        if asked is None or self.session is None:
+            return
+        asked[1].cancel()
+        self._unpark()
+        self.session.upstream.reply(ask_id, reply)
+
+    def cancel(self, reason: str) -> None:
+        sent = self._sent
+        delivery = Delivery.NOT_SENT if self.phase is Phase.WAITING else Delivery.UNKNOWN
+        if sent is not None:
+            sent.cancel(reason)
+        self.end(
+            CallFailed(
+                Code.OUTCOME_UNKNOWN,
+                f"The call was cancelled: {reason}.",
+                server=self._settings.name,
+                delivery=delivery,
+                retryable=False,
+            )
+        )
+
+    def pause(self) -> None:
+        self._is_paused = True
+        if self._sent is not None:
+            self._sent.pause()
+
+    def resume(self) -> None:
+        self._is_paused = False
+        if self._sent is not None:
+            self._sent.resume()
+
+    # Exchange: what the server does.
+
+    def progress(self, update: Fields) -> None:
+        self._relay(lambda: self.caller.progress(update))
+
+    def log(self, params: Raw) -> None:
+        self._relay(lambda: self.caller.log(params))
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        if self.session is not None and self.session.notices(method, params, self):
+            self._heard_at = self._clock.now()
+            return
+        self._relay(lambda: self.caller.notify(method, params))
+
+    def ask(self, ask: Ask) -> None:
+        if self.session is None or self.phase is not Phase.SENT:
+            return
+        if not self.caller.abilities.can_answer(ask):
+            self._heard_at = self._clock.now()
+            self.session.decline(ask)
+            return
+        self._park()
+        timer = self._clock.call_later(self._settings.ask_timeout, lambda: self._give_up(ask))
+        self._asks[ask.id] = (ask, timer)
+        self.session.remember_url(ask.elicitation_id, self.watcher)
+        self._relay(lambda: self.caller.ask(ask))
+
+    def withdraw(self, ask_id: AskId) -> None:
+        asked = self._asks.pop(ask_id, None)
+        if asked is not None:
+            asked[1].cancel()
+            self._unpark()
+            self._relay(lambda: self.caller.withdraw(ask_id))
+
+    def suspend(self) -> None:
+        self._guard(self.caller.suspend)
+
+    def answered(self, outcome: Result | RpcError) -> None:
+        self.end(outcome)
+
+    def failed(self, fault: Fault) -> None:
+        if self.phase is Phase.SENT:
+            self.suspend_sending()
+            self._desk.faulted(self, fault)
+
+    # Inside.
+
+    def _relay(self, deliver: Callable[[], None]) -> None:
+        self._heard_at = self._clock.now()
+        self.has_relayed = True
+        self._guard(deliver)
+
+    def _guard(self, deliver: Callable[[], None]) -> None:
+        """Run a callback of the caller: an exception in it ends this call and no other."""
+        if self.phase is Phase.ENDED:
+            return
+        try:
+            deliver()
+        except Exception:
+            logger.exception("the caller of %s failed", self.call.method)
+            self.cancel("the gateway failed to relay what belongs to it")
+
+    def _park(self) -> None:
+        if not self._asks:
+            self._parked_at = self._clock.now()
+            self._desk.parked(self, True)
+
+    def _unpark(self) -> None:
+        """The clocks of the call stood still while the last of its questions was open."""
+        if not self._asks and self.phase is Phase.SENT:
+            now = self._clock.now()
+            self._overtime += now - self._parked_at
+            self._heard_at = now
+            self._stop_timer()
+            self._timer = self._clock.call_later(self._next_check(), self._check)
+            self._desk.parked(self, False)
+
+    def _give_up(self, ask: Ask) -> None:
+        if self._asks.pop(ask.id, None) is not None and self.session is not None:
+            self._unpark()
+            self._guard(lambda: self.caller.withdraw(ask.id))
+            self.session.upstream.reply(ask.id, answer_for_nobody(ask))
+
+    def _close_asks(self) -> None:
+        asks, self._asks = self._asks, {}
+        for ask, timer in asks.values():
+            timer.cancel()
+            if self.session is not None:
+                self.session.upstream.reply(ask.id, answer_for_nobody(ask))
+            try:
+                self.caller.withdraw(ask.id)
+            except Exception:
+                logger.exception("a question of %s could not be withdrawn", self.call.method)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _waited_too_long(self) -> None:
+        self._timer = None
+        if self.phase is Phase.WAITING:
+            self._desk.waited_too_long(self)
+
+    def _next_check(self) -> float:
+        now = self._clock.now()
+        wait = self._heard_at + self._settings.call_timeout - now
+        if self._settings.call_deadline is not None:
+            wait = min(wait, self._started_at + self._overtime + self._settings.call_deadline - now)
+        return wait
+
+    def _check(self) -> None:
+        """The call's time may be over; if not, look again when it may be."""
+        self._timer = None
+        if self.phase is not Phase.SENT:
+            return
+        if self._asks:
+            self._timer = self._clock.call_later(self._settings.call_timeout, self._check)
+            return
+        wait = self._next_check()
+        if wait > 0:
+            self._timer = self._clock.call_later(wait, self._check)
+            return
+        settings = self._settings
+        heard = self._clock.now() - self._heard_at
+        detail = (
+            f"no message for {settings.call_timeout:g} s"
+            if heard >= settings.call_timeout
+            else f"not done within {settings.call_deadline:g} s"
+        )
+        if self._sent is not None:
+            self._sent.cancel(detail)
+        self.suspend_sending()
+        self._desk.faulted(self, Fault(FaultKind.TIMEOUT, detail))

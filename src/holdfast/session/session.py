@@ -1,0 +1,240 @@
+"""One session with one server: its state, its calls, and what comes back that belongs to no call."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.session.key import SessionKey
+from holdfast.session.lifecycle import OPEN, Event, State, advance
+from holdfast.session.running import RunningCall
+from holdfast.session.watch import Watcher, answer_for_nobody, lowest_level, only, subscribers
+from holdfast.upstream.transport import Fault, Hello, Inquiry, Upstream
+from holdfast.wire import jsonrpc
+
+LIST_CHANGES: Final = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+    }
+)
+
+_numbers = itertools.count(1)
+
+
+class Owner(Protocol):
+    """What a session tells the pool."""
+
+    def lists_changed(self, session: Session, method: str, told: Watcher | None) -> None:
+        """The server says that a list changed; `told` hears of it on its call's own stream."""
+
+    def push_changed(self, session: Session) -> None:
+        """The session's way for pushes opened or closed."""
+
+    def suspect(self, session: Session, reason: str) -> None:
+        """The session may be gone: find out."""
+
+    def lose(self, session: Session, reason: str) -> None:
+        """The session is gone."""
+
+
+class Session:
+    """One upstream session; the pool drives its state, the conversation reports to it as its `Listener`."""
+
+    def __init__(self, owner: Owner, key: SessionKey | None, now: float) -> None:
+        self.id = f"s{next(_numbers)}"
+        """Short and local, for logs; has nothing to do with the server's own id."""
+        self.key = key
+        """None for a spare."""
+        self.state = State.NEW
+        self.upstream: Upstream
+        self.hello: Hello | None = None
+        self.opened_at = self.last_used_at = now
+        self.watchers: list[Watcher] = []
+        self.calls: set[RunningCall] = set()
+        self.leases = 0
+        self.is_dirty = False
+        """It remembers something that a person would miss."""
+        self.has_told = False
+        """Somebody has been told that it is lost."""
+        self.has_push = False
+        self.is_in_doubt = False
+        self.suspects: list[tuple[RunningCall, Fault]] = []
+        """Calls that were refused for its session id, until it is known whether it lives."""
+        self.level: str | None = None
+        self.subscriptions: set[str] = set()
+        self.opening: asyncio.Task[None] | None = None
+        self.died_of: str | None = None
+        """Why it was lost, once it is."""
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when it is open or will never be."""
+        self._owner = owner
+        self._owes_roots = False
+        self._pushed_asks: dict[AskId, RunningCall | Watcher] = {}
+        self._urls: dict[str, Watcher] = {}
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.state} calls={len(self.calls)} leases={self.leases}>"
+
+    @property
+    def is_spare(self) -> bool:
+        """Opened ahead and never used by anyone."""
+        return self.key is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls."""
+        return self.state in OPEN
+
+    def advance(self, event: Event) -> None:
+        """Move along the lifecycle. Raises `InvalidTransition`."""
+        self.state = advance(self.state, event)
+
+    def lease(self) -> None:
+        """Hold the session: it is not idle until `release`."""
+        self.leases += 1
+        if self.leases == 1:
+            self.advance(Event.LEASED)
+
+    def release(self, now: float) -> None:
+        """Give a lease back."""
+        self.leases -= 1
+        if self.leases == 0:
+            self.last_used_at = now
+            self.advance(Event.LAST_RETURNED)
+
+    async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
+        """Ask the server something of our own. Cancelled, it cancels the request upstream."""
+        inquiry = Inquiry()
+        sent = self.upstream.send(Call(method, params or {}), inquiry)
+        try:
+            return await inquiry.outcome
+        except asyncio.CancelledError:
+            sent.cancel("no longer needed")
+            raise
+
+    def attach(self, watcher: Watcher) -> None:
+        """Let `watcher` hear what belongs to no call."""
+        if watcher not in self.watchers:
+            self.watchers.append(watcher)
+        self.offer_roots(watcher.abilities.roots)
+
+    def detach(self, watcher: Watcher) -> None:
+        """Forget `watcher`; a question that it was asked is answered for it."""
+        if watcher in self.watchers:
+            self.watchers.remove(watcher)
+        for ask_id in [a for a, to in self._pushed_asks.items() if to is watcher]:
+            del self._pushed_asks[ask_id]
+            self.upstream.reply(ask_id, Reply(result=Raw(b'{"action":"cancel"}')))
+        self._urls = {url: to for url, to in self._urls.items() if to is not watcher}
+
+    def offer_roots(self, has_roots: bool) -> None:
+        """Somebody with roots is here: a server that was told of none may ask again."""
+        if has_roots and self._owes_roots and self.is_open:
+            self._owes_roots = False
+            self.upstream.notify("notifications/roots/list_changed", None)
+
+    def decline(self, ask: Ask) -> None:
+        """Answer a question for which there is nobody."""
+        if ask.method == "roots/list":
+            self._owes_roots = True
+        self.upstream.reply(ask.id, answer_for_nobody(ask))
+
+    def remember_url(self, elicitation_id: str | None, watcher: Watcher | None) -> None:
+        """Remember who is to hear that an elicitation by URL is complete."""
+        if elicitation_id is not None and watcher is not None:
+            self._urls[elicitation_id] = watcher
+
+    def notices(self, method: str, params: Raw | None, run: RunningCall) -> bool:
+        """Take in a notification that came on the stream of `run`; True if it is not for the caller of `run`."""
+        if method in LIST_CHANGES:
+            self._owner.lists_changed(self, method, run.watcher)
+            return False
+        if method not in {"notifications/resources/updated", "notifications/elicitation/complete"}:
+            return False
+        audience = self._audience(method, params)
+        for watcher in audience:
+            if watcher is not run.watcher:
+                watcher.push(method, params)
+        return run.watcher not in audience
+
+    # Listener: what the conversation reports.
+
+    def pushed(self, method: str, params: Raw | None) -> None:
+        if method in LIST_CHANGES:
+            self._owner.lists_changed(self, method, None)
+            return
+        if method in {"notifications/resources/updated", "notifications/elicitation/complete"}:
+            for watcher in self._audience(method, params):
+                watcher.push(method, params)
+            return
+        run = only(self.calls)
+        if run is not None:
+            if method == "notifications/message" and params is not None:
+                run.log(params)
+            else:
+                run.notify(method, params)
+            return
+        is_shared = self.key is None or self.key.is_shared
+        if is_shared and (self.calls or len(self.watchers) > 1):
+            return  # it may speak of one principal's call, and nothing says whose
+        for watcher in self.watchers:
+            watcher.push(method, params)
+
+    def asked(self, ask: Ask) -> None:
+        if self.calls:
+            run = only(self.calls)
+            if run is None:
+                self.decline(ask)
+                return
+            self._pushed_asks[ask.id] = run
+            run.ask(ask)
+            return
+        watcher = only(self.watchers)
+        if watcher is None or not watcher.abilities.can_answer(ask):
+            self.decline(ask)
+            return
+        self._pushed_asks[ask.id] = watcher
+        self.remember_url(ask.elicitation_id, watcher)
+        watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
+
+    def withdrawn(self, ask_id: AskId) -> None:
+        to = self._pushed_asks.pop(ask_id, None)
+        if to is not None:
+            to.withdraw(ask_id)
+
+    def push_stream(self, is_up: bool) -> None:
+        self.has_push = is_up
+        self._owner.push_changed(self)
+
+    def suspected(self, fault: Fault) -> None:
+        if self.is_open:
+            self._owner.suspect(self, fault.detail)
+
+    def lost(self, fault: Fault) -> None:
+        self.died_of = fault.detail
+        self._owner.lose(self, fault.detail)
+
+    def _reply_pushed(self, ask_id: AskId, reply: Reply) -> None:
+        if self._pushed_asks.pop(ask_id, None) is not None:
+            self.upstream.reply(ask_id, reply)
+
+    def _audience(self, method: str, params: Raw | None) -> Sequence[Watcher]:
+        fields: Fields = jsonrpc.decode_fields(params or b"{}")
+        if method == "notifications/resources/updated":
+            uri = jsonrpc.decode_value(fields.get("uri", b"null"))
+            return subscribers(self.watchers, uri) if isinstance(uri, str) else []
+        elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
+        owner = self._urls.pop(elicitation_id, None) if isinstance(elicitation_id, str) else None
+        return [owner] if owner is not None else []
+
+    @property
+    def wanted_level(self) -> str | None:
+        """The log level that its watchers want together."""
+        return lowest_level(self.watchers)

@@ -1,0 +1,88 @@
+"""How many calls a server runs at once, and which waits for whom."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+
+from holdfast.session.running import RunningCall
+
+
+class Admission(Enum):
+    """What becomes of a call that wants to be sent."""
+
+    SEND = auto()
+    QUEUED = auto()
+    FULL = auto()
+
+
+class Slots:
+    """The slots of one server: `limit` calls sent, `queue` more waiting, in order.
+
+    With `serial`, each session also runs one call at a time.
+    """
+
+    def __init__(self, limit: int, queue: int, *, serial: bool) -> None:
+        self._limit = limit
+        self._queue_limit = queue
+        self._serial = serial
+        self._sent = 0
+        self._queue: deque[RunningCall] = deque()
+
+    @property
+    def sent(self) -> int:
+        """Calls that hold a slot."""
+        return self._sent
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for one."""
+        return len(self._queue)
+
+    def admit(self, run: RunningCall) -> Admission:
+        """Take a slot for `run`, or a place in the queue."""
+        if self._may_send(run) and not any(self._may_send(other) for other in self._queue):
+            self._take(run)
+            return Admission.SEND
+        if len(self._queue) >= self._queue_limit:
+            return Admission.FULL
+        self._queue.append(run)
+        return Admission.QUEUED
+
+    def release(self, run: RunningCall) -> None:
+        """Give back what `run` holds, slot or place."""
+        if run.has_slot:
+            run.has_slot = False
+            self._sent -= 1
+        elif run in self._queue:
+            self._queue.remove(run)
+
+    def park(self, run: RunningCall, *, is_parked: bool) -> None:
+        """A call that waits for a person takes no slot; back from it, it may exceed the limit."""
+        if is_parked and run.has_slot:
+            run.has_slot = False
+            self._sent -= 1
+        elif not is_parked and not run.has_slot:
+            self._take(run)
+
+    def next(self) -> RunningCall | None:
+        """The next waiting call that may be sent now, with its slot taken; None if there is none."""
+        if self._sent >= self._limit:
+            return None
+        for run in self._queue:
+            if self._may_send(run):
+                self._queue.remove(run)
+                self._take(run)
+                return run
+        return None
+
+    def _take(self, run: RunningCall) -> None:
+        run.has_slot = True
+        self._sent += 1
+
+    def _may_send(self, run: RunningCall) -> bool:
+        if self._sent >= self._limit:
+            return False
+        if not self._serial or run.session is None:
+            return True
+        return not any(other.is_on_its_way for other in run.session.calls if other is not run)

@@ -1,0 +1,257 @@
+"""The handshake era upstream: one conversation of JSON-RPC messages over a link.
+
+Ids and progress tokens of what we send are plain integers of our own, so that nothing a client
+chose reaches the server's tables; the server's ids are restored byte for byte in our replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from msgspec import Raw
+
+from holdfast import __version__
+from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.errors import OpenFailed
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent
+from holdfast.wire import jsonrpc
+from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
+
+ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
+    "roots": {"listChanged": True},
+    "sampling": {"tools": {}, "context": {}},
+    "elicitation": {"form": {}, "url": {}},
+}
+"""What a session declares that may have someone to ask: all that can be relayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenAsk:
+    wire_id: bytes
+    exchange: Exchange | None
+
+
+class _SentCall:
+    __slots__ = ("_conversation", "_request_id", "link")
+
+    def __init__(self, conversation: HandshakeUpstream, request_id: int) -> None:
+        self._conversation = conversation
+        self._request_id = request_id
+        self.link: Sent | None = None
+
+    def cancel(self, reason: str) -> None:
+        self._conversation.cancel(self._request_id, reason)
+        if self.link is not None:
+            self.link.cancel(reason)
+
+    def pause(self) -> None:
+        if self.link is not None:
+            self.link.pause()
+
+    def resume(self) -> None:
+        if self.link is not None:
+            self.link.resume()
+
+
+class HandshakeUpstream:
+    """An `Upstream` of the revisions with `initialize`, and the `Receiver` of its link."""
+
+    def __init__(self, link: Link, listener: Listener, capabilities: Mapping[str, Any]) -> None:
+        self._link = link
+        self._listener = listener
+        self._capabilities = capabilities
+        self._next_id = 0
+        self._next_ask = 0
+        self._exchanges: dict[int, Exchange] = {}
+        self._asks: dict[AskId, _OpenAsk] = {}
+        self.unreadable = 0
+        """Messages of the server that were no JSON-RPC."""
+
+    async def open(self) -> Hello:
+        await self._link.start(self)
+        opening = Inquiry()
+        hello = {
+            "protocolVersion": LATEST,
+            "capabilities": self._capabilities,
+            "clientInfo": {"name": "holdfast", "version": __version__},
+        }
+        request_id = self._mint(opening)
+        self._link.request(request_id, jsonrpc.request(request_id, "initialize", hello))
+        outcome = await opening.outcome
+        if isinstance(outcome, Fault):
+            raise OpenFailed(outcome.detail, is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED)
+        if isinstance(outcome, RpcError):
+            raise OpenFailed(f"the server refused to initialize: {_error_text(outcome.raw)}")
+        answer = jsonrpc.decode_fields(outcome.raw)
+        version = jsonrpc.decode_value(answer.get("protocolVersion", b"null"))
+        if not isinstance(version, str) or version not in HANDSHAKE_REVISIONS:
+            raise OpenFailed(f"the server speaks protocol version {version!r}, which is not supported")
+        self._link.established(version)
+        self._link.post(jsonrpc.notification("notifications/initialized"))
+        capabilities = jsonrpc.decode_fields(answer.get("capabilities", b"{}"))
+        return Hello(outcome.raw.copy(), version, {name: raw.copy() for name, raw in capabilities.items()})
+
+    def send(self, call: Call, exchange: Exchange) -> Sent:
+        request_id = self._mint(exchange)
+        params: Mapping[str, Any] = call.params
+        if call.wants_progress:
+            meta = params.get("_meta")
+            params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), "progressToken": request_id}}
+        sent = _SentCall(self, request_id)
+        sent.link = self._link.request(request_id, jsonrpc.request(request_id, call.method, params))
+        return sent
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        self._link.post(jsonrpc.notification(method, params))
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        ask = self._asks.pop(ask_id, None)
+        if ask is None:
+            return
+        if reply.error is not None:
+            self._link.post(jsonrpc.error(ask.wire_id, reply.error))
+        else:
+            self._link.post(jsonrpc.result(ask.wire_id, reply.result or Raw(b"{}")))
+
+    def cancel(self, request_id: int, reason: str) -> None:
+        """Forget a request and tell the server so; one that has ended is ignored."""
+        if self._exchanges.pop(request_id, None) is not None:
+            self._link.post(
+                jsonrpc.notification("notifications/cancelled", {"requestId": request_id, "reason": reason})
+            )
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    def terminate(self) -> None:
+        self._exchanges.clear()
+        self._link.terminate()
+
+    # What the link reports.
+
+    def received(self, message: bytes, request_id: int | None) -> None:
+        try:
+            parts = jsonrpc.decode_array(message) if message[:1] == b"[" else [message]
+            envelopes = [jsonrpc.decode_server(part) for part in parts]
+        except ValueError:
+            self.unreadable += 1
+            if request_id is not None:
+                self.failed(request_id, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
+            return
+        for envelope in envelopes:
+            if envelope.method is None:
+                self._answer(envelope, request_id)
+            elif envelope.id:
+                self._ask(envelope.method, envelope, request_id)
+            else:
+                self._notification(envelope.method, envelope.params or None, request_id)
+
+    def failed(self, request_id: int, fault: Fault) -> None:
+        exchange = self._exchanges.pop(request_id, None)
+        if exchange is not None:
+            exchange.failed(fault)
+
+    def suspended(self, request_id: int) -> None:
+        exchange = self._exchanges.get(request_id)
+        if exchange is not None:
+            exchange.suspend()
+
+    def push_stream(self, is_up: bool) -> None:
+        self._listener.push_stream(is_up)
+
+    def suspected(self, fault: Fault) -> None:
+        self._listener.suspected(fault)
+
+    def lost(self, fault: Fault) -> None:
+        while self._exchanges:
+            _, exchange = self._exchanges.popitem()
+            exchange.failed(fault)
+        self._listener.lost(fault)
+
+    # What the messages mean.
+
+    def _mint(self, exchange: Exchange) -> int:
+        self._next_id += 1
+        self._exchanges[self._next_id] = exchange
+        return self._next_id
+
+    def _answer(self, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
+        own_id = envelope.own_id
+        if own_id is None and bytes(envelope.id) in {b"", b"null"}:
+            own_id = request_id  # a refusal that could not read our id
+        exchange = self._exchanges.pop(own_id, None) if own_id is not None else None
+        if exchange is None:
+            return  # late: cancelled or timed out
+        if envelope.error:
+            exchange.answered(RpcError(envelope.error))
+        elif envelope.result:
+            exchange.answered(Result(envelope.result))
+        else:
+            exchange.failed(Fault(FaultKind.INVALID, "the server's answer has neither a result nor an error"))
+
+    def _ask(self, method: str, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
+        if method == "ping":
+            self._link.post(jsonrpc.result(bytes(envelope.id), b"{}"))
+            return
+        self._next_ask += 1
+        exchange = self._exchanges.get(request_id) if request_id is not None else None
+        ask = _read_ask(AskId(self._next_ask), method, envelope.params or None)
+        self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange)
+        if exchange is not None:
+            exchange.ask(ask)
+        else:
+            self._listener.asked(ask)
+
+    def _notification(self, method: str, params: Raw | None, request_id: int | None) -> None:
+        if method == "notifications/progress":
+            self._progress(params)
+            return
+        if method == "notifications/cancelled":
+            self._withdraw(params)
+            return
+        exchange = self._exchanges.get(request_id) if request_id is not None else None
+        if exchange is None:
+            self._listener.pushed(method, params)
+        elif method == "notifications/message" and params is not None:
+            exchange.log(params)
+        else:
+            exchange.notify(method, params)
+
+    def _progress(self, params: Raw | None) -> None:
+        """By its token, never by its stream: supergateway sends it on another call's."""
+        update = jsonrpc.decode_fields(params or b"{}")
+        token = bytes(update.get("progressToken", b""))
+        exchange = self._exchanges.get(int(token)) if token.isdigit() and len(token) <= 16 else None
+        if exchange is not None:
+            exchange.progress(update)
+
+    def _withdraw(self, params: Raw | None) -> None:
+        wire_id = bytes(jsonrpc.decode_fields(params or b"{}").get("requestId", b""))
+        for ask_id, ask in list(self._asks.items()):
+            if ask.wire_id == wire_id:
+                del self._asks[ask_id]
+                if ask.exchange is not None:
+                    ask.exchange.withdraw(ask_id)
+                else:
+                    self._listener.withdrawn(ask_id)
+
+
+def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:
+    if method != "elicitation/create" or params is None:
+        return Ask(ask_id, method, params)
+    fields = jsonrpc.decode_fields(params)
+    elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
+    return Ask(
+        ask_id,
+        method,
+        params,
+        is_url_elicitation=jsonrpc.decode_value(fields.get("mode", b"null")) == "url",
+        elicitation_id=elicitation_id if isinstance(elicitation_id, str) else None,
+    )
+
+
+def _error_text(raw: Raw) -> str:
+    message = jsonrpc.decode_value(jsonrpc.decode_fields(raw).get("message", b"null"))
+    return message if isinstance(message, str) else "no message"

@@ -1,0 +1,528 @@
+"""A stdio server as a link: one process is one session of the handshake era.
+
+The process leads a group of its own, so that what `npx` or `sh` started ends with it. Its
+group is signalled only until its exit is noticed, and once at that moment: while members are
+left the group's number cannot be another's, and later nobody could know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Final, cast
+
+from holdfast.clock import Clock, Timer
+from holdfast.config import MAX_MESSAGE_BYTES
+from holdfast.errors import OpenFailed
+from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
+from holdfast.upstream.watchdog import Watchdog
+from holdfast.wire.jsonrpc import one_line
+
+MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
+"""Written and not read by the server; beyond it the server counts as one that does not read."""
+STDERR_BYTES: Final = 64 * 1024
+"""How much of the latest stderr is kept for error sentences."""
+
+_EDGE_BYTES: Final = 4096
+_TAIL_LINES: Final = 20
+_SENTENCE_CHARS: Final = 300
+_MIN_SECRET_CHARS: Final = 8
+_DRAIN_TIMEOUT: Final = 0.25
+"""For the last answers, where a process that left the group holds the pipe open (threats, row 34)."""
+_TERM_TIMEOUT: Final = 1.0
+_KILL_TIMEOUT: Final = 1.0
+"""SIGKILL takes effect at once unless the process hangs in the kernel; then nobody can help."""
+
+_VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"'
+_ANSWER_START: Final = re.compile(
+    rb'\s*\{\s*(?:%b\s*,\s*)?(?:"id"\s*:\s*(\d{1,16})\s*,\s*)?(?:%b\s*,\s*)?"(?:result|error)"\s*:'
+    % (_VERSION, _VERSION)
+)
+_ANSWER_END: Final = re.compile(rb',\s*"id"\s*:\s*(\d{1,16})\s*(?:,\s*%b\s*)?\}\s*\Z' % _VERSION)
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+logger = logging.getLogger("holdfast.stdio")
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A line that was over the limit and dropped, but for its edges."""
+
+    head: bytes
+    tail: bytes
+
+    @property
+    def answered_id(self) -> int | None:
+        """The id of ours that the line answers, where it stands next to either end of the object.
+
+        Only then it is sure to be the envelope's own id, and not one inside a result, and the
+        line an answer, and not a request of the server with the same number.
+        """
+        start = _ANSWER_START.match(self.head)
+        if start is None:
+            return None
+        found = start if start.group(1) is not None else _ANSWER_END.search(self.tail)
+        return None if found is None else int(found.group(1))
+
+
+class LineSplitter:
+    """Splits a byte stream at LF, in time linear in its length and memory bounded by `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._head: bytes | None = None  # of the line that is being dropped
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+        """The lines that `chunk` completes, without their LF."""
+        lines: list[bytes | Oversized] = []
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            lines.append(self._complete(chunk[start:end]))
+            start = end + 1
+        if start < len(chunk):
+            self._hold(chunk[start:])
+        return lines
+
+    def _complete(self, piece: bytes) -> bytes | Oversized:
+        if not self._held and self._head is None and len(piece) <= self._max_bytes:
+            return piece
+        self._hold(piece)
+        if self._head is not None:
+            dropped = Oversized(self._head, self._tail)
+            self._head, self._tail = None, b""
+            return dropped
+        line = bytes(self._held)
+        self._held = bytearray()  # clear() would keep the memory of the largest line
+        return line
+
+    def _hold(self, piece: bytes) -> None:
+        if self._head is not None:
+            self._tail = (self._tail + piece[-_EDGE_BYTES:])[-_EDGE_BYTES:]
+            return
+        self._held += piece
+        if len(self._held) > self._max_bytes:
+            self._head, self._tail = bytes(self._held[:_EDGE_BYTES]), bytes(self._held[-_EDGE_BYTES:])
+            self._held = bytearray()
+
+
+class StderrRing:
+    """The latest 64 KiB of stderr as text for people: no control characters, none of `secrets`."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = sorted((value for value in secrets if len(value) >= _MIN_SECRET_CHARS), key=len, reverse=True)
+        self._kept = bytearray()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in what was written, and forget what is older than the ring is long."""
+        self._kept += chunk[-STDERR_BYTES:]
+        if len(self._kept) > STDERR_BYTES:
+            del self._kept[:-STDERR_BYTES]
+
+    @property
+    def tail(self) -> str:
+        """The last lines that are not blank, the newest last."""
+        lines = [line for line in self._kept.splitlines() if line.strip()]
+        return "\n".join(self.readable(line) for line in lines[-_TAIL_LINES:])
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not blank, at a length that fits a sentence."""
+        return self.tail.rpartition("\n")[2][:_SENTENCE_CHARS]
+
+    def readable(self, line: bytes | bytearray) -> str:
+        """`line` as it may be shown and logged."""
+        text = _ESCAPES.sub("", line.decode(errors="replace"))
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+@dataclass(slots=True)
+class SkippedLines:
+    """Lines of stdout that were no messages, counted."""
+
+    junk: int = 0
+    """Banners and logs: no JSON object or array."""
+    undecodable: int = 0
+    """No UTF-8."""
+    oversized: int = 0
+
+
+class _State(Enum):
+    NEW = auto()
+    RUNNING = auto()
+    ENDING = auto()
+    """The end was noticed; `lost` follows when the last output has been read."""
+    SILENT = auto()
+    """Closed, terminated or reported lost: the receiver is not called any more."""
+
+
+class _Written:
+    """What can be done about a request that went into the pipe: nothing.
+
+    All answers of the session share one stdout. To pause it for one slow reader would hold up
+    every other call, and the server.
+    """
+
+    def cancel(self, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+_WRITTEN: Final = _Written()
+
+
+class _ProcessEvents(asyncio.SubprocessProtocol):
+    """Hands the loop's callbacks on, so that they are no public methods of the link."""
+
+    def __init__(
+        self,
+        *,
+        spawned: Callable[[asyncio.SubprocessTransport], None],
+        read: Callable[[int, bytes], None],
+        pipe_closed: Callable[[int], None],
+        exited: Callable[[], None],
+        released: Callable[[], None],
+    ) -> None:
+        self._spawned = spawned
+        self._read = read
+        self._pipe_closed = pipe_closed
+        self._exited = exited
+        self._released = released
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._spawned(cast("asyncio.SubprocessTransport", transport))
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._read(fd, data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        del exc  # the exit status says more
+        self._pipe_closed(fd)
+
+    def process_exited(self) -> None:
+        self._exited()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._released()
+
+
+class StdioLink:
+    """A `Link` to a process that is started for it; not reusable. Owned by its conversation.
+
+    `env` is added to our own environment, and its values are kept out of every sentence. `lost`
+    is reported after the last output was read, at most 0.25 seconds after the end was noticed.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str | None,
+        clock: Clock,
+        watchdog: Watchdog,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        close_timeout: float = 2.0,
+    ) -> None:
+        self._command = tuple(command)
+        self._name = Path(command[0]).name
+        self._env = env
+        self._cwd = cwd
+        self._clock = clock
+        self._watchdog = watchdog
+        self._max_message_bytes = max_message_bytes
+        self._close_timeout = close_timeout
+        self._state = _State.NEW
+        self._receiver: Receiver | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._released: asyncio.Future[None] | None = None  # done when reaped, and all pipes are closed
+        self._open_outputs = {1, 2}
+        self._drain_timer: Timer | None = None
+        self._lines = LineSplitter(max_message_bytes)
+        self._stderr = StderrRing(tuple(env.values()))
+        self._stderr_lines = LineSplitter(STDERR_BYTES)
+        self.skipped = SkippedLines()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, which is its group's too; None before it was started."""
+        return None if self._transport is None else self._transport.get_pid()
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last lines that the process wrote to stderr, without secrets of `env`."""
+        return self._stderr.tail
+
+    async def start(self, receiver: Receiver) -> None:
+        """Start the process. Raises `OpenFailed`; cancelled or failed, it leaves no process behind."""
+        self._receiver = receiver
+        await self._watchdog.ensure()
+        loop = asyncio.get_running_loop()
+        self._released = loop.create_future()
+        events = _ProcessEvents(
+            spawned=self._on_spawned,
+            read=self._on_read,
+            pipe_closed=self._on_pipe_closed,
+            exited=self._on_exited,
+            released=self._on_released,
+        )
+        marker, marker_value = self._watchdog.marker
+        environment = {**os.environ, **self._env, marker: marker_value}
+        try:
+            await loop.subprocess_exec(
+                lambda: events, *self._command, env=environment, cwd=self._cwd, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            self.terminate()
+            self._on_released()  # there is no process to wait for
+            raise OpenFailed(_why_not_started(self._command[0], self._cwd, environment, error)) from error
+        except BaseException:
+            self.terminate()
+            raise
+
+    def established(self, protocol_version: str) -> None:
+        del protocol_version  # only HTTP has a place for it
+        if self._receiver is not None:
+            self._receiver.push_stream(True)
+
+    def request(self, request_id: int, message: bytes) -> Sent:
+        problem = self._write(message)
+        if problem is not None and self._receiver is not None:
+            self._receiver.failed(request_id, Fault(FaultKind.NOT_SENT, problem))
+        return _WRITTEN
+
+    def post(self, message: bytes) -> None:
+        problem = self._write(message)
+        if problem is not None:
+            logger.debug("a message was dropped: %s", problem)
+
+    async def close(self) -> None:
+        """Close stdin, then SIGTERM after `close_timeout` and SIGKILL a second later; all are gone after.
+
+        Cancelled, it kills at once. Never raises anything else.
+        """
+        self._fall_silent()
+        try:
+            if self._transport is not None:
+                self._pipe(0).close()
+                if not await self._is_released_within(self._close_timeout):
+                    self._signal_group(signal.SIGTERM)
+                    await self._is_released_within(_TERM_TIMEOUT)
+        finally:
+            self._drop()
+        await self._is_released_within(_KILL_TIMEOUT)
+
+    def terminate(self) -> None:
+        self._fall_silent()
+        self._drop()
+
+    # Sending.
+
+    def _write(self, message: bytes) -> str | None:
+        """Write one line, or return why not."""
+        if self._state is not _State.RUNNING:
+            return f"{self._name} is not running"
+        stdin = cast("asyncio.WriteTransport", self._pipe(0))
+        if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            return f"{self._name} does not read its input"
+        stdin.write(one_line(message) + b"\n")
+        return None
+
+    # What the loop reports.
+
+    def _on_spawned(self, transport: asyncio.SubprocessTransport) -> None:
+        self._transport = transport
+        self._watchdog.add(transport.get_pid())
+        if self._state is _State.NEW:
+            self._state = _State.RUNNING
+        else:  # terminated while it started
+            self._drop()
+
+    def _on_read(self, fd: int, chunk: bytes) -> None:
+        if fd == 2:
+            self._stderr.feed(chunk)
+            if logger.isEnabledFor(logging.DEBUG):
+                self._log_stderr(chunk)
+            return
+        for line in self._lines.feed(chunk):
+            if self._state is _State.SILENT:
+                return  # also where the receiver ended us over an earlier line
+            if isinstance(line, Oversized):
+                self._on_oversized(line)
+            else:
+                self._on_line(line.strip())
+
+    def _on_line(self, line: bytes) -> None:
+        if not line:
+            return
+        if line[0] not in b"{[":
+            self.skipped.junk += 1
+        elif not line.isascii() and not _is_utf8(line):
+            self.skipped.undecodable += 1
+        elif self._receiver is not None:
+            self._receiver.received(line, None)
+
+    def _on_oversized(self, line: Oversized) -> None:
+        self.skipped.oversized += 1
+        request_id = line.answered_id
+        logger.debug("%s: a line of more than %d bytes was dropped", self._name, self._max_message_bytes)
+        if request_id is not None and self._receiver is not None:
+            detail = f"{self._name} sent an answer of more than {self._max_message_bytes} bytes: too large"
+            self._receiver.failed(request_id, Fault(FaultKind.INVALID, detail))
+
+    def _log_stderr(self, chunk: bytes) -> None:
+        for line in self._stderr_lines.feed(chunk):
+            text = self._stderr.readable(line.head if isinstance(line, Oversized) else line)
+            logger.debug("%s: %s", self._name, text)
+
+    def _on_pipe_closed(self, fd: int) -> None:
+        self._open_outputs.discard(fd)
+        if fd != 2 or self._state is _State.ENDING:  # a server may close its stderr and serve on
+            self._end()
+
+    def _on_exited(self) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        pid = transport.get_pid()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        self._watchdog.discard(pid)
+        self._end()
+
+    def _on_released(self) -> None:
+        if self._released is not None and not self._released.done():
+            self._released.set_result(None)
+
+    # Ending.
+
+    def _end(self) -> None:
+        """Take note of a sign of the end, and report it when there is nothing left to read."""
+        match self._state:
+            case _State.NEW:
+                return
+            case _State.SILENT:
+                if self._has_exited:
+                    self._drop()
+                return
+            case _State.RUNNING:
+                self._state = _State.ENDING
+                self._drain_timer = self._clock.call_later(_DRAIN_TIMEOUT, self._lose)
+            case _State.ENDING:
+                pass
+        if self._has_exited and not self._open_outputs:
+            self._lose()
+
+    def _lose(self) -> None:
+        if self._state is not _State.ENDING:
+            return
+        fault = Fault(FaultKind.GONE, self._obituary())
+        self.terminate()
+        if self._receiver is not None:
+            self._receiver.lost(fault)
+
+    def _obituary(self) -> str:
+        status = None if self._transport is None else self._transport.get_returncode()
+        if status is None:
+            what = f"{self._name} closed its {'output' if 1 not in self._open_outputs else 'input'} and was ended"
+        elif status < 0:
+            what = f"{self._name} was killed by {_signal_name(-status)}"
+        else:
+            what = f"{self._name} exited with code {status}"
+        last_line = self._stderr.last_line
+        return f"{what}: {last_line}" if last_line else what
+
+    @property
+    def _has_exited(self) -> bool:
+        return self._transport is not None and self._transport.get_returncode() is not None
+
+    def _fall_silent(self) -> None:
+        self._state = _State.SILENT
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_timer = None
+
+    def _drop(self) -> None:
+        """Kill the group unless its leader has exited, and close the pipes; the loop reaps it."""
+        self._signal_group(signal.SIGKILL)
+        if self._transport is None:
+            return
+        stdin = cast("asyncio.WriteTransport", self._pipe(0))
+        if not stdin.is_closing() or stdin.get_write_buffer_size() > 0:  # asyncio fails on a second abort
+            stdin.abort()
+        self._pipe(1).close()
+        self._pipe(2).close()
+        if self._has_exited:  # before that, asyncio's close would take the exit status from its own watcher
+            self._transport.close()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._transport is not None and not self._has_exited:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._transport.get_pid(), number)
+
+    def _pipe(self, fd: int) -> asyncio.BaseTransport:
+        """All three exist from the moment the process was reported as spawned."""
+        return cast(
+            "asyncio.BaseTransport", cast("asyncio.SubprocessTransport", self._transport).get_pipe_transport(fd)
+        )
+
+    async def _is_released_within(self, seconds: float) -> bool:
+        released = self._released
+        if released is None or released.done():
+            return True
+        over = asyncio.Event()
+        timer = self._clock.call_later(seconds, over.set)
+        released.add_done_callback(lambda _: over.set())
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+        return released.done()
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _why_not_started(program: str, cwd: str | None, environment: Mapping[str, str], error: Exception) -> str:
+    """One plain sentence that says what to do."""
+    if cwd is not None and not Path(cwd).is_dir():
+        return f"{cwd}: the working directory does not exist; create it or correct cwd"
+    if isinstance(error, FileNotFoundError):
+        if shutil.which(program, path=environment.get("PATH")) is not None:
+            return f"{program}: the interpreter in its first line was not found; install it or correct the line"
+        return f"{program}: command not found; install it or give its full path"
+    if isinstance(error, PermissionError):
+        return f"{program}: not executable; make it executable (chmod +x) or name its interpreter first"
+    if isinstance(error, OSError):
+        if error.errno == errno.ENOEXEC:
+            return f"{program}: not a program; name its interpreter first or add a #! line"
+        return f"{program}: could not be started: {error.strerror or error}"
+    return f"{program}: could not be started: {error}; correct the command or env"

@@ -1,0 +1,304 @@
+"""Streamable HTTP upstream: the bytes of one handshake-era session (2025-03-26 to 2025-11-25).
+
+Every request is a POST of its own (`streamable_request.py`); pushes come over one GET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from holdfast.clock import Clock, Timer
+from holdfast.config import MAX_MESSAGE_BYTES
+from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
+from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, RETRY, HttpSession, Request, resumable
+from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
+from holdfast.wire.headers import EVENT_STREAM, media_type
+from holdfast.wire.sse import EventTooLarge, SseParser
+
+CLOSE_TIMEOUT: Final = 2.0
+"""How long the DELETE at the end may take."""
+
+INITIALIZED_TIMEOUT: Final = 5.0
+"""How long requests wait for the server to take `notifications/initialized`."""
+
+PUSH_STABLE_AFTER: Final = 30.0
+"""A push stream that lived shorter counts as a failure, however cleanly it ended."""
+
+PUSH_BACKOFF: Final = 2.0
+PUSH_BACKOFF_MAX: Final = 600.0
+"""Doubling from the one to the other, each halved at most by jitter: ten GETs take ten minutes."""
+
+
+class StreamableHttpLink:
+    """A `Link` over an `HttpClient` that all sessions of a server may share; it closes only what is its own.
+
+    `target` is the endpoint's path and query, `configured` the operator's headers; both are
+    checked here, with `ValueError`. `jitter` returns 0 to 1.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        target: str,
+        configured: Mapping[str, str],
+        clock: Clock,
+        *,
+        wants_push: bool,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._session = HttpSession(
+            client, target, configured, clock=clock, max_message_bytes=max_message_bytes, jitter=jitter
+        )
+        self._wants_push = wants_push
+        self._initialized: _Post | None = None
+        self._is_holding = False
+        self._held: list[Request] = []
+        self._hold_timer: Timer | None = None
+        self._is_over = False
+
+    async def start(self, receiver: Receiver) -> None:
+        self._session.receiver = receiver
+
+    def request(self, request_id: int, message: bytes) -> Sent:
+        request = Request(self._session, request_id, message)
+        if self._is_over:
+            request.drop()
+        elif self._is_holding:
+            self._held.append(request)
+        else:
+            if self._session.first is None:
+                self._session.first = request
+            request.start()
+        return request
+
+    def post(self, message: bytes) -> None:
+        if self._is_over:
+            return
+        post = _Post(self._session, message)
+        if self._initialized is None:
+            # The first is `notifications/initialized`. Servers refuse requests that overtake it,
+            # and it has its own connection.
+            self._initialized = post
+            self._is_holding = True
+            self._hold_timer = self._session.clock.call_later(INITIALIZED_TIMEOUT, self._let_go)
+            post.when_ended(self._let_go)
+        post.start()
+
+    def established(self, protocol_version: str) -> None:
+        self._session.establish(protocol_version)
+        if self._wants_push and not self._is_over:
+            _PushStream(self._session).start()
+
+    async def close(self) -> None:
+        """End the session at the server within `CLOSE_TIMEOUT` seconds; never raises but `CancelledError`."""
+        if self._is_over:
+            return
+        self._stop()
+        if self._session.id is None:
+            return
+        farewell = _Farewell(self._session)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await farewell.ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            farewell.drop()
+
+    def terminate(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._is_over = True
+        self._held.clear()
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        self._session.stop()
+
+    def _let_go(self) -> None:
+        self._is_holding = False
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+        held, self._held = self._held, []
+        for request in held:
+            request.start()
+
+
+class _Post:
+    """A notification or reply: nobody waits for what becomes of it."""
+
+    def __init__(self, session: HttpSession, message: bytes) -> None:
+        self._session = session
+        self._message = message
+        self._exchange: HttpExchange | None = None
+        self._when_ended: Callable[[], None] | None = None
+        self._is_repeated = False
+        self._size = 0
+        session.activities[self] = None
+
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Run `callback` when the server has taken the message, or never will."""
+        self._when_ended = callback
+
+    def start(self) -> None:
+        session = self._session
+        self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
+
+    def drop(self) -> None:
+        self._session.activities.pop(self, None)
+        self._when_ended = None
+        if self._exchange is not None:
+            self._exchange.abort()
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        session = self._session
+        if session.is_refusal(status):
+            detail = f"{session.answered(status)} to a message of the session"
+            session.receiver.suspected(Fault(FaultKind.REFUSED, detail))
+        if media_type(headers.get("content-type")) == EVENT_STREAM:
+            self._give_up()  # a stream behind a notification may never end
+
+    def body(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_REFUSAL_BYTES:
+            self._give_up()
+
+    def end(self) -> None:
+        self._exchange = None
+        self._give_up()
+
+    def failed(self, fault: HttpFault) -> None:
+        self._exchange = None
+        if fault.is_sent or self._is_repeated:
+            self._give_up()
+        else:
+            self._is_repeated = True
+            self.start()
+
+    def _give_up(self) -> None:
+        callback = self._when_ended
+        self.drop()
+        if callback is not None:
+            callback()
+
+
+class _PushStream:
+    """The GET stream of a session, opened again and again, but never often."""
+
+    def __init__(self, session: HttpSession) -> None:
+        self._session = session
+        self._exchange: HttpExchange | None = None
+        self._timer: Timer | None = None
+        self._events: SseParser | None = None
+        """Only while the stream is open."""
+        self._opened_at = 0.0
+        self._failures = 0
+        self._retry: float | None = None
+        self._last_event_id: str | None = None
+        self._is_over = False
+        session.activities[self] = None
+
+    def start(self) -> None:
+        session = self._session
+        headers = session.stream_headers(self._last_event_id)
+        self._exchange = session.client.request("GET", session.target, headers, None, self)
+
+    def drop(self) -> None:
+        self._is_over = True
+        self._session.activities.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._abort()
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        session = self._session
+        if status == 200 and media_type(headers.get("content-type")) == EVENT_STREAM:
+            self._events = SseParser(session.max_message_bytes)
+            self._opened_at = session.clock.now()
+            session.receiver.push_stream(True)
+        elif status >= 500 or status in {408, 409, 429}:  # 409: the old stream is not known to be gone
+            self._abort()
+            self._ended(is_clean=False)
+        else:
+            self.drop()  # most often 405: this server has no pushes
+            if session.is_refusal(status):
+                detail = f"{session.answered(status)} to the opening of the push stream"
+                session.receiver.suspected(Fault(FaultKind.REFUSED, detail))
+
+    def body(self, chunk: bytes) -> None:
+        if self._events is None:
+            return
+        try:
+            events = self._events.feed(chunk)
+        except EventTooLarge:
+            self._abort()
+            self._ended(is_clean=False)
+            return
+        if self._events.retry_ms is not None:
+            self._retry = self._events.retry_ms / 1000
+        for event in events:
+            if self._is_over:
+                return
+            if event.id is not None:
+                self._last_event_id = resumable(event.id)
+            if event.data and event.event == "message":
+                self._session.receiver.received(event.data, None)
+
+    def end(self) -> None:
+        self._exchange = None
+        self._ended(is_clean=True)
+
+    def failed(self, fault: HttpFault) -> None:  # noqa: ARG002 - whatever it was, it is tried again
+        self._exchange = None
+        self._ended(is_clean=False)
+
+    def _ended(self, *, is_clean: bool) -> None:
+        session = self._session
+        was_open, self._events = self._events is not None, None
+        if was_open and session.clock.now() - self._opened_at >= PUSH_STABLE_AFTER:
+            self._failures = 0
+        asked = min(RETRY if self._retry is None else self._retry, PUSH_BACKOFF_MAX)
+        if is_clean and was_open and self._failures == 0:
+            delay = asked * (1 + 0.25 * session.jitter())
+        else:
+            backoff = min(PUSH_BACKOFF * 2**self._failures, PUSH_BACKOFF_MAX)
+            delay = max(backoff * (0.5 + 0.5 * session.jitter()), asked)
+        self._failures = min(self._failures + 1, 32)
+        self._timer = session.clock.call_later(delay, self.start)
+        if was_open:
+            session.receiver.push_stream(False)
+
+    def _abort(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abort()
+
+
+class _Farewell:
+    """The DELETE that ends a session; how the server takes it does not matter."""
+
+    def __init__(self, session: HttpSession) -> None:
+        self.ended = asyncio.Event()
+        self._session = session
+        session.activities[self] = None
+        self._exchange = session.client.request("DELETE", session.target, session.headers, None, self)
+
+    def drop(self) -> None:
+        self._session.activities.pop(self, None)
+        self._exchange.abort()
+        self.ended.set()
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None: ...
+
+    def body(self, chunk: bytes) -> None: ...
+
+    def end(self) -> None:
+        self.ended.set()
+
+    def failed(self, fault: HttpFault) -> None:  # noqa: ARG002 - the session will expire there
+        self.ended.set()

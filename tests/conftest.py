@@ -1,0 +1,16 @@
+"""Settings of the test run that every ring shares."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A slow machine is no failure, so no example has a deadline; CI must find today what it found yesterday.
+settings.register_profile(
+    "holdfast",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("holdfast")

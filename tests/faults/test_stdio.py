@@ -1,0 +1,67 @@
+"""Stdio servers that flood, talk in huge lines, and crash again and again (threats, rows 26, 34 and 35)."""
+
+from __future__ import annotations
+
+import time
+
+from stdio_rig import descriptors, exists, on_both_loops, python, running
+
+MIB = 1 << 20
+
+
+@on_both_loops
+async def test_a_line_of_16_mib_takes_no_more_per_byte_than_one_of_4() -> None:
+    script = """
+import sys
+for line in sys.stdin:
+    sys.stdout.write('{"text":"' + "x" * int(line) + '"}\\n')
+    sys.stdout.flush()
+"""
+
+    async with running(*python(script), max_message_bytes=17 * MIB) as (link, inbox):
+
+        async def quickest(size: int) -> float:
+            times: list[float] = []
+            for _ in range(3):
+                started_at = time.perf_counter()
+                link.post(b"%d" % size)
+                assert len(await inbox.messages.get()) > size
+                times.append(time.perf_counter() - started_at)
+            return min(times)
+
+        small = await quickest(4 * MIB)
+        assert await quickest(16 * MIB) / small < 8  # linear is 4, quadratic 16
+
+
+@on_both_loops
+async def test_stderr_and_junk_do_not_hold_up_an_answer() -> None:
+    script = """
+import sys
+block = b"e" * 1023 + b"\\n"
+sys.stderr.buffer.write(block * 50 * 1024)
+sys.stdout.buffer.write(b"junk \\xff\\n" * 1000)
+sys.stderr.buffer.write(b"the end\\n")
+sys.stderr.flush()
+print('{"id":1}', flush=True)
+input()
+"""
+    async with running(*python(script)) as (link, inbox):
+        assert await inbox.messages.get() == b'{"id":1}'
+        assert link.skipped.junk == 1000
+        assert len(link.stderr_tail) < 65536
+        assert inbox.losses == []
+
+
+@on_both_loops
+async def test_fifty_crashes_leave_no_zombie_and_no_descriptor() -> None:
+    async def crash() -> int:
+        async with running(*python("import os; os._exit(1)")) as (link, inbox):
+            await inbox.is_lost.wait()
+            assert link.pid is not None
+            return link.pid
+
+    await crash()  # what the loop opens once for all children
+    before = descriptors()
+    pids = [await crash() for _ in range(50)]
+    assert [pid for pid in pids if exists(pid)] == []
+    assert descriptors() <= before

@@ -1,0 +1,108 @@
+"""The official MCP conformance suite, against a server directly and through the gateway.
+
+The suite, its Node and the reference server's Python are installed by `make test` into
+`.conformance`, or into the folder that `CONF_HOME` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from processes import ROOT, Process, free_port, start
+from requirements import requirement
+
+HOME: Final = Path(os.environ.get("CONF_HOME") or ROOT / ".conformance")
+PYTHON: Final = HOME / "venv" / "bin" / "python"
+TOOLS: Final = ROOT / "tests" / "conformance"
+REVISION: Final = "2025-11-25"
+SCENARIOS: Final = 33
+"""How many of the suite's scenarios the reference server passes directly."""
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@contextlib.contextmanager
+def reference_server(*options: str) -> Generator[str]:
+    """The URL of a server of the handshake era."""
+    port = free_port()
+    arguments = ("--era", "legacy", "--port", str(port), *options)
+    with start(PYTHON, TOOLS / "reference_server.py", *arguments) as server:
+        server.wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@contextlib.contextmanager
+def gateway(url: str) -> Generator[tuple[str, Process]]:
+    """The URL of `holdfast run` before the server at `url`."""
+    port = free_port()
+    holdfast = Path(sys.executable).parent / "holdfast"
+    with start(holdfast, "run", url, "--port", str(port)) as process:
+        process.wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/mcp", process
+
+
+def run_suite(url: str, report: Path) -> str:
+    """Run every scenario against `url`; return the closing line, and leave the findings in `report`."""
+    arguments = ("--url", url, "--spec-version", REVISION, "--json", str(report))
+    with start(PYTHON, TOOLS / "run_conformance.py", *arguments, environment={"CONF_HOME": str(HOME)}) as suite:
+        status = suite.wait(within=120)
+        assert status in {0, 1}, suite.output
+        assert report.exists(), suite.output
+        return suite.output.strip().splitlines()[-1]
+
+
+def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, TOOLS / "compare.py", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert PYTHON.exists(), "the conformance suite is not installed: run `make test`"
+    return tmp_path_factory.mktemp("conformance")
+
+
+@pytest.fixture(scope="module")
+def direct(reports: Path) -> Path:
+    """What the reference server passes with nothing in between."""
+    with reference_server() as url:
+        run_suite(url, reports / "direct.json")
+    return reports / "direct.json"
+
+
+@pytest.fixture(scope="module")
+def hollow(reports: Path) -> Path:
+    """What a server that offers nothing passes: no proof of anything."""
+    with reference_server("--hollow") as url:
+        run_suite(url, reports / "hollow.json")
+    return reports / "hollow.json"
+
+
+def test_the_yardstick_tells_a_server_from_an_empty_shell(direct: Path, hollow: Path) -> None:
+    verdict = compare(direct, hollow)
+    assert verdict.returncode == 1, verdict.stdout
+    kept = re.search(rf"== {REVISION}: (\d+)/(\d+) scenarios kept", verdict.stdout)
+    assert kept, verdict.stdout
+    assert int(kept[1]) < int(kept[2]) == SCENARIOS, verdict.stdout
+
+
+@requirement("conformance:handshake:nothing-is-lost")
+def test_no_conformance_check_is_lost_through_the_gateway(reports: Path, direct: Path, hollow: Path) -> None:
+    via = reports / "via.json"
+    with reference_server() as server_url, gateway(server_url) as (gateway_url, process):
+        closing = run_suite(gateway_url, via)
+        said = process.output
+    verdict = compare(direct, via, "--hollow", hollow, "--checks")
+    findings = f"{closing}\n{verdict.stdout}\n{verdict.stderr}\nThe gateway wrote:\n{said[-4000:]}"
+    assert verdict.returncode == 0, findings
+    assert f"== {REVISION}: {SCENARIOS}/{SCENARIOS} scenarios kept" in verdict.stdout, findings
