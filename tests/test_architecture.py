@@ -44,6 +44,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "testing": GROUND | BESIDE | {"wire", "session", "server", "upstream", "gateway"},
     "cli": GROUND | {"wire", "gateway", "observe"},
     "cli.demo": GROUND | {"gateway", "testing"},
+    "__main__": frozenset({"cli"}),
     "": GROUND | {"session", "gateway"},
 }
 """For each room, or file of a room, the rooms or files that it may import besides its own."""

@@ -56,9 +56,11 @@ class CallFailed(HoldfastError):
 class OpenFailed(HoldfastError):
     """A session could not be opened; the text says why and what to do."""
 
-    def __init__(self, message: str, *, is_unauthorized: bool = False) -> None:
+    def __init__(self, message: str, *, is_unauthorized: bool = False, is_unsent: bool = False) -> None:
         super().__init__(message)
         self.is_unauthorized = is_unauthorized
+        self.is_unsent = is_unsent
+        """No byte reached the server."""
 
 
 class InvalidTransition(HoldfastError):

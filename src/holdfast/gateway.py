@@ -16,7 +16,7 @@ from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
 from holdfast.server import Server
-from holdfast.session.pool import Connect
+from holdfast.session.roster import Connect
 from holdfast.tasks import TaskScope
 from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
 from holdfast.upstream.http1 import HttpClient

@@ -14,7 +14,8 @@ from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.identity.caller import Identity
 from holdfast.session.key import SessionKey, private
-from holdfast.session.pool import Connect, Pool
+from holdfast.session.pool import Pool
+from holdfast.session.roster import Connect
 from holdfast.session.watch import Watcher, lowest_level
 from holdfast.tasks import TaskScope
 

@@ -164,6 +164,11 @@ class Catalog:
         for then in introduced:
             then(hello)
 
+    def restored(self, key: SessionKey) -> None:
+        for method, kept in self._lists.items():
+            if kept.pages and self._offers(method):
+                self._refresh(method, key)  # and whoever watches is told if it differs
+
     def lists_changed(self, method: str) -> None:
         for name, kept in self._lists.items():
             if method == f"notifications/{CAPABILITY[name]}/list_changed":

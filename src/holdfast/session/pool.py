@@ -7,7 +7,6 @@ at most one key, every call to one session, and the pool is the only one that jo
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -17,44 +16,30 @@ from typing import Final, Protocol
 
 from holdfast import events
 from holdfast.call import Call, Caller, Outcome, RpcError, Running, StatusWord
-from holdfast.clock import Clock, Timer, timeout
+from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
 from holdfast.session import retry
-from holdfast.session.backoff import FAIL_FAST_AFTER, Backoff
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.markers import Markers
-from holdfast.session.opening import JITTER, replay, shake_hands
-from holdfast.session.plan import Adopt, Evict, Open, expired, plan
+from holdfast.session.plan import Adopt, Evict, Open, plan
 from holdfast.session.recovery import Recovery
 from holdfast.session.retry import Safety
+from holdfast.session.roster import Connect, Roster
 from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.slots import Admission, Slots
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Fault, Hello, Listener, Upstream
+from holdfast.upstream.transport import Fault, Hello
 from holdfast.wire import jsonrpc
 
-logger = logging.getLogger("holdfast.session")
-
-CLOSE_TIMEOUT: Final = 4.0
-"""Seconds for one session to end in order before it is dropped."""
-SPARE_TTL: Final = 60.0
-"""A session opened only to learn the lists stays this long for the next new chat."""
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
+REAP_INTERVAL: Final = 5.0
 _REFUSALS: Final = frozenset({-32700, -32600, -32601, -32602})
 """A server that answers a tool call with one of these did not run the tool."""
-
-
-class Connect(Protocol):
-    """Makes the conversation for a new session."""
-
-    def __call__(self, listener: Listener, *, declares: bool) -> Upstream:
-        """`declares`: offer the server all that can be relayed, else nothing."""
-        ...
 
 
 class Observer(Protocol):
@@ -62,6 +47,9 @@ class Observer(Protocol):
 
     def opened(self, hello: Hello) -> None:
         """A session opened."""
+
+    def restored(self, key: SessionKey) -> None:
+        """A session was opened again after it was lost: its lists may differ."""
 
     def lists_changed(self, method: str) -> None:
         """A list changed, by the server's own word."""
@@ -105,22 +93,17 @@ class Pool:
     ) -> None:
         self.settings = settings
         self.observer: Observer
-        self._connect = connect
-        self._scope = scope
         self._clock = clock
         self._emit = emit
-        self._rng = rng
         self._places: dict[SessionKey, _Place] = {}
-        self._sessions: dict[Session, None] = {}
+        self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
         self._line: deque[_Place] = deque()
         self._waiting = 0
         self._markers = Markers(clock)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
-        self._backoff = Backoff(0.25, 30.0 if settings.command is not None else 5.0, rng)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
         self._is_closing = False
         self._reaper: Timer | None = None
-        self._room: asyncio.Future[None] | None = None
 
     # What the downstream side and the catalogue use.
 
@@ -179,12 +162,13 @@ class Pool:
         """
         session = self._any_session(prefer)
         if session is None:
-            delay = self._backoff.delay(self._clock.now())
-            if delay > FAIL_FAST_AFTER or self._is_closing:
-                raise OpenFailed(f"{self._backoff.reason}; the next attempt is in {delay:.0f} s")
+            if self._is_closing or self._roster.refusal is not None:
+                raise OpenFailed(self._roster.refusal or "the gateway is shutting down")
             session = await self._new_session(prefer)
         if not session.is_open:
             await asyncio.shield(session.opened)
+        if not session.is_open:
+            raise OpenFailed("the session ended as soon as it had opened")
         session.lease()
         try:
             yield session
@@ -194,41 +178,35 @@ class Pool:
             self._pump()
 
     async def _new_session(self, prefer: SessionKey | None) -> Session:
-        while not self._has_room:
-            await asyncio.shield(self._next_room())
+        while not self._roster.has_room:
+            await asyncio.shield(self._roster.next_room())
         if prefer is None or not prefer.is_shared:
-            return self._open(None)
+            return self._roster.open(None, ())
         place = self._place(prefer)
         return place.session if place.session is not None else self._open(place)
-
-    def _next_room(self) -> asyncio.Future[None]:
-        """Done when a session has gone."""
-        if self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
-        return self._room
 
     def _any_session(self, prefer: SessionKey | None) -> Session | None:
         place = self._places.get(prefer) if prefer is not None else None
         if place is not None and place.session is not None:
             return place.session
-        usable = [s for s in self._sessions if s.is_open and not (s.key is not None and s.key.is_private)]
+        usable = [s for s in self._roster if s.is_open and not (s.key is not None and s.key.is_private)]
         if usable:
             return min(usable, key=lambda s: s.leases)
-        return next((s for s in self._sessions if s.state is State.OPENING), None)
+        return next((s for s in self._roster if s.state is State.OPENING), None)
 
     @property
     def sessions(self) -> list[Session]:
         """All that take up room, those that are still closing included."""
-        return list(self._sessions)
+        return list(self._roster)
 
     @property
     def retry_delay(self) -> float:
         """Seconds until the server may be tried again after it could not be reached."""
-        return self._backoff.delay(self._clock.now())
+        return self._roster.retry_delay
 
     def count(self, state: State) -> int:
         """How many sessions are in `state`."""
-        return sum(s.state is state for s in self._sessions)
+        return sum(s.state is state for s in self._roster)
 
     def run(self) -> None:
         """Begin to close what has expired, and to keep spares."""
@@ -236,15 +214,7 @@ class Pool:
 
     def reap(self) -> list[Session]:
         """Close the sessions that have expired and return them."""
-        settings = self.settings
-        over = expired(
-            self._sessions,
-            self._clock.now(),
-            idle_timeout=settings.idle_timeout,
-            spare_ttl=SPARE_TTL,
-            max_age=settings.max_age,
-            spares=settings.spares,
-        )
+        over = self._roster.expired(self._clock.now())
         for session in over:
             self._close(session, "idle for too long" if not session.is_spare else "a spare that nobody used")
         return over
@@ -256,15 +226,14 @@ class Pool:
             self._reaper.cancel()
         for place in list(self._places.values()):
             self._fail_waiting(place, self._unavailable("the gateway is shutting down"))
-        for session in list(self._sessions):
+        for session in list(self._roster):
             self._close(session, "the gateway is shutting down", leaves_marker=False)
-        while self._sessions:
-            await asyncio.shield(self._next_room())
+        while self._roster:
+            await asyncio.shield(self._roster.next_room())
 
     def terminate(self) -> None:
         """Drop every session at once. Idempotent."""
-        for session in list(self._sessions):
-            session.upstream.terminate()
+        self._roster.terminate()
 
     # How a call gets a session.
 
@@ -304,7 +273,11 @@ class Pool:
         """Serve the line of keys without a session as far as there is room."""
         while self._line and not self._is_closing:
             place = self._line[0]
-            match plan(self._sessions, self.settings.session_limit, len(self._line)):
+            if place.session is not None or not place.waiting:
+                self._leave_line()
+                self._forget_if_empty(place)
+                continue
+            match plan(self._roster, self.settings.session_limit, len(self._line)):
                 case Adopt(spare):
                     self._leave_line()
                     self._adopt(place, spare)
@@ -314,7 +287,6 @@ class Pool:
                         self._open(place)
                 case Evict(victim):
                     self._close(victim, "evicted to make room")
-                    return
                 case _:
                     return
 
@@ -323,10 +295,10 @@ class Pool:
 
     def _refuses(self, place: _Place) -> bool:
         """Tell waiting calls at once where the next attempt is not near."""
-        delay = self._backoff.delay(self._clock.now())
-        if delay <= FAIL_FAST_AFTER:
+        refusal = self._roster.refusal
+        if refusal is None:
             return False
-        self._fail_waiting(place, self._unavailable(f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"))
+        self._fail_waiting(place, self._unavailable(refusal))
         self._forget_if_empty(place)
         return True
 
@@ -335,7 +307,7 @@ class Pool:
         spare.last_used_at = self._clock.now()
         place.session = spare
         self._settle(place, spare)
-        self._refill()
+        self._roster.refill()
 
     def _settle(self, place: _Place, session: Session) -> None:
         """Give an open session to its key: whoever watches, whoever waits."""
@@ -420,7 +392,7 @@ class Pool:
                 watcher.push(method, None)
 
     def push_changed(self, session: Session) -> None:
-        self.observer.push_changed(any(s.has_push and s.is_open for s in self._sessions) or session.has_push)
+        self.observer.push_changed(any(s.has_push and s.is_open for s in self._roster) or session.has_push)
 
     def suspect(self, session: Session, reason: str) -> None:
         self._recovery.suspect(session, reason)
@@ -432,79 +404,48 @@ class Pool:
         if session.is_dirty and not session.has_told and session.key is not None and not session.key.is_private:
             self._markers.add(session.key)
         self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
-        session.upstream.terminate()
-        for run in list(session.calls):
-            if run.phase is not Phase.ENDED and not run.is_on_its_way:
-                self.restart(run, session)
-        self._forget_session(session)
+        for run in self._slots.queued_for(session):
+            self.restart(run, session)
+        self._roster.drop(session)
 
-    # How sessions open, die and end.
+    # Keeper: what becomes of sessions.
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._sessions) < self.settings.session_limit
-
-    def _open(self, place: _Place | None) -> Session:
-        session = Session(self, place.key if place is not None else None, self._clock.now())
-        session.upstream = self._connect(session, declares=session.key is None or not session.key.is_private)
-        session.advance(Event.OPEN)
-        self._sessions[session] = None
-        if place is not None:
-            place.session = session
-            word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
-            for run in list(place.waiting):
-                run.wait(None)
-                run.tell(word, f"{word.capitalize()} to {self.settings.name}.")
-        session.opening = self._scope.start(self._opening(session, place), f"open {self.settings.name} {session.id}")
-        return session
-
-    async def _opening(self, session: Session, place: _Place | None) -> None:
-        name, clock = self.settings.name, self._clock
-        self._emit(events.SessionOpening(name, session.id))
-        is_reopened = place is not None and place.is_reopening
-        delay = max(self._backoff.delay(clock.now()), self._rng.uniform(0, JITTER) if is_reopened else 0.0)
-        started = clock.now()
-        try:
-            if delay > 0:
-                await clock.sleep(delay)
-            session.hello = await shake_hands(session, clock, self.settings.open_timeout)
-            await replay(session, place.watchers if place is not None else (), clock)
-        except OpenFailed as error:
-            self._opening_failed(session, place, error)
-            return
-        except BaseException:
-            session.upstream.terminate()
-            raise
-        session.opened_at = session.last_used_at = clock.now()
-        session.advance(Event.READY)
-        self._backoff.succeeded()
-        self._emit(events.SessionReady(name, session.id, clock.now() - started, is_reopened))
-        self.observer.opened(session.hello)
-        if not session.opened.done():
-            session.opened.set_result(None)
-        if place is None:
+    def opened(self, session: Session, *, is_reopened: bool) -> None:
+        if session.hello is not None:
+            self.observer.opened(session.hello)
+        place = self._places.get(session.key) if session.key is not None else None
+        if place is None or session.key is None:
             self._pump()
             return
-        place.is_reopening = False
         self._settle(place, session)
-        if is_reopened and self.settings.lists == "session":
-            for method in LIST_CHANGES:
-                self.announce(method, to=session.watchers)
+        if is_reopened:
+            place.is_reopening = False
+            self.observer.restored(session.key)
+            if self.settings.lists == "session":
+                for method in LIST_CHANGES:
+                    self.announce(method, to=session.watchers)
         self._close_if_unused(session)
 
-    def _opening_failed(self, session: Session, place: _Place | None, error: OpenFailed) -> None:
-        reason = str(error)
-        session.upstream.terminate()
-        session.advance(Event.LOSE)
-        self._backoff.failed(self._clock.now(), reason)
-        self._emit(events.SessionFailed(self.settings.name, session.id, reason))
+    def opening_failed(self, session: Session, error: OpenFailed) -> None:
+        place = self._places.get(session.key) if session.key is not None else None
         if place is not None and place.session is session:
             place.session = None
-            self._fail_waiting(place, self._unavailable(reason, is_unauthorized=error.is_unauthorized))
-        if not session.opened.done():
-            session.opened.set_exception(error)
-            session.opened.exception()
-        self._forget_session(session)
+            self._fail_waiting(place, self._unavailable(str(error), is_unauthorized=error.is_unauthorized))
+
+    def left(self, session: Session) -> None:
+        self.push_changed(session)
+        place = self._places.get(session.key) if session.key is not None else None
+        if place is not None:
+            self._forget_if_empty(place)
+        self._pump()
+
+    def _open(self, place: _Place) -> Session:
+        place.session = session = self._roster.open(place.key, place.watchers, is_reopened=place.is_reopening)
+        word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
+        for run in list(place.waiting):
+            run.wait(None)
+            run.tell(word, f"{word.capitalize()} to {self.settings.name}.")
+        return session
 
     def mark_lost(self, session: Session) -> None:
         """Take a dead session from its key, so that whatever comes next gets another."""
@@ -523,46 +464,12 @@ class Pool:
         key = session.key
         if leaves_marker and session.is_dirty and key is not None and not key.is_private:
             self._markers.add(key)
-        is_opening = session.state is State.OPENING
-        session.advance(Event.CLOSE)
         place = self._places.get(key) if key is not None else None
         if place is not None and place.session is session:
             place.session = None
-            self._forget_if_empty(place)
-        for run in list(session.calls):
-            run.cancel(reason)
-        self._emit(events.SessionClosed(self.settings.name, session.id, reason))
-        if is_opening:
-            if session.opening is not None:
-                session.opening.cancel()
-            session.upstream.terminate()
-            self._forget_session(session)
-        else:
-            self._scope.start(self._closing(session), f"close {self.settings.name} {session.id}")
-
-    async def _closing(self, session: Session) -> None:
-        try:
-            async with timeout(self._clock, CLOSE_TIMEOUT):
-                await session.upstream.close()
-        except TimeoutError:
-            logger.warning("%s did not close in %g s", session.id, CLOSE_TIMEOUT)
-        finally:
-            session.upstream.terminate()
-            self._forget_session(session)
-
-    def _forget_session(self, session: Session) -> None:
-        """The session takes up room no longer."""
-        if self._sessions.pop(session, self) is self:
-            return
-        session.has_push = False
-        self.push_changed(session)
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
-        place = self._places.get(session.key) if session.key is not None else None
+        self._roster.close(session, reason)
         if place is not None:
             self._forget_if_empty(place)
-        self._pump()
 
     # Small bookkeeping.
 
@@ -609,19 +516,12 @@ class Pool:
             retryable=not is_unauthorized,
         )
 
-    def _refill(self) -> None:
-        """Keep as many spares as the operator asked for, where there is room."""
-        spares = sum(s.is_spare for s in self._sessions)
-        while spares < self.settings.spares and self._has_room and self._backoff.delay(self._clock.now()) == 0:
-            self._open(None)
-            spares += 1
-
     def _tick(self) -> None:
         if self._is_closing:
             return
         self.reap()
-        self._refill()
-        interval = min(5.0, self.settings.idle_timeout / 4)
+        self._roster.refill()
+        interval = min(REAP_INTERVAL, self.settings.idle_timeout / 4)
         self._reaper = self._clock.call_later(interval, self._tick)
 
 

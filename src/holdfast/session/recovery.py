@@ -52,6 +52,7 @@ class Recovery:
         self._emit = emit
         self._rng = rng
         self._budget = 10.0
+        self._suspects: dict[Session, list[tuple[RunningCall, Fault]]] = {}
 
     def earn(self) -> None:
         """A call was started: a tenth of all calls may be repetitions."""
@@ -64,8 +65,8 @@ class Recovery:
         verdict = retry.judge(fault, self._attempt(run, session))
         match verdict:
             case Verdict.SUSPECT:
-                session.suspects.append((run, fault))
                 self.suspect(session, fault.detail)
+                self._suspects[session].append((run, fault))
             case Verdict.RESEND:
                 self._budget -= 1
                 self._note_repetition(run, fault)
@@ -75,17 +76,15 @@ class Recovery:
 
     def suspect(self, session: Session, reason: str) -> None:
         """Find out whether `session` lives, once at a time."""
-        if not session.is_in_doubt:
-            session.is_in_doubt = True
+        if session not in self._suspects:
+            self._suspects[session] = []
             self._scope.start(self._find_out(session, reason), f"ask whether {session.id} lives")
 
     async def _find_out(self, session: Session, reason: str) -> None:
         lives = session.is_open and await is_alive(session, self._clock, self._rng)
-        session.is_in_doubt = False
         if not lives:
             self._sessions.mark_lost(session)
-        suspects, session.suspects = session.suspects, []
-        for run, fault in suspects:
+        for run, fault in self._suspects.pop(session):
             if run.phase is Phase.ENDED:
                 continue
             if not lives:

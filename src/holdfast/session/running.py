@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import Raw
 
@@ -15,11 +15,9 @@ from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session.key import SessionKey
 from holdfast.session.retry import Safety
+from holdfast.session.session import Session
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
-
-if TYPE_CHECKING:
-    from holdfast.session.session import Session
 
 logger = logging.getLogger("holdfast.session")
 

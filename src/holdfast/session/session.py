@@ -10,11 +10,11 @@ from typing import Final, Protocol
 from msgspec import Raw
 
 from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.errors import OpenFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import OPEN, Event, State, advance
-from holdfast.session.running import RunningCall
 from holdfast.session.watch import Watcher, answer_for_nobody, lowest_level, only, subscribers
-from holdfast.upstream.transport import Fault, Hello, Inquiry, Upstream
+from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Upstream
 from holdfast.wire import jsonrpc
 
 LIST_CHANGES: Final = frozenset(
@@ -26,6 +26,18 @@ LIST_CHANGES: Final = frozenset(
 )
 
 _numbers = itertools.count(1)
+
+
+class InFlight(Exchange, Protocol):
+    """A call as its session sees it."""
+
+    @property
+    def watcher(self) -> Watcher | None:
+        """The client session that it came from, if it has one."""
+        ...
+
+    def cancel(self, reason: str) -> None:
+        """End it."""
 
 
 class Owner(Protocol):
@@ -57,16 +69,13 @@ class Session:
         self.hello: Hello | None = None
         self.opened_at = self.last_used_at = now
         self.watchers: list[Watcher] = []
-        self.calls: set[RunningCall] = set()
+        self.calls: set[InFlight] = set()
         self.leases = 0
         self.is_dirty = False
         """It remembers something that a person would miss."""
         self.has_told = False
         """Somebody has been told that it is lost."""
         self.has_push = False
-        self.is_in_doubt = False
-        self.suspects: list[tuple[RunningCall, Fault]] = []
-        """Calls that were refused for its session id, until it is known whether it lives."""
         self.level: str | None = None
         self.subscriptions: set[str] = set()
         self.opening: asyncio.Task[None] | None = None
@@ -76,7 +85,7 @@ class Session:
         """Done when it is open or will never be."""
         self._owner = owner
         self._owes_roots = False
-        self._pushed_asks: dict[AskId, RunningCall | Watcher] = {}
+        self._pushed_asks: dict[AskId, InFlight | Watcher] = {}
         self._urls: dict[str, Watcher] = {}
 
     def __repr__(self) -> str:
@@ -119,6 +128,12 @@ class Session:
             sent.cancel("no longer needed")
             raise
 
+    def fail_opening(self, error: OpenFailed) -> None:
+        """Tell whoever waits for it that it will never open."""
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            self.opened.exception()  # nobody may be waiting
+
     def attach(self, watcher: Watcher) -> None:
         """Let `watcher` hear what belongs to no call."""
         if watcher not in self.watchers:
@@ -151,7 +166,7 @@ class Session:
         if elicitation_id is not None and watcher is not None:
             self._urls[elicitation_id] = watcher
 
-    def notices(self, method: str, params: Raw | None, run: RunningCall) -> bool:
+    def notices(self, method: str, params: Raw | None, run: InFlight) -> bool:
         """Take in a notification that came on the stream of `run`; True if it is not for the caller of `run`."""
         if method in LIST_CHANGES:
             self._owner.lists_changed(self, method, run.watcher)

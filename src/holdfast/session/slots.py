@@ -6,6 +6,7 @@ from collections import deque
 from enum import Enum, auto
 
 from holdfast.session.running import RunningCall
+from holdfast.session.session import Session
 
 
 class Admission(Enum):
@@ -28,6 +29,7 @@ class Slots:
         self._serial = serial
         self._sent = 0
         self._queue: deque[RunningCall] = deque()
+        self._busy: dict[Session, RunningCall] = {}
 
     @property
     def sent(self) -> int:
@@ -51,11 +53,17 @@ class Slots:
 
     def release(self, run: RunningCall) -> None:
         """Give back what `run` holds, slot or place."""
+        if run.session is not None and self._busy.get(run.session) is run:
+            del self._busy[run.session]
         if run.has_slot:
             run.has_slot = False
             self._sent -= 1
         elif run in self._queue:
             self._queue.remove(run)
+
+    def queued_for(self, session: Session) -> list[RunningCall]:
+        """The calls of `session` that wait for a slot, first come first."""
+        return [run for run in self._queue if run.session is session]
 
     def park(self, run: RunningCall, *, is_parked: bool) -> None:
         """A call that waits for a person takes no slot; back from it, it may exceed the limit."""
@@ -77,6 +85,8 @@ class Slots:
         return None
 
     def _take(self, run: RunningCall) -> None:
+        if self._serial and run.session is not None:
+            self._busy[run.session] = run
         run.has_slot = True
         self._sent += 1
 
@@ -85,4 +95,4 @@ class Slots:
             return False
         if not self._serial or run.session is None:
             return True
-        return not any(other.is_on_its_way for other in run.session.calls if other is not run)
+        return self._busy.get(run.session, run) is run

@@ -81,7 +81,11 @@ class HandshakeUpstream:
         self._link.request(request_id, jsonrpc.request(request_id, "initialize", hello))
         outcome = await opening.outcome
         if isinstance(outcome, Fault):
-            raise OpenFailed(outcome.detail, is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED)
+            raise OpenFailed(
+                outcome.detail,
+                is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
+                is_unsent=outcome.kind is FaultKind.NOT_SENT,
+            )
         if isinstance(outcome, RpcError):
             raise OpenFailed(f"the server refused to initialize: {_error_text(outcome.raw)}")
         answer = jsonrpc.decode_fields(outcome.raw)

@@ -1,0 +1,228 @@
+"""The sessions that take up room at one server: how they open, how they end, how long they stay."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from holdfast import events
+from holdfast.clock import Clock, timeout
+from holdfast.config import ServerSettings
+from holdfast.errors import OpenFailed
+from holdfast.session.backoff import FAIL_FAST_AFTER, Backoff
+from holdfast.session.key import SessionKey
+from holdfast.session.lifecycle import Event, State
+from holdfast.session.opening import JITTER, replay, shake_hands
+from holdfast.session.plan import expired
+from holdfast.session.session import Owner, Session
+from holdfast.session.watch import Watcher
+from holdfast.tasks import TaskScope
+from holdfast.upstream.transport import Listener, Upstream
+
+logger = logging.getLogger("holdfast.session")
+
+CLOSE_TIMEOUT: Final = 4.0
+"""Seconds for one session to end in order before it is dropped."""
+SPARE_TTL: Final = 60.0
+"""A session opened only to learn the lists stays this long for the next new chat."""
+
+
+class Connect(Protocol):
+    """Makes the conversation for a new session."""
+
+    def __call__(self, listener: Listener, *, declares: bool) -> Upstream:
+        """`declares`: offer the server all that can be relayed, else nothing."""
+        ...
+
+
+class Keeper(Owner, Protocol):
+    """Who is told what becomes of the sessions: the pool."""
+
+    def opened(self, session: Session, *, is_reopened: bool) -> None:
+        """The session is idle now and takes calls."""
+
+    def opening_failed(self, session: Session, error: OpenFailed) -> None:
+        """The session will never open."""
+
+    def left(self, session: Session) -> None:
+        """The session has gone, and its room is free."""
+
+
+class Roster:
+    """Every session with one server, those that are still opening or closing included."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        settings: ServerSettings,
+        connect: Connect,
+        *,
+        scope: TaskScope,
+        clock: Clock,
+        emit: events.Emit,
+        rng: Random,
+    ) -> None:
+        self._keeper = keeper
+        self._settings = settings
+        self._connect = connect
+        self._scope = scope
+        self._clock = clock
+        self._emit = emit
+        self._rng = rng
+        self._sessions: dict[Session, None] = {}
+        self._backoff = Backoff(0.25, 30.0 if settings.command is not None else 5.0, rng)
+        self._room: asyncio.Future[None] | None = None
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more session may be opened."""
+        return len(self._sessions) < self._settings.session_limit
+
+    @property
+    def retry_delay(self) -> float:
+        """Seconds until the server may be tried again after it could not be reached."""
+        return self._backoff.delay(self._clock.now())
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no session can be opened soon; None where one can."""
+        delay = self.retry_delay
+        if delay <= FAIL_FAST_AFTER:
+            return None
+        return f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"
+
+    def next_room(self) -> asyncio.Future[None]:
+        """Done when a session has gone."""
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
+        return self._room
+
+    def open(self, key: SessionKey | None, watchers: Sequence[Watcher], *, is_reopened: bool = False) -> Session:
+        """Begin to open a session for `key`, or a spare; what `watchers` had set up is set up again."""
+        session = Session(self._keeper, key, self._clock.now())
+        self._connect_anew(session)
+        session.advance(Event.OPEN)
+        self._sessions[session] = None
+        work = self._opening(session, watchers, is_reopened=is_reopened)
+        session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
+        return session
+
+    def close(self, session: Session, reason: str) -> None:
+        """End a session that is opening or open: its calls at once, itself behind."""
+        was_opening = session.state is State.OPENING
+        session.advance(Event.CLOSE)
+        for call in list(session.calls):
+            call.cancel(reason)
+        self._emit(events.SessionClosed(self._settings.name, session.id, reason))
+        if was_opening:
+            session.fail_opening(OpenFailed(reason))
+            if session.opening is not None:
+                session.opening.cancel()
+            self.drop(session)
+        else:
+            self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+
+    def drop(self, session: Session) -> None:
+        """Forget a session that is over, without a word to the server."""
+        session.upstream.terminate()
+        self._forget(session)
+
+    def expired(self, now: float) -> list[Session]:
+        """The sessions whose time is over."""
+        settings = self._settings
+        return expired(
+            self._sessions,
+            now,
+            idle_timeout=settings.idle_timeout,
+            spare_ttl=SPARE_TTL,
+            max_age=settings.max_age,
+            spares=settings.spares,
+        )
+
+    def refill(self) -> None:
+        """Keep as many spares as the operator asked for, where there is room."""
+        spares = sum(session.is_spare for session in self._sessions)
+        while spares < self._settings.spares and self.has_room and self.retry_delay == 0:
+            self.open(None, ())
+            spares += 1
+
+    def terminate(self) -> None:
+        """Drop every session at once. Idempotent."""
+        for session in self._sessions:
+            session.upstream.terminate()
+
+    def _connect_anew(self, session: Session) -> None:
+        is_private = session.key is not None and session.key.is_private
+        session.upstream = self._connect(session, declares=not is_private)
+
+    async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool) -> None:
+        name, clock = self._settings.name, self._clock
+        self._emit(events.SessionOpening(name, session.id))
+        delay = max(self.retry_delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
+        started = clock.now()
+        try:
+            if delay > 0:
+                await clock.sleep(delay)
+            await self._shake_hands(session)
+            await replay(session, watchers, clock)
+        except OpenFailed as error:
+            self._opening_failed(session, error)
+            return
+        except BaseException:
+            session.upstream.terminate()
+            raise
+        session.opened_at = session.last_used_at = clock.now()
+        session.advance(Event.READY)
+        self._backoff.succeeded()
+        self._emit(events.SessionReady(name, session.id, clock.now() - started, is_reopened))
+        if not session.opened.done():
+            session.opened.set_result(None)
+        self._keeper.opened(session, is_reopened=is_reopened)
+
+    async def _shake_hands(self, session: Session) -> None:
+        """Once more where not a byte reached the server: it may just be coming back."""
+        try:
+            session.hello = await shake_hands(session, self._clock, self._settings.open_timeout)
+        except OpenFailed as error:
+            if not error.is_unsent:
+                raise
+            session.upstream.terminate()
+            await self._clock.sleep(self._rng.uniform(0, JITTER))
+            self._connect_anew(session)
+            session.hello = await shake_hands(session, self._clock, self._settings.open_timeout)
+
+    def _opening_failed(self, session: Session, error: OpenFailed) -> None:
+        session.advance(Event.LOSE)
+        self._backoff.failed(self._clock.now(), str(error))
+        self._emit(events.SessionFailed(self._settings.name, session.id, str(error)))
+        session.fail_opening(error)
+        self._keeper.opening_failed(session, error)
+        self.drop(session)
+
+    async def _closing(self, session: Session) -> None:
+        try:
+            async with timeout(self._clock, CLOSE_TIMEOUT):
+                await session.upstream.close()
+        except TimeoutError:
+            logger.warning("%s did not close in %g s", session.id, CLOSE_TIMEOUT)
+        finally:
+            self.drop(session)
+
+    def _forget(self, session: Session) -> None:
+        if session not in self._sessions:
+            return
+        del self._sessions[session]
+        session.has_push = False
+        room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
+        self._keeper.left(session)
