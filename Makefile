@@ -35,6 +35,7 @@ test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real serve
 
 .PHONY: bench
 bench: $(VENV_READY) ## Measure, and keep the results
+	@tools/system-packages.sh gcc libc6-dev nginx
 	@$(BIN)/python bench/run.py
 
 .PHONY: format
@@ -44,7 +45,7 @@ format: $(VENV_READY) ## Format the sources and mend what the linter can
 
 .PHONY: clean
 clean: ## Remove everything that these targets made
-	@rm -rf .venv .conformance $(NODE)/node_modules dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .conformance $(NODE)/node_modules bench/build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: check-format check-lint check-mypy check-pyright check-tests
