@@ -18,10 +18,10 @@ class Response:
         self.status = status
         self.headers = headers
         self._reader = reader
-        self._parser = SseParser(1_000_000)
+        self._parser = SseParser(16_000_000)
         self._events: list[SseEvent] = []
 
-    async def _chunk(self) -> bytes:
+    async def chunk(self) -> bytes:
         line = await self._reader.readline()
         if not line:
             raise asyncio.IncompleteReadError(b"", None)
@@ -38,7 +38,7 @@ class Response:
 
     async def event(self) -> SseEvent | None:
         while not self._events:
-            if not (chunk := await self._chunk()):
+            if not (chunk := await self.chunk()):
                 return None
             self._events += self._parser.feed(chunk)
         return self._events.pop(0)

@@ -91,6 +91,505 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Every conformance check that a server passes directly, it passes through the gateway.",
         "official MCP conformance suite, 2025-11-25",
     ),
+    # interop: real programs
+    "interop:everything:works-as-directly": Requirement(
+        "Everything that the reference server offers works through the gateway, over stdio and HTTP.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:sdk:every-handshake-feature": Requirement(
+        "The official SDK's client finds every feature of a handshake server, in its default mode too.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:one-connection:callers-share-it": Requirement(
+        "Clients of a server that takes one connection at a time are all served, over one connection.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:supergateway:progress-finds-its-call": Requirement(
+        "Progress that a server sends on the wrong call's stream reaches the call it belongs to.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:browser:a-chat-keeps-its-page": Requirement(
+        "A page opened in one message of a chat is there in the next, and in no other chat.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:inspector:lists-and-calls": Requirement(
+        "The MCP Inspector lists and calls tools.",
+        "issue 1, proof by real programs",
+    ),
+    "interop:curl:no-session-needed": Requirement(
+        "`curl` lists and calls tools, with progress, with and without a session.",
+        "issue 1, proof by real programs",
+    ),
+    "command:start:says-where-and-when-ready": Requirement(
+        "The command says where it listens, that it connects, and when the server is ready.",
+        "issue 1, proof by real programs",
+    ),
+    "command:mistakes:one-line-and-exit-2": Requirement(
+        "An operator's mistake is answered with one readable line and exit status 2.",
+        "issue 1, proof by real programs",
+    ),
+    "command:server:down-is-no-end": Requirement(
+        "While its server cannot be reached the gateway keeps running, says why once, and is ready once it can.",
+        "issue 1, proof by real programs",
+    ),
+    "command:secrets:never-in-the-output": Requirement(
+        "A credential towards the server reaches it and never the terminal or the log.",
+        "issue 1, proof by real programs",
+    ),
+    "command:end:nothing-is-left-within-5-s": Requirement(
+        "A signal ends the command within 5 s with calls running, and no child outlives it, killed or not.",
+        "issue 1, proof by real programs",
+    ),
+    # exchange
+    "exchange:matrix:every-client-over-every-transport": Requirement(
+        "Clients with, without and with ever new sessions are served alike over every transport and revision.",
+        "architecture 4",
+    ),
+    "exchange:matrix:three-curl-steps": Requirement(
+        "Initialize with 2024-11-05, an array with the session and no Accept, and a list without it all work.",
+        "hosts: LiteLLM",
+    ),
+    "exchange:sessions:ids-are-ours": Requirement(
+        "A client that initializes gets a session id of ours, whatever form the answer takes.",
+        "architecture 5, a client's own session",
+    ),
+    "exchange:sessions:priming-from-2025-11-25": Requirement(
+        "Streams begin with an empty event for clients of 2025-11-25, and for no others.",
+        "MCP 2025-11-25, Transports, SEP-1699",
+    ),
+    "exchange:sessions:resumption": Requirement(
+        "A client that lost a stream gets what came after the last event it saw, each event once.",
+        "threats-and-faults 40",
+    ),
+    "exchange:sessions:one-push-stream": Requirement(
+        "A second GET is refused with 409, and only a valid Last-Event-ID takes the stream over.",
+        "threats-and-faults 5",
+    ),
+    "exchange:sessions:event-ids-are-proofs": Requirement(
+        "An event id of another session, or a made-up one, replays nothing.",
+        "threats-and-faults 6",
+    ),
+    "exchange:sessions:not-found-is-not-found": Requirement(
+        "A session id that is another's, has ended or never was gets the same 404.",
+        "threats-and-faults 4",
+    ),
+    "exchange:sessions:survives-upstream-loss": Requirement(
+        "A client session never ends because a server lost its own.",
+        "architecture 5, a client's own session",
+    ),
+    "exchange:sessions:delete": Requirement(
+        "DELETE is answered at once; what only that session named ends behind the answer.",
+        "architecture 5, a client's own session",
+    ),
+    "exchange:sessions:idle": Requirement(
+        "A client session ends some time after its last stream and request ended, and not before.",
+        "architecture 5, a client's own session",
+    ),
+    "exchange:sessionless:private": Requirement(
+        "A request that names no chat runs in a session of its own, which ends with it.",
+        "architecture 5, the chat",
+    ),
+    "exchange:sessionless:lasting-wishes": Requirement(
+        "A client without a session cannot change what others of a shared session hear.",
+        "threats-and-faults 3",
+    ),
+    "exchange:arrays:accepted": Requirement(
+        "Arrays are taken without a session and up to revision 2025-03-26, and answered whole.",
+        "MCP 2025-03-26, Base Protocol, Batching",
+    ),
+    "exchange:arrays:refused": Requirement(
+        "Arrays are refused with 400 and -32600 from 2025-06-18 on, and never initialize.",
+        "MCP 2025-06-18, changelog",
+    ),
+    "exchange:leaving:without-a-session-cancels": Requirement(
+        "A client without a session that leaves cancels its calls, for nobody can read the answers.",
+        "threats-and-faults 40",
+    ),
+    "exchange:leaving:with-a-session-does-not": Requirement(
+        "A client with a session that leaves cancels nothing.",
+        "threats-and-faults 40",
+    ),
+    "exchange:answers:form": Requirement(
+        "A result that comes first is plain JSON, anything else opens a stream, within what Accept allows.",
+        "architecture 3, step 5",
+    ),
+    "exchange:answers:silence": Requirement(
+        "Five silent seconds open a stream, which gets a comment every fifteen.",
+        "architecture 3, step 5",
+    ),
+    "exchange:answers:order": Requirement(
+        "What a server sent before a result reaches the client before it.",
+        "architecture 4",
+    ),
+    "exchange:answers:nothing-lost-without-a-stream": Requirement(
+        "A notification that a plain JSON answer cannot carry comes on the client's GET stream.",
+        "architecture 4",
+    ),
+    "exchange:answers:large": Requirement(
+        "A large result passes whole, as JSON and on a stream.",
+        "architecture 8",
+    ),
+    "exchange:relay:ids-and-tokens": Requirement(
+        "Request ids and progress tokens come back to whoever sent them, with their type.",
+        "threats-and-faults 2",
+    ),
+    "exchange:relay:untouched": Requirement(
+        "Methods, notifications, fields and errors that we do not know pass unharmed.",
+        "architecture 7, errors",
+    ),
+    "exchange:relay:meta": Requirement(
+        "A client's `_meta` reaches the server, without the key that names a chat to us.",
+        "architecture 5, the chat",
+    ),
+    "exchange:relay:logs": Requirement(
+        "A client hears the log levels it asked for; the server is asked for the lowest of all.",
+        "threats-and-faults 3",
+    ),
+    "exchange:relay:cancel": Requirement(
+        "Only the client session that sent a request can cancel it; the server is told, nothing is answered.",
+        "threats-and-faults 9",
+    ),
+    "exchange:relay:features": Requirement(
+        "Ping, completion, prompts, resources, templates and pages work with and without a session.",
+        "MCP 2025-11-25, Server Features",
+    ),
+    "exchange:relay:subscriptions": Requirement(
+        "A resource is subscribed once per session and until the last client lets go; only subscribers hear of it.",
+        "architecture 4",
+    ),
+    "exchange:relay:list-changed": Requirement(
+        "Every client hears that a list changed, and then gets the new one.",
+        "architecture 5, lists",
+    ),
+    "exchange:asks:answered-by-the-caller": Requirement(
+        "A server's question reaches the client whose call it is, on that call's stream, and its answer comes back.",
+        "threats-and-faults 3",
+    ),
+    "exchange:asks:nobody": Requirement(
+        "Where nobody can be asked, elicitation is cancelled, sampling refused and roots are none, at once.",
+        "architecture 5, capabilities",
+    ),
+    "exchange:asks:roots": Requirement(
+        "A server that was told of no roots hears of a change once a caller with roots appears.",
+        "architecture 5, capabilities",
+    ),
+    "exchange:asks:withdrawn": Requirement(
+        "A question that is over, for whatever reason, is taken back from the client and answered to the server.",
+        "architecture 4",
+    ),
+    "exchange:asks:resumed": Requirement(
+        "A client that lost its stream finds an open question on the resumed one.",
+        "threats-and-faults 40",
+    ),
+    "exchange:asks:only-the-asked-answers": Requirement(
+        "Only the client session that was asked can answer.",
+        "threats-and-faults 4",
+    ),
+    "exchange:asks:complete": Requirement(
+        "That an elicitation is complete is told to the client that was asked, and to nobody else.",
+        "threats-and-faults 3",
+    ),
+    "exchange:asks:pushed": Requirement(
+        "A question of no call goes to the one client with a GET stream, else is answered at once.",
+        "architecture 5, capabilities",
+    ),
+    "exchange:chats:ladder": Requirement(
+        "A chat is named by `_meta`, else a trusted header, else the path, else the client's session.",
+        "architecture 5, the chat",
+    ),
+    "exchange:chats:users": Requirement(
+        "Users and clients never share a chat, and who is missing shares nothing.",
+        "threats-and-faults 1",
+    ),
+    "exchange:chats:scopes": Requirement(
+        "The scopes user and shared join what their names say, and nothing more.",
+        "architecture 5, scope",
+    ),
+    "exchange:chats:reconnecting-hosts": Requirement(
+        "A host that connects anew for every message finds the state of its chat, in one upstream session.",
+        "hosts: Open WebUI",
+    ),
+    "exchange:chats:catalogue-needs-no-session": Requirement(
+        "Initialize, lists and ping open no session once the catalogue knows the server.",
+        "architecture 5, lists",
+    ),
+    "exchange:refusals:bodies": Requirement(
+        "A body that cannot be taken is refused with 400, a code and a sentence, and nothing is sent on.",
+        "threats-and-faults 23",
+    ),
+    "exchange:refusals:size": Requirement(
+        "A body beyond 4 MiB is refused with 413, and a client that first sends all of it can read so.",
+        "threats-and-faults 26",
+    ),
+    "exchange:refusals:headers": Requirement(
+        "Types, versions and doubled headers that do not fit are refused with the status that HTTP has for it.",
+        "MCP 2025-11-25, Transports",
+    ),
+    "exchange:refusals:rebinding": Requirement(
+        "Foreign names get 421 and foreign origins 403.",
+        "threats-and-faults 18",
+    ),
+    "exchange:refusals:keys": Requirement(
+        "Without a good key there is 401 with WWW-Authenticate, whatever else is wrong.",
+        "threats-and-faults 11",
+    ),
+    "exchange:refusals:paths": Requirement(
+        "Unknown paths get 404 and unknown methods 405, and both say what is served.",
+        "architecture 7, endpoints",
+    ),
+    "exchange:refusals:duplicates": Requirement(
+        "A request id that is running is refused with 409, and the running call goes on.",
+        "threats-and-faults 25",
+    ),
+    "exchange:refusals:modern": Requirement(
+        "Requests of 2026-07-28 are refused with 400 and -32600 and never reach a server of the handshake era.",
+        "hosts: Open WebUI",
+    ),
+    "exchange:refusals:connection": Requirement(
+        "A refusal ends neither the connection nor anything else.",
+        "architecture 7, errors",
+    ),
+    "exchange:sessions:bounded": Requirement(
+        "Client sessions are bounded in all, per named user at its own cost only, and in what one remembers.",
+        "threats-and-faults 22",
+    ),
+    "exchange:sessions:heartbeat": Requirement(
+        "An idle GET stream gets a comment every fifteen seconds.",
+        "architecture 3, step 5",
+    ),
+    # end of exchange
+    # pool
+    "pool:opening:single-flight": Requirement(
+        "Calls that need the same session wait for one opening.",
+        "architecture 5, lifecycle",
+    ),
+    "pool:opening:survives-its-first-caller": Requirement(
+        "An opening belongs to the session: the first caller's disconnect harms nobody else.",
+        "architecture 5, lifecycle",
+    ),
+    "pool:idle:in-flight-is-not-idle": Requirement(
+        "A session that runs a call is not idle, however long the call takes.",
+        "architecture 5, lifecycle",
+    ),
+    "pool:spares:are-set-up-when-adopted": Requirement(
+        "A spare gets the log level and subscriptions of its new key before the first call.",
+        "architecture 5, spares and loss",
+    ),
+    "pool:room:evicts-the-longest-idle": Requirement(
+        "Beyond `max_sessions` the longest-idle session makes room, and its key is told once.",
+        "architecture 5, lifecycle",
+    ),
+    "pool:room:waits-then-tells": Requirement(
+        "Where nothing is idle a call waits for `acquire_timeout`, then gets -31005.",
+        "architecture 5, lifecycle",
+    ),
+    "pool:keys:never-shared": Requirement(
+        "Two calls share a session only where every field of their keys is equal.",
+        "threats-and-faults 1",
+    ),
+    "pool:suspicion:one-ping": Requirement(
+        "One `ping` decides for every call that a session's server refused.",
+        "architecture 5, loss",
+    ),
+    "pool:loss:clean-calls-are-resent-once": Requirement(
+        "Calls refused in a clean session that is lost run once, in one new session.",
+        "threats-and-faults 32",
+    ),
+    "pool:loss:dirty-is-told-once": Requirement(
+        "A loss of what a session remembered is told once, to all calls that it refused.",
+        "architecture 5, loss; decision 5",
+    ),
+    "pool:loss:ends-what-is-in-flight": Requirement(
+        "No call outlasts the session that it was sent in.",
+        "threats-and-faults 30",
+    ),
+    "pool:loss:cut-off-is-told": Requirement(
+        "An unsafe call cut off by a loss gets -31002 and is never sent again.",
+        "threats-and-faults F",
+    ),
+    "pool:loss:list-changed-where-lists-differ": Requirement(
+        "After a reopening, watchers hear of the lists that differ.",
+        "architecture 5, loss",
+    ),
+    "pool:time:silence-ends-a-call": Requirement(
+        "A call without a message of the server for `call_timeout` ends and is cancelled upstream.",
+        "architecture 5, time",
+    ),
+    "pool:time:stands-still-while-asked": Requirement(
+        "The clocks of a call stand still while a question of it is open.",
+        "architecture 5, time",
+    ),
+    "pool:asks:time-out": Requirement(
+        "A question that nobody answers within `ask_timeout` is answered for them.",
+        "architecture 5, time",
+    ),
+    "pool:asks:nobody-is-answered-for": Requirement(
+        "Where nobody can be asked, the server is told so at once and always the same way.",
+        "architecture 5, capabilities declared upstream",
+    ),
+    "pool:asks:belong-to-one": Requirement(
+        "A question without a stream is put to the one call in flight, or the one watcher, or to nobody.",
+        "architecture 5, capabilities declared upstream",
+    ),
+    "pool:slots:bounded": Requirement(
+        "64 calls are sent, 256 wait, and the next one gets -31005 at once.",
+        "threats-and-faults 39",
+    ),
+    "pool:slots:parked-take-none": Requirement(
+        "A call that waits for a person takes no slot.",
+        "architecture 8",
+    ),
+    "pool:cancel:ends-once": Requirement(
+        "A call that is cancelled ends exactly once, whatever it was waiting for.",
+        "architecture 4",
+    ),
+    "pool:callers:a-failure-ends-one-call": Requirement(
+        "An exception in a callback of a caller ends that call and no other.",
+        "architecture 4",
+    ),
+    "pool:push:belongs-to-the-only-call": Requirement(
+        "A log without a stream belongs to the one call in flight.",
+        "threats-and-faults 3",
+    ),
+    "pool:push:shared-never-leaks": Requirement(
+        "What a shared session says of nobody in particular never reaches two clients.",
+        "threats-and-faults 3",
+    ),
+    "pool:roots:owed": Requirement(
+        "A server that was told of no roots hears when somebody with roots comes.",
+        "architecture 5, capabilities declared upstream",
+    ),
+    "catalog:fresh-lists-need-no-session": Requirement(
+        "A list never opens, uses or waits for a session when the catalogue can answer.",
+        "architecture 5, lists",
+    ),
+    "catalog:stale-then-refreshed": Requirement(
+        "A list that may be old is answered at once and refreshed behind the answer.",
+        "architecture 5, lists",
+    ),
+    "catalog:pushes-keep-lists-fresh": Requirement(
+        "While a server announces its changes, a list is believed until it does.",
+        "architecture 5, lists",
+    ),
+    "catalog:changes-in-a-gap-are-found": Requirement(
+        "A change while the way for announcements was closed is found.",
+        "architecture 5, lists",
+    ),
+    "catalog:list-changed-invalidates": Requirement(
+        "After `list_changed` the next list is the new one.",
+        "architecture 5, lists",
+    ),
+    "catalog:undeclared-is-not-found": Requirement(
+        "A list that the server does not offer is answered with -32601, without a session.",
+        "architecture 5, lists",
+    ),
+    "catalog:lists-survive-a-loss": Requirement(
+        "A list is asked for once more where its session turns out to be lost.",
+        "threats-and-faults F",
+    ),
+    "catalog:a-failed-learning-answers-everyone": Requirement(
+        "Where a server cannot be reached, everyone who waits for its introduction or lists is told.",
+        "architecture 5, lists",
+    ),
+    "catalog:lists-per-session-are-not-shared": Requirement(
+        "Lists that differ by session are never shared.",
+        "threats-and-faults 8",
+    ),
+    "session:lifecycle:only-the-tables-edges": Requirement(
+        "A session moves along the edges of one table and no other way.",
+        "architecture 5, lifecycle",
+    ),
+    "session:key:compared-whole": Requirement(
+        "Keys are compared whole: one field that differs makes another session.",
+        "architecture 5, key",
+    ),
+    "retry:the-table": Requirement(
+        "A call without an answer is judged by the evidence of its delivery and by what repeating it could do.",
+        "threats-and-faults F",
+    ),
+    "retry:nothing-after-relaying": Requirement(
+        "A call of which something was relayed is never sent again.",
+        "threats-and-faults F",
+    ),
+    "retry:unsafe-at-most-once": Requirement(
+        "What is not safe to repeat is sent again only where it provably was not executed.",
+        "threats-and-faults F",
+    ),
+    "isolation:nobody-gets-anothers": Requirement(
+        "No canary of one user reaches another, in results, progress, logs, questions, lists or pushes.",
+        "threats-and-faults 1, 3 and 9",
+    ),
+    "isolation:colliding-ids": Requirement(
+        "Equal ids of many clients are answered each to its own, whatever the order.",
+        "threats-and-faults 2",
+    ),
+    "isolation:the-suite-sees": Requirement(
+        "Each of ten and more gateways that leak in one way is found out by the isolation suite.",
+        "threats-and-faults 10",
+    ),
+    # end of pool
+    # faults: whole gateway, broken servers, networks and clients
+    "faults:death:never-twice": Requirement(
+        "A call that its server's death cuts off is executed at most once and answered exactly once, with -31002.",
+        "threats-and-faults 30, F",
+    ),
+    "faults:death:reads-go-on": Requirement(
+        "A request that is safe to repeat is sent once more after its server died, and answered.",
+        "threats-and-faults 30, F",
+    ),
+    "faults:loss:told-once": Requirement(
+        "The next call after a session with memory was lost is told so, once, and the one after runs.",
+        "architecture 5, Loss",
+    ),
+    "faults:loss:one-answer-per-call": Requirement(
+        "Every call over restarts of a server gets exactly one answer.", "threats-and-faults 32"
+    ),
+    "faults:loss:one-opening-per-key": Requirement(
+        "However many calls a forgotten session refuses, its key opens one session.", "threats-and-faults 32, 37"
+    ),
+    "faults:loss:a-refusal-is-a-suspicion": Requirement(
+        "A 400 or 404 of a server that still answers ping is relayed, and the session keeps its memory.",
+        "architecture 5, Loss",
+    ),
+    "faults:down:told-in-time": Requirement(
+        "A server that refuses connections is told of with -31001 at once, and used as soon as it is back.",
+        "threats-and-faults 31",
+    ),
+    "faults:down:lists-stay": Requirement(
+        "Lists that are known are served while their server is down.", "architecture 5, Lists"
+    ),
+    "faults:stall:ends-one-call": Requirement(
+        "A call without an answer ends by its timeout, is cancelled at the server, and holds up no other.",
+        "threats-and-faults 33",
+    ),
+    "faults:cut:at-every-byte": Requirement(
+        "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
+    ),
+    "faults:answers:no-mcp-is-no-result": Requirement(
+        "An answer that is no MCP ends its call with a code that says what is known of it, and nothing else.",
+        "threats-and-faults F",
+    ),
+    "faults:answers:size-is-bounded": Requirement(
+        "A result of up to 16 MiB passes; a larger one is -31004.", "threats-and-faults 26"
+    ),
+    "faults:cancel:nothing-is-left": Requirement(
+        "At whatever moment a caller gives up, no lease, slot, task or entry stays, and the gateway goes on.",
+        "threats-and-faults 41",
+    ),
+    "faults:slow:holds-up-nobody": Requirement(
+        "Clients that stop reading hold up no other call of their session.", "threats-and-faults 38"
+    ),
+    "faults:end:within-5-seconds": Requirement(
+        "SIGTERM and SIGINT end the gateway within 5 seconds, with streams open and no child left.",
+        "architecture 5, End",
+    ),
+    "faults:end:no-orphans": Requirement(
+        "A killed gateway leaves no process behind for longer than 2 seconds.", "threats-and-faults 36"
+    ),
+    "faults:resume:nothing-lost-nothing-doubled": Requirement(
+        "A server's stream that can be resumed may break off anywhere: each message arrives once.",
+        "MCP 2025-11-25, Transports, Resumability and Redelivery",
+    ),
 }
 
 

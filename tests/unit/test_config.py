@@ -134,7 +134,7 @@ def test_the_text_form_of_settings_holds_no_credential() -> None:
             server(headers={"Authorization": CANARY}),
             server(name="b", url=None, command=["x"], env={"T": CANARY}),
         ),
-        clients=(ClientSettings(name="a", key_digest=key_digest(CANARY)),),
+        clients=(ClientSettings(name="a", key_digests=(key_digest(CANARY),)),),
     )
     for text in (repr(settings), str(settings), repr(settings.model_dump()), settings.servers[0].model_dump_json()):
         assert CANARY not in text
@@ -210,7 +210,7 @@ def test_a_change_of_limits_keeps_open_sessions(settings: dict[str, Any]) -> Non
     assert server(**settings).revision == server().revision
 
 
-KEYED = ClientSettings(name="a", key_digest=key_digest("k"))
+KEYED = ClientSettings(name="a", key_digests=(key_digest("k"),))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

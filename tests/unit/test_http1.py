@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -210,12 +210,35 @@ async def test_an_expired_connection_is_closed_without_a_request() -> None:
         assert clock.pending == 0
 
 
-@pytest.mark.parametrize("excess", [b"x", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"])
+@pytest.mark.parametrize("excess", [b"x", plain(b""), plain(b"forged")])
 async def test_bytes_behind_a_complete_answer_end_the_connection(excess: bytes) -> None:
     async with rig(replying(plain(b"1") + excess, plain(b"2"))) as (server, client, _):
         assert (await ask(client)).content == b"1"
         assert (await ask(client)).content == b"2"
         assert len(server.connections) == 2
+
+
+async def test_an_expired_connection_is_not_reused_even_before_it_is_swept() -> None:
+    both = asyncio.Barrier(2)
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        if request.connection < 2 and request.body:
+            await both.wait()
+        hint = "Keep-Alive: timeout=100" if request.connection == 0 else "x: y"
+        await settle(1 + 9 * request.connection)  # the one with the long life is released first
+        peer.write(plain(b"1", "200 OK", "text/plain", hint))
+
+    async with rig(answer) as (server, client, clock):
+        sinks = [RecordingSink(), RecordingSink()]
+        for sink in sinks:
+            client.request("POST", "/", NONE, b"{}", sink)
+        async with asyncio.timeout(5):
+            for sink in sinks:
+                await sink.over.wait()
+        clock.advance(50)
+        assert "2 idle" in repr(client)
+        await ask(client, None)
+        assert server.requests[-1].connection == 0
 
 
 async def test_an_answer_to_nothing_ends_the_connection() -> None:
@@ -479,6 +502,21 @@ async def test_an_exchange_paused_before_it_connected_is_not_read() -> None:
             assert not sink.over.is_set()
             exchange.resume()
             await sink.over.wait()
+
+
+async def test_an_exchange_that_ended_paused_leaves_a_connection_that_is_read() -> None:
+    class Pausing(RecordingSink):
+        def head(self, status: int, headers: Mapping[str, str]) -> None:
+            super().head(status, headers)
+            exchange.pause()
+
+    async with rig(replying(plain(b"1"))) as (server, client, _):
+        sink = Pausing()
+        exchange = client.request("POST", "/", NONE, b"{}", sink)
+        async with asyncio.timeout(5):
+            await sink.over.wait()
+        assert (await ask(client)).content == b"1"
+        assert len(server.connections) == 1
 
 
 # TLS.

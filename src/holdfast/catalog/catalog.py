@@ -20,7 +20,7 @@ from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.pool import Pool
-from holdfast.session.retry import Safety, is_read
+from holdfast.session.retry import Safety, failure, is_read, unavailable
 from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
@@ -32,6 +32,8 @@ logger = logging.getLogger("holdfast.catalog")
 LIST_TTL: Final = 30.0
 """Seconds for which a list is believed where the server does not announce changes."""
 MAX_PAGES: Final = 1000
+_REPEATED: Final = frozenset({FaultKind.NOT_SENT, FaultKind.CUT, FaultKind.UNAVAILABLE})
+"""A list that could not be had for one of these is asked for once more."""
 
 CAPABILITY: Final[Mapping[str, str]] = {
     "tools/list": "tools",
@@ -48,6 +50,8 @@ Introduced: TypeAlias = Callable[[Hello | CallFailed], None]
 class _List:
     pages: dict[str | None, Raw] = field(default_factory=dict[str | None, Raw])
     fetched_at: float = 0.0
+    changes: int = 0
+    """How often the server said that it changed."""
     is_stale: bool = True
     """The server said that it changed, or it was never fetched."""
     is_fetching: bool = False
@@ -68,9 +72,13 @@ class _Waiting:
         self.running: Running | None = None
 
     def answer(self, outcome: Result | RpcError | CallFailed) -> None:
-        if not self.is_over:
-            self.is_over = True
+        if self.is_over:
+            return
+        self.is_over = True
+        try:
             self.caller.answer(outcome)
+        except Exception:
+            logger.exception("the answer to %s could not be delivered", self.call.method)
 
     def reply(self, ask_id: AskId, reply: Reply) -> None:
         if self.running is not None:
@@ -113,7 +121,8 @@ class Catalog:
         self._hello: Hello | None = None
         self._lists = {method: _List() for method in CAPABILITY}
         self._safeties: dict[str, Safety] = {}
-        self._has_push = False
+        self._push_since: float | None = None
+        """Since when every change is announced; None while that is not so."""
         self._introduced: list[Introduced] = []
         self._is_learning = False
         pool.observer = self
@@ -160,9 +169,7 @@ class Catalog:
 
     def opened(self, hello: Hello) -> None:
         self._hello = hello
-        introduced, self._introduced = self._introduced, []
-        for then in introduced:
-            then(hello)
+        self._introduce(hello)
 
     def restored(self, key: SessionKey) -> None:
         for method, kept in self._lists.items():
@@ -173,12 +180,17 @@ class Catalog:
         for name, kept in self._lists.items():
             if method == f"notifications/{CAPABILITY[name]}/list_changed":
                 kept.is_stale = True
+                kept.changes += 1
 
     def push_changed(self, is_up: bool) -> None:
-        if self._has_push and not is_up:
+        now = self._clock.now()
+        if is_up:
+            self._push_since = now if self._push_since is None else self._push_since
+        elif self._push_since is not None:
             for kept in self._lists.values():
-                kept.fetched_at = self._clock.now()  # until now every change would have been announced
-        self._has_push = is_up
+                if kept.fetched_at >= self._push_since:
+                    kept.fetched_at = now  # until now every change would have been announced
+            self._push_since = None
 
     def safety(self, call: Call) -> Safety:
         if is_read(call.method):
@@ -193,7 +205,7 @@ class Catalog:
         return self._hello is not None and CAPABILITY[method] in self._hello.capabilities
 
     def _is_fresh(self, method: str, kept: _List) -> bool:
-        if self._hello is not None and self._has_push:
+        if self._hello is not None and self._push_since is not None and kept.fetched_at >= self._push_since:
             capability = jsonrpc.decode_value(self._hello.capabilities[CAPABILITY[method]])
             if isinstance(capability, dict) and capability.get("listChanged") is True:
                 return True
@@ -218,14 +230,29 @@ class Catalog:
             kept.waiting.append(waiting)
             self._refresh(method, waiting.key)
             return
-        cursor = waiting.call.params.get("cursor")
-        page = kept.pages.get(cursor) if cursor is None or isinstance(cursor, str) else None
-        if page is None:  # a cursor of an earlier edition, or none of ours: the server knows what it is worth
-            waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
-            return
         if not self._is_fresh(method, kept):
             self._refresh(method, waiting.key)
-        waiting.answer(Result(page))
+        self._serve(waiting, kept)
+
+    def _serve(self, waiting: _Waiting, kept: _List) -> None:
+        """Answer with a page that is kept, however old."""
+        if waiting.is_over:
+            return
+        cursor = waiting.call.params.get("cursor")
+        page = kept.pages.get(cursor) if cursor is None or isinstance(cursor, str) else None
+        if page is not None:
+            waiting.answer(Result(page))
+            return
+        # A cursor of an earlier edition, or none of ours: the server knows what it is worth.
+        waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
+
+    def _introduce(self, hello: Hello | CallFailed) -> None:
+        introduced, self._introduced = self._introduced, []
+        for then in introduced:
+            try:
+                then(hello)
+            except Exception:
+                logger.exception("an introduction of %s could not be delivered", self._settings.name)
 
     def _learn(self, key: SessionKey) -> None:
         if not self._is_learning:
@@ -237,10 +264,7 @@ class Catalog:
             async with self._pool.borrow(self._shared(key)):
                 pass  # that a session opened is all that is wanted: it told `opened`
         except OpenFailed as error:
-            failure = self._failure(str(error), is_unauthorized=error.is_unauthorized)
-            introduced, self._introduced = self._introduced, []
-            for then in introduced:
-                then(failure)
+            self._introduce(self._unavailable(error))
         finally:
             self._is_learning = False
 
@@ -252,32 +276,57 @@ class Catalog:
 
     async def _fetch(self, method: str, key: SessionKey) -> None:
         kept = self._lists[method]
-        failure: RpcError | CallFailed | None = None
+        asked, kept.waiting = kept.waiting, []
+        hindrance: RpcError | CallFailed | None = self._unavailable(OpenFailed("the gateway is shutting down"))
         try:
-            async with self._pool.borrow(self._shared(key)) as session:
-                failure = await self._fetch_in(session, method)
-        except OpenFailed as error:
-            failure = self._failure(str(error), is_unauthorized=error.is_unauthorized)
+            hindrance = await self._fetch_in_any(method, key)
         finally:
             kept.is_fetching = False
-            waiting, kept.waiting = kept.waiting, []
-        for one in waiting:
-            if failure is not None:
-                one.answer(failure)
-            else:
-                self._answer(one)
+            late, kept.waiting = kept.waiting, []
+            for one in asked:  # who asked before it was fetched is served, even if it has changed since
+                if hindrance is None:
+                    self._serve(one, kept)
+                else:
+                    one.answer(hindrance)
+            for one in late:
+                if hindrance is None:
+                    self._answer(one)
+                else:
+                    one.answer(hindrance)
 
-    async def _fetch_in(self, session: Session, method: str) -> RpcError | CallFailed | None:
+    async def _fetch_in_any(self, method: str, key: SessionKey) -> RpcError | CallFailed | None:
+        """Fetch a list, in another session where the first one turns out to be gone; what hindered it, if anything."""
+        try:
+            hindrance, may_repeat = await self._try_to_fetch(method, key)
+            if may_repeat:
+                hindrance, _ = await self._try_to_fetch(method, key)
+        except OpenFailed as error:
+            return self._unavailable(error)
+        if not isinstance(hindrance, Fault):
+            return hindrance
+        if hindrance.kind is FaultKind.REFUSED and hindrance.error is not None:
+            return RpcError(hindrance.error)
+        return failure(hindrance, Call(method), self._settings.name)
+
+    async def _try_to_fetch(self, method: str, key: SessionKey) -> tuple[RpcError | Fault | None, bool]:
+        """What hindered it, if anything did, and whether another try may go better. Raises `OpenFailed`."""
+        async with self._pool.borrow(self._shared(key)) as session:
+            hindrance = await self._fetch_in(session, method)
+            if not isinstance(hindrance, Fault):
+                return hindrance, False
+            if hindrance.kind is FaultKind.REFUSED:
+                await self._pool.find_out(session, hindrance.detail)
+            return hindrance, hindrance.kind in _REPEATED or not session.is_open
+
+    async def _fetch_in(self, session: Session, method: str) -> RpcError | Fault | None:
         """Fetch all pages of a list in `session`; what hindered it, if anything did."""
         kept = self._lists[method]
-        was_stale = kept.is_stale
-        kept.is_stale = False  # a change announced from here on makes it stale again
+        changes = kept.changes
         pages: dict[str | None, Raw] = {}
         cursor: str | None = None
         while cursor not in pages and len(pages) < MAX_PAGES:
             outcome = await self._ask(session, method, cursor)
             if not isinstance(outcome, Result):
-                kept.is_stale = kept.is_stale or was_stale
                 return outcome
             pages[cursor] = outcome.raw.copy()
             following = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("nextCursor", b"null"))
@@ -285,19 +334,15 @@ class Catalog:
                 break
             cursor = following
         self._keep(method, kept, pages)
+        kept.is_stale = kept.changes != changes  # a change announced meanwhile
         return None
 
-    async def _ask(self, session: Session, method: str, cursor: str | None) -> Result | RpcError | CallFailed:
+    async def _ask(self, session: Session, method: str, cursor: str | None) -> Result | RpcError | Fault:
         try:
             async with timeout(self._clock, self._settings.call_timeout):
-                outcome = await session.request(method, {} if cursor is None else {"cursor": cursor})
+                return await session.request(method, {} if cursor is None else {"cursor": cursor})
         except TimeoutError:
-            outcome = Fault(FaultKind.TIMEOUT, f"no answer to {method}")
-        if not isinstance(outcome, Fault):
-            return outcome
-        if outcome.kind is FaultKind.REFUSED:
-            session.suspected(outcome)
-        return self._failure(outcome.detail, is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED)
+            return Fault(FaultKind.TIMEOUT, f"no answer to {method}")
 
     def _keep(self, method: str, kept: _List, pages: dict[str | None, Raw]) -> None:
         has_changed = bool(kept.pages) and [bytes(p) for p in kept.pages.values()] != [bytes(p) for p in pages.values()]
@@ -305,21 +350,15 @@ class Catalog:
         kept.fetched_at = self._clock.now()
         if method == "tools/list" and self._settings.trusted:
             self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
-        if has_changed:
+        if has_changed and not kept.is_stale:  # else the server has announced it
             self._pool.announce(f"notifications/{CAPABILITY[method]}/list_changed")
 
     def _shared(self, key: SessionKey) -> SessionKey | None:
         """The key whose session may be opened for a list: only a shared one, else a spare is."""
         return key if not key.is_private else None
 
-    def _failure(self, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
-        return CallFailed(
-            Code.UPSTREAM_UNAUTHORIZED if is_unauthorized else Code.UPSTREAM_UNAVAILABLE,
-            f"{self._settings.name} is not available: {reason}.",
-            server=self._settings.name,
-            delivery=Delivery.REFUSED if is_unauthorized else Delivery.NOT_SENT,
-            retryable=not is_unauthorized,
-        )
+    def _unavailable(self, error: OpenFailed) -> CallFailed:
+        return unavailable(self._settings.name, str(error), is_unauthorized=error.is_unauthorized)
 
 
 def _length(page: Raw, name: str) -> int:

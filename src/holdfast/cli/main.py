@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from holdfast import __version__
-from holdfast.cli.settings import name_of, parse_headers, parse_trust, split_target
-from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, describe, expand, key_digest
+from holdfast.cli.settings import (
+    check_command,
+    describe_options,
+    name_of,
+    parse_headers,
+    parse_key,
+    parse_trust,
+    split_target,
+)
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
 from holdfast.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+EXAMPLES: Final = """\b
+Examples:
+  holdfast run http://127.0.0.1:3000/mcp
+  holdfast run -- npx @playwright/mcp --headless --isolated
+  holdfast run --trust openwebui --key '${OPEN_WEBUI_KEY}' -- uvx mcp-server-git
+"""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _version(wanted: bool) -> None:
@@ -32,32 +50,54 @@ def options(
     """Keep MCP sessions alive between the programs that chat and the servers that remember."""
 
 
-@app.command()
+@app.command(epilog=EXAMPLES)
 def run(
-    target: Annotated[list[str], typer.Argument(metavar="URL | -- COMMAND ARG…", help="The MCP server.")],
-    port: Annotated[int, typer.Option(help="Where to listen; 0 takes any free port.")] = 8790,
-    host: Annotated[str, typer.Option(help="Address to bind; beyond loopback, clients need --key.")] = "127.0.0.1",
-    name: Annotated[str | None, typer.Option(help="The server's name in URLs and logs.")] = None,
-    scope: Annotated[str, typer.Option(help="Whom a session belongs to: chat, user or shared.")] = "chat",
-    header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Sent to the server; ${ENV} is filled in.")
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="URL | -- COMMAND ARG…",
+            help="The MCP server: where it is, or how it is started.",
+            show_default=False,
+        ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Clients must bear it; ${ENV} is filled in.")] = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Where to listen; 0 takes any free port.")] = 8790,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to bind; beyond loopback, clients need --key.")
+    ] = "127.0.0.1",
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The server's name in URLs and logs.")] = None,
+    scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="Whom a session belongs to: chat, user or shared.")
+    ] = "chat",
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Sent to the server; ${ENV} is filled in. May be repeated."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Clients must send it as a bearer token; ${ENV} is filled in.")
+    ] = None,
     trust: Annotated[
         str | None,
         typer.Option(metavar="openwebui | user=HEADER,chat=HEADER", help="Headers that name users and chats."),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="A name by which clients may address the gateway.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name by which clients call the gateway. May be repeated."),
     ] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="Sessions with the server at once.")] = None,
-    idle_timeout: Annotated[float, typer.Option(help="Seconds until an unused session is closed.")] = 1800.0,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    max_sessions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Sessions with the server at once.  [default: 1000 for a URL, 64 for a command]"
+        ),
+    ] = None,
+    idle_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Until an unused session is closed.")] = 1800.0,
+    log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep the sessions of one MCP server, at /mcp and /mcp/NAME."""
-    url, command = split_target(target)
-    if log_level not in {"debug", "info", "warning", "error"}:
+    url, command = split_target(target or [])
+    if log_level not in LOG_LEVELS:
         raise ConfigError(f"--log-level is debug, info, warning or error, not {log_level!r}")
+    if command is not None and header:
+        raise ConfigError("--header is for servers at a URL; a command takes its credentials from the environment")
     server = ServerSettings.model_validate(
         {
             "name": name or name_of(url, command),
@@ -69,17 +109,17 @@ def run(
             "idle_timeout": idle_timeout,
         }
     )
-    secret = expand(key) if key is not None else None
+    secret = parse_key(key)
     client = ClientSettings(
         name="local" if secret is None else "client",
-        key_digest=key_digest(secret) if secret else None,
+        key_digests=() if secret is None else (key_digest(secret),),
         trust=parse_trust(trust),
     )
-    if command is not None and header:
-        raise ConfigError("--header is for servers at a URL; a command takes its credentials from the environment")
     settings = GatewaySettings(
         host=host, port=port, allowed_hosts=tuple(allow_host or ()), clients=(client,), servers=(server,)
     )
+    if command is not None:
+        check_command(command)
     _serve(settings, log_level)
 
 
@@ -87,7 +127,7 @@ def _serve(settings: GatewaySettings, log_level: str) -> None:
     # The rest of the program is loaded only now, so that --help and mistakes are answered at once.
     from holdfast.cli import serving  # noqa: PLC0415
     from holdfast.gateway import Gateway  # noqa: PLC0415
-    from holdfast.observe.terminal import StatusBoard, set_up_logging  # noqa: PLC0415
+    from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging  # noqa: PLC0415
 
     console = Console(stderr=True, highlight=False)
     set_up_logging(console, log_level)
@@ -96,41 +136,64 @@ def _serve(settings: GatewaySettings, log_level: str) -> None:
 
     def started() -> None:
         host, port = listener.getsockname()[:2]
-        _greet(console, settings, f"[{host}]" if ":" in host else host, port)
+        console.print(f"Holdfast {__version__}", style="bold")
+        for line in _addresses(settings, f"[{host}]" if ":" in host else host, port):
+            console.print(f"  {line}", soft_wrap=True)
+        for warning in _warnings(settings):
+            print_words(console, Text(warning, "yellow"))
         board.start()
 
+    def stopping() -> None:
+        board.stop()
+        if console.is_terminal:
+            console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
+
     try:
-        serving.run(settings, Gateway(settings, emit=board.take), listener, started)
+        serving.run(settings, Gateway(settings, emit=board.take), listener, started, stopping)
     finally:
         board.stop()
 
 
-def _greet(console: Console, settings: GatewaySettings, host: str, port: int) -> None:
-    console.print(f"Holdfast {__version__}", style="bold")
-    for server in settings.servers:
-        console.print(f"  http://{host}:{port}/mcp and http://{host}:{port}/mcp/{server.name}", soft_wrap=True)
-        if server.scope != "shared" and server.max_sessions == 1:
-            console.print(
-                f"  {server.name} may have one session, and each {server.scope} wants its own: they will take turns,"
-                " and lose state. --scope shared lets all use the one.",
-                style="yellow",
-                soft_wrap=True,
-            )
+def _addresses(settings: GatewaySettings, host: str, port: int) -> list[str]:
+    """Where each server is reached."""
+    # Nobody can call 0.0.0.0 by that name: say those under which clients are answered.
+    is_any = host in {"0.0.0.0", "[::]"}  # noqa: S104 (compared, not bound)
+    roots = [f"http://{name}:{port}/mcp" for name in (("127.0.0.1", *settings.allowed_hosts) if is_any else (host,))]
+    return [f"{root} and {root}/{server.name}" for root in roots for server in settings.servers]
+
+
+def _warnings(settings: GatewaySettings) -> list[str]:
+    """What the operator may not have meant."""
+    warnings = [
+        f"{server.name} may have one session, and each {server.scope} wants its own: they take turns, and lose state."
+        " --scope shared lets all use the one."
+        for server in settings.servers
+        if server.scope != "shared" and server.max_sessions == 1
+    ]
     trusts = any(client.trust.user or client.trust.chat for client in settings.clients)
-    if trusts and any(client.key_digest is None for client in settings.clients):
-        console.print(
-            "  Without --key any program on this machine may name any user and chat.", style="yellow", soft_wrap=True
-        )
+    if trusts and any(not client.key_digests for client in settings.clients):
+        warnings.append("Without --key any program on this machine may name any user and chat.")
+    if not settings.is_loopback and not settings.allowed_hosts:
+        warnings.append("Clients on other machines are refused until --allow-host says by which name they call.")
+    return warnings
 
 
 def main() -> None:
-    """Run the command; the operator's mistakes are answered in one line."""
+    """Run the command; the operator's mistakes are answered in one line, with status 2."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        app()
+        status: object = app(arguments, standalone_mode=False)
     except ConfigError as error:
         _fail(str(error))
     except ValidationError as error:
-        _fail(describe(error))
+        _fail(describe_options(error))
+    except typer.TyperException as error:
+        words = " ".join(error.format_message().split()).rstrip(".")
+        is_for_server = arguments[0] == "run" and "--" not in arguments and words.startswith("No such option")
+        hint = "; the server's own options come after --" if is_for_server else ""
+        _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast run --help)")
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str) -> None:

@@ -34,9 +34,9 @@ class Stream(Protocol):
 class PlainStream:
     """A stream that nobody can resume."""
 
-    def __init__(self, responder: Responder) -> None:
+    def __init__(self, responder: Responder, headers: Headers = ()) -> None:
         self._responder = responder
-        responder.open(STREAM_HEADERS)
+        responder.open((*STREAM_HEADERS, *headers))
 
     def emit(self, data: bytes, *, droppable: bool) -> None:
         if not (droppable and self._responder.is_slow):
@@ -68,7 +68,7 @@ class Answer:
         headers: Headers = (),
         ended: Callable[[], None] | None = None,
     ) -> None:
-        self.takes_stream = accepts.stream
+        self._accepts_stream = accepts.stream
         self._responder = responder
         self._clock = clock
         self._open_stream = open_stream
@@ -83,6 +83,11 @@ class Answer:
             self._begin_stream()
         elif accepts.stream:
             self._timer = clock.call_later(SILENCE, self._break_silence)
+
+    @property
+    def takes_stream(self) -> bool:
+        """Whether events reach the client, if need be by resumption: who left before there was a stream has no id."""
+        return self._accepts_stream and (self._stream is not None or not self._responder.is_gone)
 
     @property
     def stream(self) -> Stream | None:
@@ -125,7 +130,8 @@ class Answer:
         self._responder.answer(200, (*JSON_HEADERS, *self._headers), parts)
 
     def _break_silence(self) -> None:
-        self._begin_stream()
+        if self.takes_stream:
+            self._begin_stream()
 
     def _begin_stream(self) -> Stream:
         self._stop_timer()

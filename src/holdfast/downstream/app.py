@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from holdfast.clock import Clock
+from holdfast.clock import Clock, timeout
 from holdfast.config import MAX_REQUEST_BYTES, GatewaySettings
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.handshake import Handshake
@@ -24,9 +24,22 @@ from holdfast.wire.headers import host_name, is_loopback_name, parse_accept
 logger = logging.getLogger("holdfast.http")
 
 _SINGLE_HEADERS: Final = frozenset(
-    {b"host", b"origin", b"authorization", b"content-length", b"mcp-session-id", b"mcp-protocol-version"}
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"last-event-id",
+        b"mcp-protocol-version",
+        b"mcp-session-id",
+        b"origin",
+    }
 )
 _ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
+_CLOSE: Final = ((b"connection", b"close"),)
+
+BODY_TIMEOUT: Final = 30.0
+"""Seconds for a request's body to arrive: who sends it drop by drop holds nothing for longer."""
 
 
 class Disconnected(Exception):
@@ -47,7 +60,13 @@ class App:
         self._handshake = Handshake(self.sessions, clock)
         self._sessionless = Sessionless(clock)
         self._is_loopback = settings.is_loopback
-        self._hosts = frozenset(host_name(h) for h in (*settings.allowed_hosts, settings.host))
+        self._hosts = frozenset(map(host_name, (*settings.allowed_hosts, settings.host))) - {""}
+        self._single_headers = _SINGLE_HEADERS | {
+            name.encode()
+            for client in settings.clients
+            for name in (client.trust.user, client.trust.chat)
+            if name is not None
+        }
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -67,7 +86,7 @@ class App:
             request = self._read_head(scope)
             target = self._target(request)
             if request.method == "POST":
-                request.body = await _read_body(receive, request.headers)
+                request.body = await self._read_body(receive, request.headers)
             self.dispatch(request, responder, target)
         except Refusal as refusal:
             refuse(responder, refusal)
@@ -77,6 +96,13 @@ class App:
             logger.exception("a request failed")
             refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
         await responder.run(receive, send, self._scope, self._clock)
+
+    async def _read_body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
+        try:
+            async with timeout(self._clock, BODY_TIMEOUT):
+                return await _receive_body(receive, headers)
+        except TimeoutError:
+            raise Refusal(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.", headers=_CLOSE) from None
 
     def dispatch(self, request: Request, responder: Responder, target: Target) -> None:
         """Hand a request whose head was checked to its dialect. Raises `Refusal`."""
@@ -122,8 +148,10 @@ class App:
             key = name.decode("latin-1")
             if key not in headers:
                 headers[key] = value.decode("latin-1").strip()
-            elif name in _SINGLE_HEADERS:
+            elif name in self._single_headers:
                 raise Refusal(400, f"The header {key} came twice.")
+            elif name == b"accept":
+                headers[key] += "," + value.decode("latin-1")
         self._check_address(headers)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         return Request(scope["method"], path.partition(b"?")[0].decode("latin-1"), headers)
@@ -148,7 +176,11 @@ class App:
                 "A key is needed: send it as Authorization: Bearer KEY.",
                 headers=((b"www-authenticate", b"Bearer"),),
             )
-        match [unquote(part) for part in request.path.strip("/").split("/")]:
+        try:
+            parts = [unquote(part, errors="strict") for part in request.path.strip("/").split("/")]
+        except UnicodeDecodeError:
+            parts = []  # names that differ must not become one
+        match parts:
             case ["mcp"] if len(self._servers) == 1:
                 return Target(next(iter(self._servers.values())), identity, None)
             case ["mcp", name] if name in self._servers:
@@ -160,7 +192,7 @@ class App:
                 raise Refusal(404, f"There is nothing at this path; served are {served}.")
 
 
-async def _read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
+async def _receive_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
     """The whole body. Raises `Refusal` over the limit, `Disconnected` if it never becomes whole."""
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
@@ -183,4 +215,5 @@ async def _read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, f"The body is larger than {MAX_REQUEST_BYTES} bytes.", headers=((b"connection", b"close"),))
+    """The connection stays: closed with unread bytes it would be reset, and the refusal lost with it."""
+    return Refusal(413, f"The body is larger than {MAX_REQUEST_BYTES} bytes.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -11,8 +11,10 @@ from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Json, Reply, Running
 from holdfast.clock import Clock, Timer
+from holdfast.downstream.answer import KEEP_ALIVE
 from holdfast.downstream.callers import level_of, wants_log
 from holdfast.downstream.http import Responder
+from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, EventStream, ReplayBudget, read_event_id
 from holdfast.server import Server
 from holdfast.session.key import Principal, SessionKey
@@ -21,8 +23,15 @@ from holdfast.wire.revisions import allows_priming
 
 PUSH: Final = 0
 """The number of the GET stream."""
+MAX_KEYS: Final = 1024
+"""Keys that one client session may have used before those without an open session are forgotten."""
+MAX_SESSIONS: Final = 10_000
+MAX_SESSIONS_PER_USER: Final = 100
+"""Of a user whom a trusted host names; one who opens more loses those of its own that are idle."""
 MAX_STREAMS: Final = 256
 """Streams that one client session may have, finished ones that can be resumed included."""
+
+_RETRY_AFTER: Final = ((b"retry-after", b"30"),)
 
 
 class OpenCall(Protocol):
@@ -61,6 +70,8 @@ class ClientSession:
         """HTTP requests that are being answered."""
         self.last_used_at = 0.0
         self.is_ended = False
+        self.heartbeat: Timer | None = None
+        """The next sign of life on the GET stream."""
         self._secret = secrets.token_bytes(32)
         self._budget = budget
         self._next_stream = PUSH + 1
@@ -86,9 +97,14 @@ class ClientSession:
 
     def use(self, key: SessionKey) -> None:
         """Hear what the session of `key` pushes, from now on."""
-        if key not in self.keys and not key.is_private:
-            self.keys[key] = None
-            self.server.attach(key, self)
+        if key in self.keys or key.is_private:
+            return
+        if len(self.keys) >= MAX_KEYS:
+            for old in [k for k in self.keys if not k.ends_with_client and self.server.pool.session_of(k) is None]:
+                del self.keys[old]
+                self.server.detach(old, self)
+        self.keys[key] = None
+        self.server.attach(key, self)
 
     def new_stream(self, now: float) -> EventStream:
         """A stream for one POST."""
@@ -137,11 +153,22 @@ class ClientSession:
 
     def open_push(self, responder: Responder, *, after: int | None, gone: Callable[[], None]) -> None:
         """Let `responder` read the GET stream."""
-        self.push_stream.attach(responder, after=after or 0, primes=after is None and self.primes, gone=gone)
+        self.push_stream.attach(responder, after=after, primes=after is None and self.primes, gone=gone)
         for key in self.keys:
             session = self.server.pool.session_of(key)
             if session is not None:
                 session.offer_roots(self.own_abilities.roots)
+
+    @property
+    def questions(self) -> int:
+        """How many questions the client has not answered."""
+        return len(self._asks)
+
+    def rest(self) -> None:
+        """Nobody reads the GET stream: it needs no sign of life."""
+        if self.heartbeat is not None:
+            self.heartbeat.cancel()
+            self.heartbeat = None
 
     def end(self) -> None:
         """Give everything up; sessions that only this one named end too."""
@@ -153,6 +180,8 @@ class ClientSession:
         for key in self.keys:
             self.server.detach(key, self)
         self._asks.clear()
+        self._pushed.clear()
+        self.rest()
         for stream in self.streams.values():
             stream.forget()
         self.streams.clear()
@@ -189,16 +218,27 @@ class ClientSessions:
         self._clock = clock
         self._idle_timeout = idle_timeout
         self._sessions: dict[str, ClientSession] = {}
+        self._by_user: dict[Principal, dict[ClientSession, None]] = {}
+        """Those of users whom trusted hosts name."""
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __iter__(self) -> Iterator[ClientSession]:
+        return iter(list(self._sessions.values()))
+
     def create(self, server: Server, principal: Principal, revision: str, abilities: Abilities) -> ClientSession:
-        """A new session, known from now on."""
+        """A new session, known from now on. Raises `Refusal` where there are too many."""
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise Refusal(503, f"There are {MAX_SESSIONS} sessions already: try again later.", headers=_RETRY_AFTER)
+        if principal.user is not None:
+            self._make_room(principal)
         session = ClientSession(server, principal, revision, abilities, self.budget)
         session.last_used_at = self._clock.now()
         self._sessions[session.id] = session
+        if principal.user is not None:
+            self._by_user.setdefault(principal, {})[session] = None
         if self._timer is None:
             self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep)
         return session
@@ -212,8 +252,14 @@ class ClientSessions:
 
     def end(self, session: ClientSession) -> None:
         """End a session; its id is unknown from now on."""
-        if self._sessions.pop(session.id, None) is not None:
-            session.end()
+        if self._sessions.pop(session.id, None) is None:
+            return
+        own = self._by_user.get(session.principal)
+        if own is not None:
+            own.pop(session, None)
+            if not own:
+                del self._by_user[session.principal]
+        session.end()
 
     def enter(self, session: ClientSession) -> None:
         """A request of the session begins."""
@@ -230,6 +276,25 @@ class ClientSessions:
             self._timer.cancel()
         for session in list(self._sessions.values()):
             self.end(session)
+
+    def beat(self, session: ClientSession) -> None:
+        """Show from time to time that the GET stream lives, for as long as it is read."""
+        session.rest()
+        session.heartbeat = self._clock.call_later(KEEP_ALIVE, lambda: self._beat(session))
+
+    def _beat(self, session: ClientSession) -> None:
+        if session.push_stream.is_read:
+            session.push_stream.comment()
+            self.beat(session)
+
+    def _make_room(self, user: Principal) -> None:
+        own = self._by_user.get(user, {})
+        if len(own) < MAX_SESSIONS_PER_USER:
+            return
+        idle = [session for session in own if not session.is_busy and not session.calls]
+        if not idle:
+            raise Refusal(429, f"This user has {len(own)} sessions, and all are busy.", headers=_RETRY_AFTER)
+        self.end(min(idle, key=lambda session: session.last_used_at))
 
     def _sweep(self) -> None:
         now = self._clock.now()
@@ -258,4 +323,5 @@ def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
 
 def _progress_token(params: Raw | None) -> bytes:
     meta = jsonrpc.decode_fields(params or b"{}").get("_meta")
-    return bytes(jsonrpc.decode_fields(meta).get("progressToken", b"")) if meta is not None else b""
+    token = jsonrpc.decode_fields(meta).get("progressToken") if meta is not None else None
+    return jsonrpc.encode(jsonrpc.decode_value(token)) if token is not None else b""

@@ -13,10 +13,10 @@ from holdfast.downstream.answer import Answer, PlainStream, Stream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
 from holdfast.downstream.http import Responder
-from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.post import Post, Target, read_call, without_chat
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
-from holdfast.errors import CallFailed
+from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session.key import SessionKey
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
@@ -49,6 +49,13 @@ class SessionCaller(AnswerCaller):
     @property
     def floor(self) -> str | None:
         return self._client.log_level or ("info" if self._key.is_shared else None)
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        """On the GET stream where this answer is none: unlike progress and logs, it may matter beyond the call."""
+        if self._answer.takes_stream:
+            super().notify(method, params)
+        elif method != "notifications/message":
+            self._client.push(method, params)
 
     def ask(self, ask: Ask) -> None:
         ask_id, message = self._client.put(ask, lambda reply: self._replied(ask.id, reply))
@@ -107,20 +114,25 @@ class Handshake:
             revision,
             abilities_of(capabilities if isinstance(capabilities, dict) else {}),
         )
+        headers = ((b"mcp-session-id", client.id.encode()),)
+        self._sessions.enter(client)
         answer = Answer(
             post.responder,
             post.accepts,
             self._clock,
-            lambda: PlainStream(post.responder),
+            lambda: PlainStream(post.responder, headers),
             expected=1,
             is_array=False,
-            headers=((b"mcp-session-id", client.id.encode()),),
+            headers=headers,
+            ended=lambda: self._sessions.leave(client),
         )
         message_id = jsonrpc.id_bytes(request.id)
         key = post.target.key(params, client.id)
         caller = AnswerCaller(answer, message_id, None)
 
         def introduced(hello: Hello | CallFailed) -> None:
+            if client.is_ended and not isinstance(hello, CallFailed):
+                hello = _ended(post.target.server.name)
             if isinstance(hello, CallFailed) or post.responder.is_gone:
                 self._sessions.end(client)
                 caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
@@ -137,15 +149,19 @@ class Handshake:
             raise Refusal(400, f"Arrays are not part of revision {client.revision}: send one message at a time.")
         requests = post.requests
         self._check(requests, client)
+        answer = self._answer(post, client, len(requests)) if requests else None
         for message in post.messages:
             if isinstance(message, ClientReply):
                 client.replied(message)
             elif isinstance(message, ClientNotification):
                 self._notification(post.target, message, client)
-        if not requests:
-            client.last_used_at = self._clock.now()
+            elif answer is not None:
+                self._start(post.target, message, answer, client)
+        if answer is None:
+            self._touch(client)
             post.responder.answer(202, ())
-            return
+
+    def _answer(self, post: Post, client: ClientSession, expected: int) -> Answer:
         self._sessions.enter(client)
         done = _Once(lambda: self._sessions.leave(client))
         answer = Answer(
@@ -153,34 +169,36 @@ class Handshake:
             post.accepts,
             self._clock,
             lambda: self._open_stream(post.responder, client, done),
-            expected=len(requests),
+            expected=expected,
             is_array=post.is_array,
             ended=done,
         )
         if answer.stream is None:
             post.responder.on_gone = done
-        for request in requests:
-            self._start(post.target, request, answer, client)
+        return answer
 
     def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""
         if not accepts.stream:
             raise Refusal(406, "A GET opens an event stream: accept text/event-stream.")
         found = client.find_stream(last_event_id) if last_event_id is not None else None
-        leave = _Once(lambda: self._touch(client))
+        self._touch(client)
         if found is not None and found[0] is not client.push_stream:
-            found[0].attach(responder, after=found[1], gone=leave)
-        elif found is not None:
-            client.open_push(responder, after=found[1], gone=leave)
-        elif client.push_stream.is_read:
+            found[0].attach(responder, after=found[1], gone=lambda: self._touch(client))
+            return
+        if found is None and client.push_stream.is_read:
             raise Refusal(409, "This session's push stream is open already: resume it with Last-Event-ID.")
-        else:
-            client.open_push(responder, after=None, gone=leave)
+        client.open_push(responder, after=None if found is None else found[1], gone=lambda: self._unread(client))
+        self._sessions.beat(client)
 
     def delete(self, responder: Responder, client: ClientSession) -> None:
         """End the client's session; what it used ends behind the answer."""
         responder.answer(204, ())
         self._sessions.end(client)
+
+    def _unread(self, client: ClientSession) -> None:
+        client.rest()
+        self._touch(client)
 
     def _touch(self, client: ClientSession) -> None:
         client.last_used_at = self._clock.now()
@@ -239,7 +257,7 @@ class Handshake:
         if method == "notifications/cancelled":
             _cancel(message, client)
             return
-        raw = Raw(jsonrpc.encode(params))
+        raw = Raw(jsonrpc.encode(without_chat(params)))
         if method == "notifications/roots/list_changed":
             for key in client.keys:
                 target.server.notify(key, method, raw)
@@ -247,6 +265,16 @@ class Handshake:
         if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
             return  # it belongs to no question of a server to this client
         target.server.notify(target.key(params, client.id), method, raw)
+
+
+def _ended(server: str) -> CallFailed:
+    return CallFailed(
+        Code.UPSTREAM_UNAVAILABLE,
+        "The gateway is shutting down.",
+        server=server,
+        delivery=Delivery.NOT_SENT,
+        retryable=True,
+    )
 
 
 class _Once:

@@ -95,6 +95,13 @@ def read_call(request: ClientRequest) -> tuple[Call, Raw | None]:
         return Call(request.method, params), None
     token = meta.get("progressToken")
     has_token = isinstance(token, str | int | float) and not isinstance(token, bool)
-    if CHAT_KEY in meta:
-        params = {**params, "_meta": {name: value for name, value in meta.items() if name != CHAT_KEY}}
-    return Call(request.method, params, wants_progress=has_token), Raw(jsonrpc.encode(token)) if has_token else None
+    call = Call(request.method, without_chat(params), wants_progress=has_token)
+    return call, Raw(jsonrpc.encode(token)) if has_token else None
+
+
+def without_chat(params: dict[str, Json]) -> dict[str, Json]:
+    """`params` as the server may see them."""
+    meta = params.get("_meta")
+    if not isinstance(meta, dict) or CHAT_KEY not in meta:
+        return params
+    return {**params, "_meta": {name: value for name, value in meta.items() if name != CHAT_KEY}}

@@ -20,7 +20,7 @@ RETRY_MS: Final = 1000
 """When a client that was sent away should come back."""
 MAX_EVENTS: Final = 256
 MAX_BYTES: Final = 1024 * 1024
-"""Notifications kept per stream for a client that is away; answers and questions are kept beyond this."""
+"""Notifications kept per stream for a client that is away; answers and questions are kept beyond `MAX_BYTES`."""
 KEEP_FINISHED: Final = 60.0
 """Seconds that a finished stream can still be resumed."""
 
@@ -59,6 +59,7 @@ class EventStream:
         self._kept: deque[tuple[int, bytes, bool]] = deque()
         self._size = 0
         self._next = 1
+        self._written = 0
         self._responder: Responder | None = None
         self._is_finished = False
         self.dropped = 0
@@ -86,25 +87,30 @@ class EventStream:
         self._next += 1
         self._keep(number, data, droppable)
         if reader is not None:
-            reader.write(sse.format_event(data, self._event_id(number)))
+            self._write(reader, number, data)
 
     def attach(
-        self, responder: Responder, *, after: int = 0, primes: bool = False, gone: Callable[[], None] | None = None
+        self,
+        responder: Responder,
+        *,
+        after: int | None = None,
+        primes: bool = False,
+        gone: Callable[[], None] | None = None,
     ) -> None:
-        """Let `responder` read from after event number `after` on; whoever read before is sent away."""
-        if self._responder is not None:
-            self._responder.on_gone = None
-            self._responder.end()
+        """Let `responder` read from after event number `after` on; whoever read before is sent away.
+
+        None: from after the last event that was ever written to a response.
+        """
+        self.send_away()
         self._responder = responder
         responder.on_gone = gone
         responder.open(STREAM_HEADERS)
-        if primes:
-            number = self._next
-            self._next += 1
-            responder.write(sse.format_priming(self._event_id(number), RETRY_MS))
-        for number, data, _ in list(self._kept):
-            if number > after:
-                responder.write(sse.format_event(data, self._event_id(number)))
+        start = self._written if after is None else after
+        if primes:  # the id of the place where this response begins: no event is skipped by resuming from it
+            responder.write(sse.format_priming(self._event_id(start), RETRY_MS))
+        for number, data, _ in self._kept:
+            if number > start:
+                self._write(responder, number, data)
         if self._is_finished:
             responder.end()
 
@@ -144,11 +150,20 @@ class EventStream:
             return
         for item in list(self._kept):
             if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
-                break
+                return
             if item[2]:
-                self._kept.remove(item)
-                self._size -= len(item[1])
-                self._budget.give_back(len(item[1]))
+                self._drop(item)
+        while len(self._kept) > MAX_EVENTS:  # questions of long ago, on a stream that never finishes
+            self._drop(self._kept[0])
+
+    def _drop(self, item: tuple[int, bytes, bool]) -> None:
+        self._kept.remove(item)
+        self._size -= len(item[1])
+        self._budget.give_back(len(item[1]))
+
+    def _write(self, responder: Responder, number: int, data: bytes) -> None:
+        self._written = max(self._written, number)
+        responder.write(sse.format_event(data, self._event_id(number)))
 
     def _event_id(self, number: int) -> str:
         return event_id(self._secret, self.name, number)

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Result
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
@@ -17,6 +17,11 @@ from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 
 _PONG: Final = Result(Raw(b"{}"))
+_LASTING: Final = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+"""Change what a session's other users hear, and nobody is left for whom they could be undone."""
+_NEEDS_SESSION: Final = RpcError(
+    Raw(jsonrpc.error_object(jsonrpc.INVALID_REQUEST, "This outlasts its request: initialize first, for a session."))
+)
 
 
 class DirectCaller(AnswerCaller):
@@ -63,10 +68,12 @@ class Sessionless:
         )
         callers: list[DirectCaller] = []
         post.responder.on_gone = lambda: _leave(callers)
-        key = post.target.key(requests[0].params)
+        private: SessionKey | None = None
         for request in requests:
-            named = post.target.key(request.params)
-            self._start(post, request, answer, callers, key if named.is_private else named)
+            key = post.target.key(request.params)
+            if key.is_private:
+                key = private = private or key
+            self._start(post, request, answer, callers, key)
 
     def _start(
         self, post: Post, request: ClientRequest, answer: Answer, callers: list[DirectCaller], key: SessionKey
@@ -76,6 +83,8 @@ class Sessionless:
         callers.append(caller)
         if request.method == "ping":
             caller.answer(_PONG)
+        elif request.method in _LASTING and not key.is_private:
+            caller.answer(_NEEDS_SESSION)
         else:
             caller.running = post.target.server.start(key, call, caller)
 

@@ -26,8 +26,8 @@ class Clients:
     """The configured clients, found by the key that a request bears."""
 
     def __init__(self, clients: Sequence[ClientSettings]) -> None:
-        self._by_digest = {c.key_digest: c for c in clients if c.key_digest is not None}
-        self._open = next((c for c in clients if c.key_digest is None), None)
+        self._by_digest = {digest: c for c in clients for digest in c.key_digests}
+        self._open = next((c for c in clients if not c.key_digests), None)
 
     def identify(self, headers: Mapping[str, str]) -> Identity | None:
         """Who sent a request with these headers (lower-case names); None if it must bear another key."""
@@ -43,7 +43,7 @@ class Clients:
         digest = key_digest(token)
         client = self._by_digest.get(digest)
         # The look-up compares digests of what was sent, so its timing tells nothing of a key.
-        if client is not None and client.key_digest is not None and hmac.compare_digest(client.key_digest, digest):
+        if client is not None and any(hmac.compare_digest(known, digest) for known in client.key_digests):
             return client
         return None
 

@@ -3,38 +3,77 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Final
 
 from holdfast import events
 
 logger = logging.getLogger("holdfast")
 
-HOW_TO_NAME_A_CHAT = (
-    "a call named no chat, so it runs in a private session that ends with it. To keep state between calls:"
-    " (1) let the client initialize and send its Mcp-Session-Id,"
-    " or (2) name the chat in a header and start with --trust chat=HEADER,"
-    " or (3) keep one session per user with --scope user"
+HOW_TO_NAME_A_CHAT: Final = (
+    "a call named no chat, so it runs in a private session that ends with it. To keep state between calls,\n"
+    "(1) let the client initialize and send its Mcp-Session-Id, or\n"
+    "(2) name the chat in a header and start with --trust chat=HEADER, or\n"
+    "(3) keep one session per user with --scope user."
 )
 
+_CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
-def log_event(event: events.Event) -> None:
-    """Write one line for `event`, at the level that fits it."""
-    match event:
-        case events.SessionOpening(server, session):
-            logger.debug("%s: session %s opens", server, session)
-        case events.SessionReady(server, session, seconds, is_reopened):
-            level = logging.INFO if is_reopened else logging.DEBUG
-            word = "restored" if is_reopened else "ready"
-            logger.log(level, "%s: session %s %s in %.0f ms", server, session, word, seconds * 1000)
-        case events.SessionFailed(server, session, reason):
-            logger.warning("%s: session %s could not be opened: %s", server, session, reason)
-        case events.SessionLost(server, session, reason, was_dirty):
-            consequence = "; what it remembered is gone, and its next call is told so" if was_dirty else ""
-            logger.warning("%s: session %s was lost: %s%s", server, session, reason, consequence)
-        case events.SessionClosed(server, session, reason):
-            logger.debug("%s: session %s closed: %s", server, session, reason)
-        case events.ListsLearned(server, tools):
-            logger.debug("%s: lists learned, %d tools", server, tools)
-        case events.CallUnnamed(server, _):
-            logger.warning("%s: %s", server, HOW_TO_NAME_A_CHAT)
-        case events.CallRepeated(server, method, why):
-            logger.info("%s: %s is sent again: %s", server, method, why)
+
+class EventLog:
+    """Writes one line per event, at the level that fits it; what stays as it is, is said once."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, str] = {}
+        """Why each server that cannot be reached was not, the last time that this was said."""
+
+    def take(self, event: events.Event) -> None:
+        """Write a line for `event`."""
+        match event:
+            case events.SessionReady() | events.SessionFailed() | events.SessionLost():
+                self._take_change(event)
+            case events.SessionOpening(server, session):
+                logger.debug("%s: session %s opens", server, session)
+            case events.SessionClosed(server, session, reason):
+                logger.debug("%s: session %s closed: %s", server, session, reason)
+            case events.ListsLearned(server, tools):
+                logger.debug("%s: lists learned, %s", server, count(tools))
+            case events.CallUnnamed(server, _):
+                logger.warning("%s: %s", server, HOW_TO_NAME_A_CHAT)
+            case events.CallRepeated(server, method, why):
+                logger.info("%s: %s is sent again: %s", server, method, why)
+
+    def _take_change(self, event: events.SessionReady | events.SessionFailed | events.SessionLost) -> None:
+        match event:
+            case events.SessionReady(server, session, seconds, is_reopened):
+                was_failing = self._failing.pop(server, None) is not None
+                level = logging.INFO if is_reopened or was_failing else logging.DEBUG
+                word = "restored" if is_reopened else "ready"
+                logger.log(level, "%s: session %s %s in %s", server, session, word, duration(seconds))
+            case events.SessionFailed(server, session, reason):
+                level = logging.DEBUG if self._failing.get(server) == reason else logging.WARNING
+                self._failing[server] = reason
+                logger.log(level, "%s: session %s could not be opened: %s", server, session, reason)
+            case events.SessionLost(server, session, reason, was_dirty):
+                consequence = "; what it remembered is gone, and its next call is told so" if was_dirty else ""
+                logger.warning("%s: session %s was lost: %s%s", server, session, reason, consequence)
+
+
+def count(tools: int) -> str:
+    """How many tools, in words."""
+    return f"{tools} tool{'' if tools == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration as people read it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor or colour it: servers choose some of our words."""
+    return _CONTROLS.sub(" ", text)
+
+
+def one_line(text: str) -> str:
+    """`text` as one line, so that no server can forge a line of the log."""
+    return " ".join(printable(text).split())

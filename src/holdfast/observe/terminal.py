@@ -1,47 +1,66 @@
-"""What a person at a terminal sees while servers connect: one live line per server."""
+"""What a person at a terminal sees: one live line per server while it connects, then the log."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.logging import RichHandler
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from holdfast import events
-from holdfast.observe.log import log_event
+from holdfast.observe.log import EventLog, count, duration, logger, one_line, printable
+
+REFRESHES_PER_SECOND: Final = 4
+_SAY_SECONDS_AFTER: Final = 2.0
+"""Seconds of connecting after which a person begins to wonder; `npx` may install for a minute."""
+
+_INDENT: Final = (0, 0, 0, 2)
+_LEVEL_STYLES: Final = {"warning": "yellow", "error": "bold red", "critical": "bold red", "debug": "dim"}
 
 
 @dataclass(slots=True)
 class _Line:
     style: str
     words: str
-    started_at: float
+    reason: str | None = None
+    """Why the server could not be reached, where it was tried and not."""
     is_settled: bool = False
+    """It is ready, or failed once: not worth a live line any more."""
+    tools: int | None = None
+    """How many tools it has, once it is ready."""
 
 
 class StatusBoard:
-    """Shows each server's way from `connecting…` to `ready` or the reason it failed.
+    """Shows each server's way from `connecting…` to `ready`, or the reason why it failed.
 
     On a terminal the lines change in place until every server has settled; elsewhere each change
-    is a line of its own. After that, events go to the log only.
+    is a line of its own. A server that failed is tried again behind, and said to be ready once it
+    is. After that, events go to the log only.
     """
 
-    def __init__(self, console: Console, servers: list[str]) -> None:
+    def __init__(self, console: Console, servers: list[str], now: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        now = time.monotonic()
-        self._lines = {name: _Line("yellow", "connecting…", now) for name in servers}
+        self._now = now
+        self._started_at = now()
+        self._lines = {name: _Line("yellow", "connecting…") for name in servers}
         self._width = max(map(len, servers), default=0)
         self._live: Live | None = None
+        self._log = EventLog()
 
     def start(self) -> None:
         """Show that every server is being connected."""
         if self._console.is_terminal:
-            self._live = Live(self._table(), console=self._console, refresh_per_second=8)
+            self._live = Live(
+                console=self._console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND
+            )
             self._live.start()
         else:
             for name in self._lines:
@@ -50,57 +69,104 @@ class StatusBoard:
     def stop(self) -> None:
         """Leave the lines as they stand."""
         if self._live is not None:
-            self._live.update(self._table())
             self._live.stop()
             self._live = None
 
     def take(self, event: events.Event) -> None:
-        """Show an event, and log it."""
+        """Show an event, or log it."""
         match event:
             case events.ListsLearned(server, tools):
-                ms = (time.monotonic() - self._lines[server].started_at) * 1000
-                self._settle(server, "green", f"ready in {ms:.0f} ms, {tools} tool{'' if tools == 1 else 's'}")
-            case events.SessionFailed(server, _, reason) if not self._lines[server].is_settled:
-                self._settle(server, "red", f"failed: {reason} (trying again behind)")
-                return
+                self._learned(self._lines[server], server, tools)
+            case events.SessionFailed(server, _, reason) if self._lines[server].tools is None:
+                self._failed(self._lines[server], server, one_line(reason))
             case _:
-                pass
-        log_event(event)
+                self._log.take(event)
+
+    def _learned(self, line: _Line, server: str, tools: int) -> None:
+        before, line.tools = line.tools, tools
+        if before is None:
+            elapsed = self._now() - self._started_at
+            words = f"ready in {duration(elapsed)}" if line.reason is None else f"ready after {elapsed:.1f} s"
+            self._settle(server, "green", f"{words}, {count(tools)}")
+        elif before != tools:
+            logger.info("%s: now %s", server, count(tools))
+
+    def _failed(self, line: _Line, server: str, reason: str) -> None:
+        if line.reason != reason:
+            line.reason = reason
+            self._settle(server, "red", f"failed: {reason}; it is tried again until it answers")
 
     def _settle(self, server: str, style: str, words: str) -> None:
         line = self._lines[server]
-        if line.words == words:
-            return
         line.style, line.words, line.is_settled = style, words, True
         if self._live is None:
             self._print(server)
         elif all(line.is_settled for line in self._lines.values()):
             self.stop()
-        else:
-            self._live.update(self._table())
 
     def _print(self, server: str) -> None:
-        self._console.print(self._text(server), soft_wrap=True)
+        print_words(self._console, self._text(server))
 
     def _text(self, server: str) -> Text:
         line = self._lines[server]
-        return Text.assemble("  ", (server.ljust(self._width), "bold"), "  ", (line.words, line.style))
+        text = Text.assemble((server.ljust(self._width), "bold"), "  ", (line.words, line.style))
+        elapsed = self._now() - self._started_at
+        if not line.is_settled and elapsed >= _SAY_SECONDS_AFTER:
+            text.append(f" {elapsed:.0f} s", "dim")
+        return text
 
-    def _table(self) -> Table:
-        table = Table.grid()
-        for server in self._lines:
-            table.add_row(self._text(server))
-        return table
+    def _table(self) -> RenderableType:
+        return Group(*(Padding(self._text(server), _INDENT) for server in self._lines))
+
+
+def print_words(console: Console, text: Text) -> None:
+    """Print an indented line; on a terminal it wraps between words, elsewhere it stays one line."""
+    if console.is_terminal:
+        console.print(Padding(text, _INDENT))
+    else:
+        console.print(Text.assemble("  ", text), soft_wrap=True)
+
+
+class _TerminalHandler(logging.Handler):
+    """Log records as time, level and message in columns."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = record.levelname.lower()
+            row = Table.grid(padding=(0, 2, 0, 0))
+            clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+            row.add_row(
+                Text(clock, "dim"), Text(level, _LEVEL_STYLES.get(level, "")), Text(printable(self.format(record)))
+            )
+            self._console.print(row)
+        except Exception:  # noqa: BLE001 (what logging asks of handlers: a broken terminal ends no call)
+            self.handleError(record)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out the requests that were cut off at the end: the HTTP server reports them as failures."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+def _on_one_line(record: logging.LogRecord) -> bool:
+    """Let a record through, its message on one line; a traceback keeps its own."""
+    record.msg, record.args = one_line(record.getMessage()), None
+    return True
 
 
 def set_up_logging(console: Console, level: str) -> None:
     """Send the log of Holdfast and of its HTTP server to `console`."""
     if console.is_terminal:
-        handler: logging.Handler = RichHandler(console=console, show_path=False, rich_tracebacks=False)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler: logging.Handler = _TerminalHandler(console)
     else:
         handler = logging.StreamHandler(console.file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.addFilter(_on_one_line)
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
-from holdfast.call import Result, RpcError
+from holdfast.call import Call, Result, RpcError
 from holdfast.clock import Clock, timeout
 from holdfast.errors import OpenFailed
 from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
-from holdfast.upstream.transport import Fault, FaultKind, Hello
+from holdfast.upstream.transport import Fault, FaultKind, Hello, Inquiry
 
 logger = logging.getLogger("holdfast.session")
 
@@ -20,6 +22,14 @@ PING_TIMEOUT: Final = 5.0
 REPLAY_TIMEOUT: Final = 5.0
 JITTER: Final = 0.1
 """Seconds: repetitions and reopenings are spread over this, so that they do not come as a herd."""
+
+
+class Wish(NamedTuple):
+    """A request that sets something up on a session: its method and one parameter."""
+
+    method: str
+    name: str
+    value: str
 
 
 async def shake_hands(session: Session, clock: Clock, limit: float) -> Hello:
@@ -32,30 +42,57 @@ async def shake_hands(session: Session, clock: Clock, limit: float) -> Hello:
 
 
 async def replay(session: Session, watchers: Sequence[Watcher], clock: Clock) -> None:
-    """Set up what `watchers` had asked for; what the server refuses is logged, not fatal.
+    """Set up what `watchers` ask for; what the server refuses is logged, not fatal.
 
     Raises `OpenFailed` where the session died meanwhile.
     """
-    wishes: list[tuple[str, str, str]] = []
-    for watcher in watchers:
-        session.attach(watcher)
-        wishes += [("resources/subscribe", "uri", uri) for uri in sorted(watcher.subscriptions)]
-    level = session.wanted_level
-    if level is not None and session.hello is not None and "logging" in session.hello.capabilities:
-        wishes.insert(0, ("logging/setLevel", "level", level))
+    tried: set[Wish] = set()
     try:
         async with timeout(clock, REPLAY_TIMEOUT):
-            for method, name, value in dict.fromkeys(wishes):
-                if not isinstance(await session.request(method, {name: value}), Result):
-                    logger.warning("%s: %s %s could not be set up again", session.id, method, value)
-                elif name == "level":
-                    session.level = value
-                else:
-                    session.subscriptions.add(value)
+            while wishes := [w for w in _wishes(session, watchers) if w not in tried]:  # more may come meanwhile
+                for wish in wishes:
+                    tried.add(wish)
+                    _note(session, wish, await session.request(wish.method, {wish.name: wish.value}))
     except TimeoutError:
-        logger.warning("%s: no answer while it was set up again", session.id)
+        logger.warning("%s: no answer while it was set up", session.id)
     if session.died_of is not None:
         raise OpenFailed(session.died_of)
+
+
+def set_up(session: Session, watchers: Sequence[Watcher]) -> None:
+    """As `replay` for an open session, without waiting: what is sent after it comes after it."""
+    for wish in _wishes(session, watchers):
+        inquiry = Inquiry()
+        inquiry.outcome.add_done_callback(partial(_noted, session, wish))
+        session.upstream.send(Call(wish.method, {wish.name: wish.value}), inquiry)
+
+
+def _wishes(session: Session, watchers: Sequence[Watcher]) -> list[Wish]:
+    """What `watchers` ask for and the session does not have yet."""
+    wishes: dict[Wish, None] = {}
+    for watcher in watchers:
+        session.attach(watcher)
+    level = session.wanted_level
+    offers_logging = session.hello is not None and "logging" in session.hello.capabilities
+    if level is not None and level != session.level and offers_logging:
+        wishes[Wish("logging/setLevel", "level", level)] = None
+    for watcher in watchers:
+        for uri in sorted(watcher.subscriptions - session.subscriptions):
+            wishes[Wish("resources/subscribe", "uri", uri)] = None
+    return list(wishes)
+
+
+def _noted(session: Session, wish: Wish, done: asyncio.Future[Result | RpcError | Fault]) -> None:
+    _note(session, wish, done.result())
+
+
+def _note(session: Session, wish: Wish, outcome: Result | RpcError | Fault) -> None:
+    if not isinstance(outcome, Result):
+        logger.warning("%s: %s %s could not be set up again", session.id, wish.method, wish.value)
+    elif wish.name == "level":
+        session.level = wish.value
+    else:
+        session.subscriptions.add(wish.value)
 
 
 async def is_alive(session: Session, clock: Clock, rng: Random) -> bool:

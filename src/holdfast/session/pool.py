@@ -7,22 +7,22 @@ at most one key, every call to one session, and the pool is the only one that jo
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final, Protocol
 
 from holdfast import events
-from holdfast.call import Call, Caller, Outcome, RpcError, Running, StatusWord
-from holdfast.clock import Clock, Timer
+from holdfast.call import Call, Caller, Outcome, Running, StatusWord
+from holdfast.clock import Clock, Timer, timeout
 from holdfast.config import ServerSettings
-from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
+from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session import retry
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.markers import Markers
+from holdfast.session.opening import set_up
+from holdfast.session.place import Place, Places
 from holdfast.session.plan import Adopt, Evict, Open, plan
 from holdfast.session.recovery import Recovery
 from holdfast.session.retry import Safety
@@ -32,14 +32,12 @@ from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.slots import Admission, Slots
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Fault, Hello
-from holdfast.wire import jsonrpc
+from holdfast.upstream.transport import Fault, FaultKind, Hello
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
 REAP_INTERVAL: Final = 5.0
-_REFUSALS: Final = frozenset({-32700, -32600, -32601, -32602})
-"""A server that answers a tool call with one of these did not run the tool."""
+_SHUTTING_DOWN: Final = "the gateway is shutting down"
 
 
 class Observer(Protocol):
@@ -62,22 +60,6 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(eq=False, slots=True)
-class _Place:
-    """What the pool knows of one key that has a session, or wants one."""
-
-    key: SessionKey
-    session: Session | None = None
-    waiting: deque[RunningCall] = field(default_factory=deque[RunningCall])
-    watchers: list[Watcher] = field(default_factory=list[Watcher])
-    is_in_line: bool = False
-    is_reopening: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        return self.session is None and not self.waiting and not self.watchers and not self.is_in_line
-
-
 class Pool:
     """Every session with one server. Not usable before `observer` is set."""
 
@@ -95,10 +77,8 @@ class Pool:
         self.observer: Observer
         self._clock = clock
         self._emit = emit
-        self._places: dict[SessionKey, _Place] = {}
+        self._places = Places()
         self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
-        self._line: deque[_Place] = deque()
-        self._waiting = 0
         self._markers = Markers(clock)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
@@ -125,7 +105,7 @@ class Pool:
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:
         """Let `watcher` hear what the sessions of `key` push, now and after every reopening."""
-        place = self._place(key)
+        place = self._places.make(key)
         if watcher not in place.watchers:
             place.watchers.append(watcher)
         if place.session is not None and place.session.is_open:
@@ -138,7 +118,7 @@ class Pool:
             return
         place.watchers.remove(watcher)
         session = place.session
-        if session is not None and session.is_open:
+        if session is not None:
             session.detach(watcher)
         if key.ends_with_client and not place.watchers:
             self._markers.discard(key)
@@ -146,7 +126,7 @@ class Pool:
                 run.cancel("its client session ended")
             if session is not None:
                 self._close(session, "its client session ended", leaves_marker=False)
-        self._forget_if_empty(place)
+        self._places.tidy(place)
 
     def session_of(self, key: SessionKey) -> Session | None:
         """The open session of `key`, if there is one."""
@@ -160,30 +140,43 @@ class Pool:
         That of `prefer` if it has one, else any, else a new one: the shared one, or a spare.
         Raises `OpenFailed`.
         """
-        session = self._any_session(prefer)
-        if session is None:
-            if self._is_closing or self._roster.refusal is not None:
-                raise OpenFailed(self._roster.refusal or "the gateway is shutting down")
-            session = await self._new_session(prefer)
-        if not session.is_open:
-            await asyncio.shield(session.opened)
-        if not session.is_open:
-            raise OpenFailed("the session ended as soon as it had opened")
+        session = await self._find_session(prefer)
         session.lease()
         try:
             yield session
         finally:
-            session.release(self._clock.now())
+            session.release()
             self._close_if_unused(session)
             self._pump()
 
-    async def _new_session(self, prefer: SessionKey | None) -> Session:
-        while not self._roster.has_room:
-            await asyncio.shield(self._roster.next_room())
+    async def _find_session(self, prefer: SessionKey | None) -> Session:
+        limit = self.settings.acquire_timeout
+        give_up_at = self._clock.now() + limit
+        while True:
+            session = self._any_session(prefer)
+            if session is None:
+                if self._is_closing or self._roster.refusal is not None:
+                    raise OpenFailed(self._roster.refusal or _SHUTTING_DOWN)
+                if not self._roster.has_room:
+                    try:
+                        async with timeout(self._clock, give_up_at - self._clock.now()):
+                            await asyncio.shield(self._roster.next_room())
+                    except TimeoutError:
+                        raise OpenFailed(f"no session came free within {limit:g} s") from None
+                    continue
+                session = self._new_session(prefer)
+            if not session.is_open:
+                await asyncio.shield(session.opened)
+            if session.is_open:
+                return session
+
+    def _new_session(self, prefer: SessionKey | None) -> Session:
         if prefer is None or not prefer.is_shared:
             return self._roster.open(None, ())
-        place = self._place(prefer)
-        return place.session if place.session is not None else self._open(place)
+        place = self._places.make(prefer)
+        session = self._open(place)
+        self._places.tidy(place)
+        return session
 
     def _any_session(self, prefer: SessionKey | None) -> Session | None:
         place = self._places.get(prefer) if prefer is not None else None
@@ -224,10 +217,10 @@ class Pool:
         self._is_closing = True
         if self._reaper is not None:
             self._reaper.cancel()
-        for place in list(self._places.values()):
-            self._fail_waiting(place, self._unavailable("the gateway is shutting down"))
+        for place in self._places.values():
+            self._fail_waiting(place, self._unavailable(_SHUTTING_DOWN))
         for session in list(self._roster):
-            self._close(session, "the gateway is shutting down", leaves_marker=False)
+            self._close(session, _SHUTTING_DOWN, leaves_marker=False)
         while self._roster:
             await asyncio.shield(self._roster.next_room())
 
@@ -239,50 +232,39 @@ class Pool:
 
     def _begin(self, run: RunningCall) -> None:
         if self._is_closing:
-            run.end(self._unavailable("the gateway is shutting down"))
+            run.end(self._unavailable(_SHUTTING_DOWN))
             return
         if self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
-        place = self._place(run.key)
+        place = self._places.make(run.key)
         if place.session is not None and place.session.is_open:
             self._admit(run, place.session)
             return
-        if self._waiting >= MAX_WAITING:
+        if self._places.waiting >= MAX_WAITING:
             run.end(retry.overloaded(self.settings.name, f"{MAX_WAITING} calls wait for sessions to open"))
-            self._forget_if_empty(place)
+            self._places.tidy(place)
             return
-        place.waiting.append(run)
-        self._waiting += 1
+        self._places.join(place, run)
         if place.session is not None:
             run.wait(None)
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
             return
         run.wait(self.settings.acquire_timeout)
-        self._queue_place(place)
+        self._places.queue(place)
         self._pump()
         if place.session is None and run.phase is Phase.WAITING:
             run.tell(StatusWord.WAITING, f"Waiting for a free session with {self.settings.name}.")
 
-    def _queue_place(self, place: _Place) -> None:
-        if not place.is_in_line:
-            place.is_in_line = True
-            self._line.append(place)
-
     def _pump(self) -> None:
         """Serve the line of keys without a session as far as there is room."""
-        while self._line and not self._is_closing:
-            place = self._line[0]
-            if place.session is not None or not place.waiting:
-                self._leave_line()
-                self._forget_if_empty(place)
-                continue
-            match plan(self._roster, self.settings.session_limit, len(self._line)):
+        line = self._places.line
+        while line and not self._is_closing:
+            match plan(self._roster, self.settings.session_limit, len(line)):
                 case Adopt(spare):
-                    self._leave_line()
-                    self._adopt(place, spare)
+                    self._adopt(line.popleft(), spare)
                 case Open():
-                    self._leave_line()
+                    place = line.popleft()
                     if not self._refuses(place):
                         self._open(place)
                 case Evict(victim):
@@ -290,37 +272,38 @@ class Pool:
                 case _:
                     return
 
-    def _leave_line(self) -> None:
-        self._line.popleft().is_in_line = False
-
-    def _refuses(self, place: _Place) -> bool:
+    def _refuses(self, place: Place) -> bool:
         """Tell waiting calls at once where the next attempt is not near."""
         refusal = self._roster.refusal
         if refusal is None:
             return False
         self._fail_waiting(place, self._unavailable(refusal))
-        self._forget_if_empty(place)
         return True
 
-    def _adopt(self, place: _Place, spare: Session) -> None:
+    def _adopt(self, place: Place, spare: Session) -> None:
         spare.key = place.key
         spare.last_used_at = self._clock.now()
         place.session = spare
+        set_up(spare, place.watchers)
         self._settle(place, spare)
         self._roster.refill()
 
-    def _settle(self, place: _Place, session: Session) -> None:
+    def _settle(self, place: Place, session: Session) -> None:
         """Give an open session to its key: whoever watches, whoever waits."""
         for watcher in place.watchers:
             session.attach(watcher)
-        waiting, place.waiting = place.waiting, deque()
-        self._waiting -= len(waiting)
-        for run in waiting:
+        is_reopened, place.is_reopening = place.is_reopening, False
+        for run in self._places.take(place):
             run.tell(StatusWord.READY, f"{self.settings.name} is ready.")
             if session.is_open:
                 self._admit(run, session)
             else:
                 self._begin(run)
+        if is_reopened:
+            self.observer.restored(place.key)
+            if self.settings.lists == "session":
+                for method in LIST_CHANGES:
+                    self.announce(method, to=session.watchers)
 
     def _admit(self, run: RunningCall, session: Session) -> None:
         if run.phase is Phase.ENDED:
@@ -344,9 +327,9 @@ class Pool:
         self._slots.release(run)
         session = run.session
         if session is None:
-            self._leave_waiting(run)
+            self._places.leave(run)
         else:
-            if outcome is not None and retry.leaves_traces(run.call, run.safety) and not _is_refusal(outcome):
+            if outcome is not None and retry.leaves_traces(run.call, run.safety) and not retry.is_refusal(outcome):
                 session.is_dirty = True
             self._release(run, session)
         self._send_next()
@@ -366,8 +349,11 @@ class Pool:
 
     def _send_next(self) -> None:
         while (run := self._slots.next()) is not None:
-            if run.session is not None:
-                run.send(run.session)
+            session = run.session
+            if session is not None and session.is_open:
+                run.send(session)
+            elif session is not None and session.state is State.LOST:
+                self.restart(run, session)  # else its session is being closed, which ends it
 
     def restart(self, run: RunningCall, session: Session) -> None:
         """Send a call of a session that is gone in the one that follows it."""
@@ -386,8 +372,7 @@ class Pool:
 
     def announce(self, method: str, told: Watcher | None = None, to: list[Watcher] | None = None) -> None:
         """Tell watchers (all by default) but `told` that a list changed."""
-        everyone = [w for place in self._places.values() for w in place.watchers] if to is None else to
-        for watcher in dict.fromkeys(everyone):
+        for watcher in self._places.watchers() if to is None else list(to):
             if watcher is not told:
                 watcher.push(method, None)
 
@@ -397,12 +382,16 @@ class Pool:
     def suspect(self, session: Session, reason: str) -> None:
         self._recovery.suspect(session, reason)
 
+    async def find_out(self, session: Session, reason: str) -> None:
+        """Return once it is known whether `session` lives, as its state then says."""
+        await self._recovery.find_out(session, reason)
+
     def lose(self, session: Session, reason: str) -> None:
-        if session.state in {State.CLOSED, State.OPENING, State.NEW}:
+        if session not in self._roster or session.state in {State.CLOSED, State.OPENING, State.NEW}:
             return
         self.mark_lost(session)
-        if session.is_dirty and not session.has_told and session.key is not None and not session.key.is_private:
-            self._markers.add(session.key)
+        session.give_up(Fault(FaultKind.GONE, reason))
+        self._leave_marker(session)
         self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
         for run in self._slots.queued_for(session):
             self.restart(run, session)
@@ -410,36 +399,28 @@ class Pool:
 
     # Keeper: what becomes of sessions.
 
-    def opened(self, session: Session, *, is_reopened: bool) -> None:
+    def opened(self, session: Session) -> None:
         if session.hello is not None:
             self.observer.opened(session.hello)
-        place = self._places.get(session.key) if session.key is not None else None
-        if place is None or session.key is None:
-            self._pump()
-            return
-        self._settle(place, session)
-        if is_reopened:
-            place.is_reopening = False
-            self.observer.restored(session.key)
-            if self.settings.lists == "session":
-                for method in LIST_CHANGES:
-                    self.announce(method, to=session.watchers)
-        self._close_if_unused(session)
+        place = self._places.get(session.key)
+        if place is not None:
+            self._settle(place, session)
+            self._close_if_unused(session)
+        self._pump()
 
     def opening_failed(self, session: Session, error: OpenFailed) -> None:
-        place = self._places.get(session.key) if session.key is not None else None
+        place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
             self._fail_waiting(place, self._unavailable(str(error), is_unauthorized=error.is_unauthorized))
 
     def left(self, session: Session) -> None:
-        self.push_changed(session)
-        place = self._places.get(session.key) if session.key is not None else None
+        place = self._places.get(session.key)
         if place is not None:
-            self._forget_if_empty(place)
+            self._places.tidy(place)
         self._pump()
 
-    def _open(self, place: _Place) -> Session:
+    def _open(self, place: Place) -> Session:
         place.session = session = self._roster.open(place.key, place.watchers, is_reopened=place.is_reopening)
         word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
         for run in list(place.waiting):
@@ -452,7 +433,7 @@ class Pool:
         if session.state in {State.LOST, State.CLOSED}:
             return
         session.advance(Event.LOSE)
-        place = self._places.get(session.key) if session.key is not None else None
+        place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
             place.is_reopening = True
@@ -461,60 +442,43 @@ class Pool:
         """Take an open session from its key now and end it behind."""
         if session.state in {State.CLOSED, State.LOST}:
             return
-        key = session.key
-        if leaves_marker and session.is_dirty and key is not None and not key.is_private:
-            self._markers.add(key)
-        place = self._places.get(key) if key is not None else None
+        if leaves_marker:
+            self._leave_marker(session)
+        place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
         self._roster.close(session, reason)
         if place is not None:
-            self._forget_if_empty(place)
+            self._places.tidy(place)
 
     # Small bookkeeping.
 
-    def _place(self, key: SessionKey) -> _Place:
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = _Place(key)
-        return place
-
-    def _forget_if_empty(self, place: _Place) -> None:
-        if place.is_empty:
-            self._places.pop(place.key, None)
+    def _leave_marker(self, session: Session) -> None:
+        """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
+        key = session.key
+        is_missed = session.is_dirty and not session.has_told and self.settings.on_loss == "tell"
+        if is_missed and key is not None and not key.is_private:
+            self._markers.add(key)
 
     def _release(self, run: RunningCall, session: Session) -> None:
         session.calls.discard(run)
         session.release(self._clock.now())
         self._close_if_unused(session)
-        if self._line:
-            self._pump()
+        self._pump()
 
     def _close_if_unused(self, session: Session) -> None:
         """A private session ends with its last call."""
         if session.state is State.IDLE and session.key is not None and session.key.is_private:
             self._close(session, "its call has ended", leaves_marker=False)
 
-    def _leave_waiting(self, run: RunningCall) -> None:
-        place = self._places.get(run.key)
-        if place is not None and run in place.waiting:
-            place.waiting.remove(run)
-            self._waiting -= 1
-            self._forget_if_empty(place)
-
-    def _fail_waiting(self, place: _Place, failure: CallFailed) -> None:
+    def _fail_waiting(self, place: Place, failure: CallFailed) -> None:
         for run in list(place.waiting):
             run.tell(StatusWord.FAILED, failure.message)
             run.end(failure)
+        self._places.tidy(place)
 
     def _unavailable(self, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
-        return CallFailed(
-            Code.UPSTREAM_UNAUTHORIZED if is_unauthorized else Code.UPSTREAM_UNAVAILABLE,
-            f"{self.settings.name} is not available: {reason}. Nothing was executed.",
-            server=self.settings.name,
-            delivery=Delivery.REFUSED if is_unauthorized else Delivery.NOT_SENT,
-            retryable=not is_unauthorized,
-        )
+        return retry.unavailable(self.settings.name, reason, is_unauthorized=is_unauthorized)
 
     def _tick(self) -> None:
         if self._is_closing:
@@ -523,10 +487,3 @@ class Pool:
         self._roster.refill()
         interval = min(REAP_INTERVAL, self.settings.idle_timeout / 4)
         self._reaper = self._clock.call_later(interval, self._tick)
-
-
-def _is_refusal(outcome: Outcome) -> bool:
-    """Whether the server says that it did not run the tool."""
-    if not isinstance(outcome, RpcError):
-        return False
-    return jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null")) in _REFUSALS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import Protocol
 
@@ -32,6 +33,14 @@ class Sessions(Protocol):
         """Send a call of a dead session in the one that follows it."""
 
 
+class _Suspicion:
+    """What waits until it is known whether a session lives."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[RunningCall, Fault]] = []
+        self.is_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
 class Recovery:
     """Decides by `retry` and does what was decided."""
 
@@ -52,7 +61,7 @@ class Recovery:
         self._emit = emit
         self._rng = rng
         self._budget = 10.0
-        self._suspects: dict[Session, list[tuple[RunningCall, Fault]]] = {}
+        self._suspicions: dict[Session, _Suspicion] = {}
 
     def earn(self) -> None:
         """A call was started: a tenth of all calls may be repetitions."""
@@ -65,8 +74,7 @@ class Recovery:
         verdict = retry.judge(fault, self._attempt(run, session))
         match verdict:
             case Verdict.SUSPECT:
-                self.suspect(session, fault.detail)
-                self._suspects[session].append((run, fault))
+                self._suspicion(session, fault.detail).calls.append((run, fault))
             case Verdict.RESEND:
                 self._budget -= 1
                 self._note_repetition(run, fault)
@@ -76,15 +84,25 @@ class Recovery:
 
     def suspect(self, session: Session, reason: str) -> None:
         """Find out whether `session` lives, once at a time."""
-        if session not in self._suspects:
-            self._suspects[session] = []
-            self._scope.start(self._find_out(session, reason), f"ask whether {session.id} lives")
+        self._suspicion(session, reason)
 
-    async def _find_out(self, session: Session, reason: str) -> None:
+    async def find_out(self, session: Session, reason: str) -> None:
+        """As `suspect`, and return once it is known."""
+        await asyncio.shield(self._suspicion(session, reason).is_over)
+
+    def _suspicion(self, session: Session, reason: str) -> _Suspicion:
+        suspicion = self._suspicions.get(session)
+        if suspicion is None:
+            suspicion = self._suspicions[session] = _Suspicion()
+            self._scope.start(self._settle(session, suspicion, reason), f"ask whether {session.id} lives")
+        return suspicion
+
+    async def _settle(self, session: Session, suspicion: _Suspicion, reason: str) -> None:
         lives = session.is_open and await is_alive(session, self._clock, self._rng)
+        del self._suspicions[session]
         if not lives:
             self._sessions.mark_lost(session)
-        for run, fault in self._suspects.pop(session):
+        for run, fault in suspicion.calls:
             if run.phase is Phase.ENDED:
                 continue
             if not lives:
@@ -95,6 +113,7 @@ class Recovery:
                 run.end(retry.failure(fault, run.call, self._settings.name))
         if not lives:
             self._sessions.lose(session, reason)
+        suspicion.is_over.set_result(None)
 
     def _conclude(self, run: RunningCall, session: Session, verdict: Verdict, fault: Fault) -> None:
         match verdict:

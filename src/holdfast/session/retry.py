@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from holdfast.call import Call
+from holdfast.call import Call, Outcome, RpcError
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.upstream.transport import Fault, FaultKind
+from holdfast.wire import jsonrpc
 
 _READS: Final = frozenset(
     {
@@ -32,6 +33,11 @@ _READS: Final = frozenset(
     }
 )
 """Requests that change nothing, or come to the same when repeated."""
+
+_REFUSALS: Final = frozenset(
+    {jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST, jsonrpc.METHOD_NOT_FOUND, jsonrpc.INVALID_PARAMS}
+)
+"""A server that answers a tool call with one of these did not run the tool."""
 
 
 class Safety(Enum):
@@ -54,6 +60,13 @@ def is_read(method: str) -> bool:
 def leaves_traces(call: Call, safety: Safety) -> bool:
     """Whether the session, once it ran `call`, remembers something that a person would miss."""
     return call.method == "tools/call" and safety is not Safety.READ_ONLY_TOOL
+
+
+def is_refusal(outcome: Outcome) -> bool:
+    """Whether the server says that it did not run the tool."""
+    if not isinstance(outcome, RpcError):
+        return False
+    return jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null")) in _REFUSALS
 
 
 class Verdict(Enum):
@@ -109,6 +122,8 @@ def judge(fault: Fault, attempt: Attempt) -> Verdict:
 
 def judge_lost(attempt: Attempt) -> Verdict:
     """Decide for a call that the server refused unexecuted, or that is safe, once its session is known lost."""
+    if attempt.has_relayed:
+        return Verdict.FAIL
     if attempt.is_dirty and not attempt.resumes:
         return Verdict.TELL_LOST
     return Verdict.FAIL if attempt.was_sent_before else Verdict.RESTART
@@ -137,6 +152,17 @@ def failure(fault: Fault, call: Call, server: str) -> CallFailed:
             code, delivery, retryable = Code.OUTCOME_UNKNOWN, Delivery.UNKNOWN, False
             text = f"{what} was sent to {server} and its outcome is unknown: {fault.detail}. Check before repeating it."
     return CallFailed(code, text, server=server, delivery=delivery, retryable=retryable)
+
+
+def unavailable(server: str, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
+    """No session could be had."""
+    return CallFailed(
+        Code.UPSTREAM_UNAUTHORIZED if is_unauthorized else Code.UPSTREAM_UNAVAILABLE,
+        f"{server} is not available: {reason}. Nothing was executed.",
+        server=server,
+        delivery=Delivery.REFUSED if is_unauthorized else Delivery.NOT_SENT,
+        retryable=not is_unauthorized,
+    )
 
 
 def session_lost(server: str) -> CallFailed:

@@ -20,7 +20,7 @@ from holdfast.session.plan import expired
 from holdfast.session.session import Owner, Session
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Listener, Upstream
+from holdfast.upstream.transport import Fault, FaultKind, Listener, Upstream
 
 logger = logging.getLogger("holdfast.session")
 
@@ -41,7 +41,7 @@ class Connect(Protocol):
 class Keeper(Owner, Protocol):
     """Who is told what becomes of the sessions: the pool."""
 
-    def opened(self, session: Session, *, is_reopened: bool) -> None:
+    def opened(self, session: Session) -> None:
         """The session is idle now and takes calls."""
 
     def opening_failed(self, session: Session, error: OpenFailed) -> None:
@@ -78,6 +78,9 @@ class Roster:
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions)
+
+    def __contains__(self, session: object) -> bool:
+        return session in self._sessions
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -122,6 +125,7 @@ class Roster:
         session.advance(Event.CLOSE)
         for call in list(session.calls):
             call.cancel(reason)
+        session.give_up(Fault(FaultKind.GONE, reason))
         self._emit(events.SessionClosed(self._settings.name, session.id, reason))
         if was_opening:
             session.fail_opening(OpenFailed(reason))
@@ -163,6 +167,7 @@ class Roster:
     def _connect_anew(self, session: Session) -> None:
         is_private = session.key is not None and session.key.is_private
         session.upstream = self._connect(session, declares=not is_private)
+        session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool) -> None:
         name, clock = self._settings.name, self._clock
@@ -177,6 +182,10 @@ class Roster:
         except OpenFailed as error:
             self._opening_failed(session, error)
             return
+        except Exception:
+            logger.exception("%s could not be opened", session.id)
+            self._opening_failed(session, OpenFailed("the gateway failed; its log says why"))
+            return
         except BaseException:
             session.upstream.terminate()
             raise
@@ -186,7 +195,7 @@ class Roster:
         self._emit(events.SessionReady(name, session.id, clock.now() - started, is_reopened))
         if not session.opened.done():
             session.opened.set_result(None)
-        self._keeper.opened(session, is_reopened=is_reopened)
+        self._keeper.opened(session)
 
     async def _shake_hands(self, session: Session) -> None:
         """Once more where not a byte reached the server: it may just be coming back."""
@@ -221,7 +230,8 @@ class Roster:
         if session not in self._sessions:
             return
         del self._sessions[session]
-        session.has_push = False
+        if session.has_push:
+            session.push_stream(False)
         room, self._room = self._room, None
         if room is not None:
             room.set_result(None)

@@ -122,6 +122,8 @@ class RunningCall:
 
     def wait(self, limit: float | None) -> None:
         """Start to wait, `limit` seconds at most; None where something else bounds the wait."""
+        if self.phase is Phase.ENDED:
+            return
         self.phase = Phase.WAITING
         self._stop_timer()
         if limit is not None:
@@ -134,7 +136,7 @@ class RunningCall:
         self._heard_at = self._clock.now()
         self._timer = self._clock.call_later(self._next_check(), self._check)
         sent = session.upstream.send(self.call, self)
-        if self.phase is Phase.SENT:
+        if self.phase is Phase.SENT and self.session is session:  # not so if it failed at once and went elsewhere
             self._sent = sent
             if self._is_paused:
                 sent.pause()
@@ -214,9 +216,9 @@ class RunningCall:
         self._relay(lambda: self.caller.notify(method, params))
 
     def ask(self, ask: Ask) -> None:
-        if self.session is None or self.phase is not Phase.SENT:
+        if self.session is None:
             return
-        if not self.caller.abilities.can_answer(ask):
+        if self.phase is not Phase.SENT or not self.caller.abilities.can_answer(ask):
             self._heard_at = self._clock.now()
             self.session.decline(ask)
             return

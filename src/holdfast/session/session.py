@@ -32,6 +32,11 @@ class InFlight(Exchange, Protocol):
     """A call as its session sees it."""
 
     @property
+    def is_on_its_way(self) -> bool:
+        """The server has it, or may have it."""
+        ...
+
+    @property
     def watcher(self) -> Watcher | None:
         """The client session that it came from, if it has one."""
         ...
@@ -85,7 +90,8 @@ class Session:
         """Done when it is open or will never be."""
         self._owner = owner
         self._owes_roots = False
-        self._pushed_asks: dict[AskId, InFlight | Watcher] = {}
+        self._inquiries: set[Inquiry] = set()
+        self._pushed_asks: dict[AskId, tuple[Ask, Watcher]] = {}
         self._urls: dict[str, Watcher] = {}
 
     def __repr__(self) -> str:
@@ -111,22 +117,34 @@ class Session:
         if self.leases == 1:
             self.advance(Event.LEASED)
 
-    def release(self, now: float) -> None:
-        """Give a lease back."""
+    def release(self, used_at: float | None = None) -> None:
+        """Give a lease back; `used_at` is None where it was none of a call."""
         self.leases -= 1
+        if used_at is not None:
+            self.last_used_at = used_at
         if self.leases == 0:
-            self.last_used_at = now
             self.advance(Event.LAST_RETURNED)
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
         inquiry = Inquiry()
-        sent = self.upstream.send(Call(method, params or {}), inquiry)
+        self._inquiries.add(inquiry)
         try:
-            return await inquiry.outcome
-        except asyncio.CancelledError:
-            sent.cancel("no longer needed")
-            raise
+            sent = self.upstream.send(Call(method, params or {}), inquiry)
+            try:
+                return await inquiry.outcome
+            except asyncio.CancelledError:
+                sent.cancel("no longer needed")
+                raise
+        finally:
+            self._inquiries.discard(inquiry)
+
+    def give_up(self, fault: Fault) -> None:
+        """The session is over: whatever is sent and not answered will get no answer."""
+        for run in list(self.calls):
+            run.failed(fault)
+        for inquiry in self._inquiries:
+            inquiry.failed(fault)
 
     def fail_opening(self, error: OpenFailed) -> None:
         """Tell whoever waits for it that it will never open."""
@@ -144,9 +162,9 @@ class Session:
         """Forget `watcher`; a question that it was asked is answered for it."""
         if watcher in self.watchers:
             self.watchers.remove(watcher)
-        for ask_id in [a for a, to in self._pushed_asks.items() if to is watcher]:
-            del self._pushed_asks[ask_id]
-            self.upstream.reply(ask_id, Reply(result=Raw(b'{"action":"cancel"}')))
+        for ask in [ask for ask, to in self._pushed_asks.values() if to is watcher]:
+            del self._pushed_asks[ask.id]
+            self.decline(ask)
         self._urls = {url: to for url, to in self._urls.items() if to is not watcher}
 
     def offer_roots(self, has_roots: bool) -> None:
@@ -189,7 +207,8 @@ class Session:
             for watcher in self._audience(method, params):
                 watcher.push(method, params)
             return
-        run = only(self.calls)
+        in_flight = self._in_flight
+        run = only(in_flight)
         if run is not None:
             if method == "notifications/message" and params is not None:
                 run.log(params)
@@ -197,32 +216,35 @@ class Session:
                 run.notify(method, params)
             return
         is_shared = self.key is None or self.key.is_shared
-        if is_shared and (self.calls or len(self.watchers) > 1):
+        if is_shared and (in_flight or len(self.watchers) > 1):
             return  # it may speak of one principal's call, and nothing says whose
         for watcher in self.watchers:
             watcher.push(method, params)
 
     def asked(self, ask: Ask) -> None:
-        if self.calls:
-            run = only(self.calls)
+        in_flight = self._in_flight
+        if in_flight:
+            run = only(in_flight)
             if run is None:
                 self.decline(ask)
-                return
-            self._pushed_asks[ask.id] = run
-            run.ask(ask)
+            else:
+                run.ask(ask)
             return
         watcher = only(self.watchers)
         if watcher is None or not watcher.abilities.can_answer(ask):
             self.decline(ask)
             return
-        self._pushed_asks[ask.id] = watcher
+        self._pushed_asks[ask.id] = (ask, watcher)
         self.remember_url(ask.elicitation_id, watcher)
         watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
 
     def withdrawn(self, ask_id: AskId) -> None:
-        to = self._pushed_asks.pop(ask_id, None)
-        if to is not None:
-            to.withdraw(ask_id)
+        pushed = self._pushed_asks.pop(ask_id, None)
+        if pushed is not None:
+            pushed[1].withdraw(ask_id)
+            return
+        for run in self._in_flight:
+            run.withdraw(ask_id)  # ignored by all but the one that was asked
 
     def push_stream(self, is_up: bool) -> None:
         self.has_push = is_up
@@ -235,6 +257,11 @@ class Session:
     def lost(self, fault: Fault) -> None:
         self.died_of = fault.detail
         self._owner.lose(self, fault.detail)
+
+    @property
+    def _in_flight(self) -> list[InFlight]:
+        """The calls that something from the server can belong to: not those that still wait for a slot."""
+        return [run for run in self.calls if run.is_on_its_way]
 
     def _reply_pushed(self, ask_id: AskId, reply: Reply) -> None:
         if self._pushed_asks.pop(ask_id, None) is not None:

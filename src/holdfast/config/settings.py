@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-
-from holdfast.errors import ConfigError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """A client's request; the official TypeScript SDK's own limit."""
@@ -19,35 +25,48 @@ MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """One message of a server: screenshots and notebooks reach several MiB."""
 
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+SEPARATOR: Final = "__"
+"""Between a server's name and its tool's where the lists of all servers are one."""
+
+
+def _no_truth(value: object) -> object:
+    """YAML reads `yes` and `on` as true, which would pass for 1."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "is no number")
+    return value
+
+
 Scope = Literal["chat", "user", "shared"]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, BeforeValidator(_no_truth), Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=1)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 class ServerSettings(_Settings):
     """One MCP server: how it is reached, how its sessions are shared, and how long things may take."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    url: str | None = None
-    """Streamable HTTP endpoint."""
-    command: tuple[str, ...] | None = None
-    """Program and arguments of a stdio server."""
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    url: Annotated[str | None, Field(repr=False)] = None
+    """Streamable HTTP endpoint; its query may hold a secret."""
+    command: Annotated[tuple[str, ...] | None, Field(repr=False)] = None
+    """Program and arguments of a stdio server; an argument may be a secret."""
     env: dict[str, SecretStr] = {}
     """Added to the environment of a stdio server."""
     cwd: str | None = None
+    """Working directory of a stdio server; without it, the gateway's."""
     headers: dict[str, SecretStr] = {}
     """Sent with every request to an HTTP server; may carry its credential."""
     scope: Scope = "chat"
-    """`user` and `shared` join conversations, so only the operator may choose them."""
+    """Over what a session is shared; `user` and `shared` join conversations, so only the operator may choose them."""
     trusted: bool = False
     """Believe the server's `readOnlyHint` and `idempotentHint`; the schema calls them untrusted hints."""
     serial: bool = False
     """Run one call of a session at a time, for servers whose asks cannot be told apart."""
-    spares: Annotated[int, Field(ge=0)] = 0
+    spares: Annotated[int, BeforeValidator(_no_truth), Field(ge=0)] = 0
     """Sessions opened ahead for new chats."""
     start: Literal["eager", "lazy"] = "eager"
     """`eager` opens one session at start, to learn the lists; `lazy` waits for the first call."""
@@ -76,16 +95,18 @@ class ServerSettings(_Settings):
     on_loss: Literal["tell", "resume"] = "tell"
     """`resume` sends a refused call again in the new session although earlier state is gone."""
 
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        fault = None if url is None else url_fault(url)
+        if fault is not None:
+            raise ValueError(fault)
+        return url
+
     @model_validator(mode="after")
     def _has_one_target(self) -> Self:
         if (self.url is None) == (self.command is None):
             raise ValueError("give either a url or a command")
-        if self.url is not None:
-            parts = urlsplit(self.url)
-            if parts.username or parts.password:
-                raise ValueError("credentials do not belong into the URL; use a header")
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise ValueError(f"{self.url!r} is no http:// or https:// URL")
         if self.command is not None and (not self.command or not self.command[0]):
             raise ValueError("the command is empty")
         return self
@@ -115,11 +136,30 @@ class ServerSettings(_Settings):
         return hashlib.sha256(repr(target).encode()).hexdigest()[:32]
 
 
+def url_fault(url: str) -> str | None:
+    """Why `url` is no target; never quotes it, since it may hold a secret."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "is no http:// or https:// URL"
+    if parts.username or parts.password:
+        return "credentials do not belong into the URL; use a header"
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        return "is no http:// or https:// URL"
+    try:
+        _ = parts.port
+    except ValueError:
+        return "has a port that is no number up to 65535"
+    return None
+
+
 class Trust(_Settings):
     """Which headers a client may name its users and chats with; names in lower case."""
 
     user: str | None = None
+    """The header that names the user."""
     chat: str | None = None
+    """The header that names the chat."""
 
 
 TRUST_PRESETS: Final[Mapping[str, Trust]] = {
@@ -129,61 +169,77 @@ TRUST_PRESETS: Final[Mapping[str, Trust]] = {
 
 
 class ClientSettings(_Settings):
-    """One program that may call: its key, kept only as a digest, and what it may name."""
+    """One program that may call: its keys, kept only as digests, and what it may name."""
 
     name: str
-    key_digest: bytes | None = None
-    """SHA-256 of its key; None admits every caller, on loopback only."""
+    key_digests: Annotated[tuple[bytes, ...], Field(repr=False)] = ()
+    """SHA-256 of each key that proves it, several while one replaces another; none admits every caller, on loopback
+    only."""
     trust: Trust = Trust()
+    """The headers in which it may name its users and chats."""
 
 
 class GatewaySettings(_Settings):
     """The whole gateway."""
 
     host: str = "127.0.0.1"
+    """The address to bind."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8790
+    """0 takes any free one."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which clients beyond loopback may address the gateway (DNS rebinding)."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call."""
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),)
+    """The programs that may call."""
     servers: tuple[ServerSettings, ...]
+    """The MCP servers."""
     client_idle_timeout: Seconds = 300.0
     """A client's own MCP session ends this long after its last stream and request ended."""
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.host in {"127.0.0.1", "localhost", "::1"}
+        return is_loopback(self.host)
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
-        if not self.is_loopback and any(client.key_digest is None for client in self.clients):
+        if not self.is_loopback and not all(client.key_digests for client in self.clients):
             raise ValueError(f"a bind to {self.host} can be reached from elsewhere: give --key")
         return self
+
+    @model_validator(mode="after")
+    def _is_unambiguous(self) -> Self:
+        for name in _repeated(server.name for server in self.servers):
+            raise ValueError(f"two servers are named {name}")
+        for name in _repeated(client.name for client in self.clients):
+            raise ValueError(f"two clients are named {name}")
+        if any(_repeated(digest for client in self.clients for digest in set(client.key_digests))):
+            raise ValueError("two clients have the same key, so nothing tells them apart")
+        if sum(not client.key_digests for client in self.clients) > 1:
+            raise ValueError("two clients have no key, so nothing tells them apart")
+        for server in self.servers:
+            if SEPARATOR in server.name:
+                raise ValueError(f"{server.name}: a server's name has no {SEPARATOR}, which ends it in tool names")
+        return self
+
+
+def _repeated(values: Iterable[Hashable]) -> Iterator[Hashable]:
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
+            yield value
+        seen.add(value)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to an address."""
+    return host in {"127.0.0.1", "localhost", "::1"}
 
 
 def key_digest(key: str) -> bytes:
     """The form in which a client's key is kept and compared."""
     return hashlib.sha256(key.encode()).digest()
-
-
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def expand(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """`text` with `${NAME}` and `${NAME:-default}` replaced. Raises `ConfigError` where one is not set."""
-    known = os.environ if environment is None else environment
-
-    def value(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        if name in known:
-            return known[name]
-        if default is not None:
-            return default
-        raise ConfigError(f"the environment variable {name} is not set")  # the text around it may be a secret
-
-    return _VARIABLE.sub(value, text)
 
 
 def describe(error: ValidationError) -> str:

@@ -1,0 +1,38 @@
+"""Settings: their models, and the files they are read from.
+
+`file` (with YAML), `hosts` and `schema` are imported where they are used, so that `run` starts without them.
+"""
+
+from __future__ import annotations
+
+from holdfast.config.expand import expand
+from holdfast.config.settings import (
+    MAX_MESSAGE_BYTES,
+    MAX_REQUEST_BYTES,
+    TRUST_PRESETS,
+    ClientSettings,
+    Count,
+    GatewaySettings,
+    Scope,
+    Seconds,
+    ServerSettings,
+    Trust,
+    describe,
+    key_digest,
+)
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "MAX_REQUEST_BYTES",
+    "TRUST_PRESETS",
+    "ClientSettings",
+    "Count",
+    "GatewaySettings",
+    "Scope",
+    "Seconds",
+    "ServerSettings",
+    "Trust",
+    "describe",
+    "expand",
+    "key_digest",
+]

@@ -1,0 +1,149 @@
+"""A JSON Schema of the YAML form, with which editors complete and check a settings file."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from holdfast.config.clients import KEY_FORMS
+from holdfast.config.servers import HEADER_NAME
+from holdfast.config.settings import NAME_PATTERN, TRUST_PRESETS, ClientSettings, GatewaySettings, ServerSettings, Trust
+
+Schema = dict[str, Any]
+
+_SCALAR: Final[Schema] = {"type": ["string", "number", "boolean"]}
+_DEFINITIONS: Final[dict[str, Schema]] = {
+    "variable": {"type": "string", "pattern": r"\$\{", "description": "`${NAME}` or `${NAME:-default}`."},
+    "secret": {
+        "description": "A text, in which `${NAME}` is filled in, or `{file: PATH}`, relative to this file.",
+        "anyOf": [
+            _SCALAR,
+            {
+                "type": "object",
+                "properties": {"file": {"type": "string", "minLength": 1}},
+                "required": ["file"],
+                "additionalProperties": False,
+            },
+        ],
+    },
+}
+
+
+def json_schema() -> Schema:
+    """The schema of the YAML form, in draft 2020-12."""
+    models = GatewaySettings.model_json_schema()
+    properties = _fields(models["properties"], without={"host", "port", "clients", "servers"})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Holdfast settings",
+        "type": "object",
+        "properties": {
+            "listen": {
+                "type": "string",
+                "description": "HOST:PORT to listen on; beyond loopback, every client needs a key.",
+                "default": "127.0.0.1:8790",
+                "anyOf": [{"pattern": r"^(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"}, _reference("variable")],
+            },
+            "clients": {
+                "type": ["object", "null"],
+                "description": "The programs that may call, by name; without any, every program of this machine may.",
+                "additionalProperties": _reference("client"),
+            },
+            "servers": {
+                "type": "object",
+                "description": "The MCP servers, by name.",
+                "minProperties": 1,
+                "propertyNames": {"pattern": NAME_PATTERN, "not": {"pattern": "__"}},
+                "additionalProperties": _reference("server"),
+            },
+            **properties,
+        },
+        "required": ["servers"],
+        "patternProperties": {"^x-": {"description": "Ignored; a place for what aliases repeat."}},
+        "additionalProperties": False,
+        "$defs": {**_DEFINITIONS, "server": _server(), "client": _client(), "trust": _trust()},
+    }
+
+
+def _reference(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _fields(properties: dict[str, Schema], *, without: set[str]) -> dict[str, Schema]:
+    """The models' fields; where no text is expected, a variable may stand."""
+    return {name: _or_variable(field) for name, field in properties.items() if name not in without}
+
+
+def _or_variable(field: Schema) -> Schema:
+    about = {key: field[key] for key in ("description", "default") if field.get(key) is not None}
+    wanted = {key: value for key, value in field.items() if key not in {"description", "default", "title"}}
+    choices = wanted.get("anyOf", [wanted])
+    if any(choice.get("type") in {"string", "array", "object"} and "enum" not in choice for choice in choices):
+        return about | wanted
+    return about | {"anyOf": [*choices, _reference("variable")]}
+
+
+def _server() -> Schema:
+    models = ServerSettings.model_json_schema()
+    properties = _fields(models["properties"], without={"name"})
+    about = {
+        name: {"description": field["description"]} for name, field in properties.items() if "description" in field
+    }
+    properties["url"] = about["url"] | {"type": "string", "pattern": r"^(https?://|\$\{)"}
+    properties["command"] = about["command"] | {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": _SCALAR},
+            {"type": "string", "minLength": 1, "description": "Split into words as a shell does; no shell runs it."},
+        ],
+    }
+    properties["cwd"] = about["cwd"] | {"type": "string", "minLength": 1}
+    properties["env"] = about["env"] | {"type": "object", "additionalProperties": _reference("secret")}
+    properties["headers"] = about["headers"] | {
+        "type": "object",
+        "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"},
+        "additionalProperties": _reference("secret"),
+    }
+    return {
+        "type": "object",
+        "description": ServerSettings.__doc__,
+        "properties": properties,
+        "oneOf": [{"required": ["url"]}, {"required": ["command"]}],
+        "additionalProperties": False,
+    }
+
+
+def _client() -> Schema:
+    both = [{"required": [one, other]} for one, other in zip(KEY_FORMS, (*KEY_FORMS[1:], KEY_FORMS[0]), strict=True)]
+    return {
+        "type": ["object", "null"],
+        "description": ClientSettings.__doc__,
+        "properties": {
+            "key": {"description": "The key that it bears as `Authorization: Bearer KEY`.", **_reference("secret")},
+            "keys": {
+                "description": "Several keys, while one replaces another.",
+                "type": "array",
+                "minItems": 1,
+                "items": _reference("secret"),
+            },
+            "key_file": {"description": "The file that holds its key, relative to this file.", "type": "string"},
+            "trust": {"description": "The headers in which it may name its users and chats.", **_reference("trust")},
+        },
+        "not": {"anyOf": both},
+        "additionalProperties": False,
+    }
+
+
+def _trust() -> Schema:
+    models = Trust.model_json_schema()["properties"]
+    header = {"type": "string", "pattern": f"^{HEADER_NAME.pattern}$"}
+    return {
+        "anyOf": [
+            {"enum": list(TRUST_PRESETS)},
+            _reference("variable"),
+            {
+                "type": "object",
+                "minProperties": 1,
+                "properties": {name: {"description": models[name]["description"], **header} for name in models},
+                "additionalProperties": False,
+            },
+        ]
+    }

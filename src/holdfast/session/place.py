@@ -1,0 +1,88 @@
+"""What the pool knows of one key, and who waits in line for a session."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from holdfast.session.key import SessionKey
+from holdfast.session.running import RunningCall
+from holdfast.session.session import Session
+from holdfast.session.watch import Watcher
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """A key that has a session, or wants one."""
+
+    key: SessionKey
+    session: Session | None = None
+    waiting: deque[RunningCall] = field(default_factory=deque[RunningCall])
+    watchers: list[Watcher] = field(default_factory=list[Watcher])
+    is_reopening: bool = False
+    """Its last session was lost, and none has followed yet."""
+
+
+class Places:
+    """Every key that has a session, wants one or is watched, and the line of those that want one."""
+
+    def __init__(self) -> None:
+        self.line: deque[Place] = deque()
+        self.waiting = 0
+        """Calls that wait for a session, of all keys."""
+        self._places: dict[SessionKey, Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, key: SessionKey | None) -> Place | None:
+        """The place of `key`, if it has one; a spare has none."""
+        return self._places.get(key) if key is not None else None
+
+    def make(self, key: SessionKey) -> Place:
+        """The place of `key`."""
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = Place(key)
+        return place
+
+    def values(self) -> list[Place]:
+        """Every place."""
+        return list(self._places.values())
+
+    def watchers(self) -> list[Watcher]:
+        """Everyone who watches, once each."""
+        return list(dict.fromkeys(w for place in self._places.values() for w in place.watchers))
+
+    def join(self, place: Place, run: RunningCall) -> None:
+        """Let `run` wait for the session of `place`."""
+        place.waiting.append(run)
+        self.waiting += 1
+
+    def leave(self, run: RunningCall) -> None:
+        """`run` waits no longer."""
+        place = self._places.get(run.key)
+        if place is not None and run in place.waiting:
+            place.waiting.remove(run)
+            self.waiting -= 1
+            self.tidy(place)
+
+    def take(self, place: Place) -> list[RunningCall]:
+        """The calls that waited for the session of `place`, first come first; they wait no longer."""
+        runs = list(place.waiting)
+        place.waiting.clear()
+        self.waiting -= len(runs)
+        return runs
+
+    def queue(self, place: Place) -> None:
+        """Let `place` wait for a session."""
+        if place not in self.line:
+            self.line.append(place)
+
+    def tidy(self, place: Place) -> None:
+        """Forget what `place` no longer needs: its turn in line, or itself."""
+        if not place.waiting or place.session is not None:
+            if place in self.line:
+                self.line.remove(place)
+            if place.session is None and not place.watchers:
+                self._places.pop(place.key, None)

@@ -1,0 +1,25 @@
+"""The isolation suite at the size that threats-and-faults asks for (rows 1, 2, 3 and 9)."""
+
+from __future__ import annotations
+
+import pytest
+
+from isolation import IDS, run_collisions, run_world
+from requirements import requirement
+
+
+@requirement("isolation:nobody-gets-anothers")
+@pytest.mark.timeout(600)
+async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_users() -> None:
+    report = await run_world(100_000, users=200, seed=11)
+    assert report.leaks == []
+    assert report.errors == []
+
+
+@requirement("isolation:colliding-ids")
+@pytest.mark.timeout(600)
+async def test_no_misroute_in_a_hundred_thousand_calls_with_colliding_ids() -> None:
+    report = await run_collisions(500, 50)
+    assert report.leaks == []
+    assert report.errors == []
+    assert report.seen["result of shared"] == 500 * 50 * len(IDS)

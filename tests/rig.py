@@ -1,0 +1,309 @@
+"""A whole gateway in the test's own event loop, between clients that know only HTTP and a scripted server.
+
+Leaving checks that nothing was left behind: no client session, call, question, kept byte or
+upstream session, and no error in any log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, Final, Literal
+
+from msgspec import Raw
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from bare_client import BareClient, Response
+from holdfast import events
+from holdfast.clock import Clock
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
+from holdfast.downstream.app import App
+from holdfast.downstream.clients import ClientSession
+from holdfast.gateway import Gateway
+from holdfast.server import Server
+from holdfast.session.lifecycle import State
+from holdfast.testing.clock import ManualClock, settle
+from holdfast.testing.server import ScriptedServer, ServerOptions
+
+Transport = Literal["sse", "json", "stdio"]
+TRANSPORTS: Final[tuple[Transport, ...]] = ("sse", "json", "stdio")
+REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+NAME: Final = "memory"
+INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+
+class Client(BareClient):
+    """A `BareClient` that tests may also send nonsense with."""
+
+    @asynccontextmanager
+    async def raw(self, request: bytes) -> AsyncGenerator[Response]:
+        """Send `request` as it is and read the head of the answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        try:
+            yield await read_head(reader)
+        finally:
+            writer.close()
+
+    async def events(self, body: Any, path: str = "/mcp", **headers: str | None) -> list[Any]:
+        """All messages of the stream that answers `body`, in order."""
+        async with self.request("POST", body, path, **headers) as response:
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream"
+            return await read_all(response)
+
+    async def ask(self, body: Any, path: str = "/mcp", **headers: str | None) -> Any:
+        """The last message, or array, of the answer to `body`, whatever its form."""
+        async with self.request("POST", body, path, **headers) as response:
+            assert response.status == 200, (response.status, await response.body())
+            if response.headers["content-type"] == "application/json":
+                return await response.json()
+            return (await read_all(response))[-1]
+
+    async def tool_text(self, name: str, path: str = "/mcp", **arguments: Any) -> str:
+        """The text that a tool gives back."""
+        return text_of(await self.ask(self.tool(name, **arguments), path))
+
+    async def post(self, body: Any, path: str = "/mcp", **headers: str | None) -> int:
+        """The status of a POST."""
+        async with self.request("POST", body, path, **headers) as response:
+            return response.status
+
+    async def notify(self, method: str, **params: Any) -> None:
+        """Send a notification."""
+        assert await self.post({"jsonrpc": "2.0", "method": method, "params": params}) == 202
+
+    async def reply(self, question: Any, **result: Any) -> None:
+        """Answer a request of the server."""
+        assert await self.post({"jsonrpc": "2.0", "id": question["id"], "result": result}) == 202
+
+    async def delete(self) -> int:
+        """End the session."""
+        status = await self.status("DELETE")
+        self.headers.pop("mcp-session-id", None)
+        return status
+
+    @asynccontextmanager
+    async def stream(self, **headers: str | None) -> AsyncGenerator[Response]:
+        """The GET stream, primed if it is."""
+        async with self.request("GET", None, "/mcp", **{"accept": "text/event-stream", **headers}) as response:
+            assert response.status == 200
+            yield response
+
+
+async def read_head(reader: asyncio.StreamReader) -> Response:
+    status = int((await reader.readuntil(b"\r\n")).split()[1])
+    headers: dict[str, str] = {}
+    while line := (await reader.readuntil(b"\r\n")).strip():
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    return Response(status, headers, reader)
+
+
+async def read_all(response: Response) -> list[Any]:
+    """The messages of a stream to its end; priming events are left out."""
+    messages: list[Any] = []
+    while (event := await response.event()) is not None:
+        if event.data:
+            messages.append(json.loads(event.data))
+    return messages
+
+
+async def next_message(response: Response) -> Any:
+    """The next message of a stream; priming events are left out."""
+    while True:
+        event = await response.event()
+        assert event is not None, "the stream ended"
+        if event.data:
+            return json.loads(event.data)
+
+
+def text_of(answer: Any) -> str:
+    """The text of a tool's result."""
+    text: str = answer["result"]["content"][0]["text"]
+    return text
+
+
+class Rig:
+    """The parts of a running gateway, as tests look at them."""
+
+    def __init__(self, gateway: Gateway, port: int, upstream: ScriptedServer | None, clock: ManualClock | None) -> None:
+        self.gateway = gateway
+        self.port = port
+        self._upstream = upstream
+        self._clock = clock
+
+    @property
+    def app(self) -> App:
+        return self.gateway.app
+
+    @property
+    def server(self) -> Server:
+        return self.gateway.servers[NAME]
+
+    @property
+    def upstream(self) -> ScriptedServer:
+        """The scripted server, where it is reached over HTTP."""
+        assert self._upstream is not None
+        return self._upstream
+
+    @property
+    def clock(self) -> ManualClock:
+        """The clock, where it stands still."""
+        assert self._clock is not None
+        return self._clock
+
+    def client(self, **headers: str) -> Client:
+        """A client that sends these headers with every request."""
+        client = Client(self.port)
+        client.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return client
+
+    async def connected(self, version: str = "2025-11-25", capabilities: dict[str, Any] | None = None) -> Client:
+        """A client with a session."""
+        client = self.client()
+        await client.open(version, **(capabilities or {}))
+        return client
+
+    def session_of(self, client: Client) -> ClientSession:
+        """What the gateway knows of a client's session."""
+        return next(s for s in self.app.sessions if s.id == client.headers["mcp-session-id"])
+
+    async def until(self, predicate: Callable[[], bool]) -> None:
+        """Return once `predicate` holds; the loop runs meanwhile."""
+        while not predicate():
+            await settle(1)
+
+    async def until_idle(self) -> None:
+        """Return once no call runs and no session opens or closes."""
+        busy = {State.OPENING, State.DRAINING}
+        await self.until(lambda: not any(s.leases or s.state in busy for s in self.server.pool.sessions))
+
+    async def until_unread(self, client: Client) -> None:
+        """Return once the gateway has seen that no response reads the client's push stream."""
+        await self.until(lambda: not self.session_of(client).push_stream.is_read)
+
+    def push(self, client: Client, number: int) -> None:
+        """Give the client a numbered notification that belongs to no call."""
+        self.session_of(client).push("test/event", Raw(b'{"number":%d}' % number))
+
+    async def passing(self, seconds: float) -> None:
+        """Let time pass on the clock, and what was waiting for it happen."""
+        await settle()
+        await self.clock.advance_settled(seconds)
+
+    async def check_that_nothing_is_left(self) -> None:
+        """Close every client session; then no call, question or byte may be left."""
+        for session in self.app.sessions:
+            self.app.sessions.end(session)
+            assert session.calls == {}
+            assert session.questions == 0
+            assert session.streams == {}
+            assert session.requests == 0
+        assert len(self.app.sessions) == 0
+        assert self.app.sessions.budget.used == 0
+        await self.until_idle()
+        for upstream in self.server.pool.sessions:
+            assert upstream.leases == 0
+            assert upstream.watchers == []
+
+
+def check_that_all_ended(upstream: ScriptedServer) -> None:
+    """The gateway has ended, and with it every session that it opened."""
+    assert list(upstream.sessions) == []
+
+
+@contextmanager
+def no_errors_logged(*, restarts: bool) -> Generator[None]:
+    """No part of the program may log an error, and asyncio may not complain of anything.
+
+    uvicorn says something on behalf of a scripted server that is stopped amid its answers.
+    """
+    records: list[logging.LogRecord] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    collector = Collector(logging.ERROR)
+    logging.getLogger().addHandler(collector)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(collector)
+    allowed = {"ASGI callable returned without completing response."} if restarts else set[str]()
+    assert [text for record in records if (text := record.getMessage()) not in allowed] == []
+
+
+@asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncGenerator[int]:
+    """Serve `gateway.app` on a free port of this machine."""
+    config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        if state.tasks:
+            await asyncio.wait(state.tasks)
+
+
+@asynccontextmanager
+async def rig(
+    transport: Transport = "sse",
+    *,
+    clock: ManualClock | None = None,
+    server_clock: Clock | None = None,
+    options: dict[str, Any] | None = None,
+    clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
+    emit: events.Emit = lambda _: None,
+    gateway: dict[str, Any] | None = None,
+    is_learnt: bool = True,
+    restarts: bool = False,
+    **server: Any,
+) -> AsyncGenerator[Rig]:
+    """A gateway in front of one server, which has been learnt from already unless `is_learnt` is false.
+
+    `server` are fields of `ServerSettings`, `gateway` of `GatewaySettings`, `options` of `ServerOptions`.
+    """
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(10))
+        stack.enter_context(no_errors_logged(restarts=restarts))
+        upstream: ScriptedServer | None = None
+        if transport == "stdio":
+            flags = [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]
+            server["command"] = (sys.executable, "-m", "holdfast.testing.server", "--stdio", *flags)
+        else:
+            chosen: dict[str, Any] = {"json": transport == "json"} | (options or {})
+            scripted = ServerOptions(**chosen)
+            upstream = await stack.enter_async_context(ScriptedServer(scripted, clock=server_clock))
+            server["url"] = upstream.url
+            stack.callback(check_that_all_ended, upstream)
+        settings = GatewaySettings(servers=(ServerSettings(name=NAME, **server),), clients=clients, **(gateway or {}))
+        learnt = asyncio.Event()
+
+        def heard(event: events.Event) -> None:
+            if isinstance(event, events.ListsLearned):
+                learnt.set()
+            emit(event)
+
+        whole = await stack.enter_async_context(Gateway(settings, emit=heard, clock=clock))
+        port = await stack.enter_async_context(serving(whole))
+        running = Rig(whole, port, upstream, clock)
+        if is_learnt:
+            await learnt.wait()
+        yield running
+        await running.check_that_nothing_is_left()
+    if clock is not None:
+        assert clock.pending == 0
