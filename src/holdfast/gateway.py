@@ -74,7 +74,6 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.drain()
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 async with asyncio.TaskGroup() as group:
@@ -82,6 +81,7 @@ class Gateway:
                         group.create_task(server.pool.aclose())
         except TimeoutError:
             pass  # what is left is dropped below
+        self.app.sessions.close()
         for server in self.servers.values():
             server.pool.terminate()
         for client in self._clients:
@@ -90,8 +90,8 @@ class Gateway:
         await self._watchdog.aclose()
 
     def drain(self) -> None:
-        """End what clients hold open, so that the HTTP server can stop."""
-        self.app.sessions.close()
+        """End the streams on which clients only listen, so that the HTTP server can stop."""
+        self.app.sessions.send_away()
 
     async def _learn(self, server: Server) -> None:
         """Learn what a server offers, for as long as it takes it to come up."""

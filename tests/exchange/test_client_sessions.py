@@ -254,7 +254,7 @@ async def test_an_initialize_that_the_end_of_the_gateway_overtakes_is_refused() 
         async with asyncio.TaskGroup() as group:
             answer = group.create_task(client.ask(hello))
             await running.upstream.until(lambda: running.upstream.core.opening == 1)
-            running.gateway.drain()
-            await running.passing(3)
+            for server in running.gateway.servers.values():
+                await server.pool.aclose()
             assert (await answer)["error"]["code"] == -31001
         assert len(running.app.sessions) == 0

@@ -76,7 +76,8 @@ class Answer:
         self._results: list[bytes] = []
         self._missing = expected
         self._is_array = is_array
-        self._headers = headers
+        self.headers = headers
+        """Sent with the head of a JSON answer."""
         self._ended = ended
         self._timer: Timer | None = None
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
@@ -124,10 +125,10 @@ class Answer:
 
     def _answer_json(self) -> None:
         if not self._results:
-            self._responder.answer(202, self._headers)
+            self._responder.answer(202, self.headers)
             return
         parts = [jsonrpc.array(self._results)] if self._is_array else self._results
-        self._responder.answer(200, (*JSON_HEADERS, *self._headers), parts)
+        self._responder.answer(200, (*JSON_HEADERS, *self.headers), parts)
 
     def _break_silence(self) -> None:
         if self.takes_stream:

@@ -188,7 +188,8 @@ class App:
             case ["mcp", name, "chats", chat] if name in self._servers and chat:
                 return Target(self._servers[name], identity, chat)
             case _:
-                served = ", ".join(f"/mcp/{name}" for name in self._servers)
+                whole = ("/mcp",) if len(self._servers) == 1 else ()
+                served = ", ".join((*whole, *(f"/mcp/{name}" for name in self._servers)))
                 raise Refusal(404, f"There is nothing at this path; served are {served}.")
 
 

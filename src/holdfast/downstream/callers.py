@@ -13,13 +13,14 @@ from holdfast.wire import jsonrpc
 class AnswerCaller:
     """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
 
-    __slots__ = ("_answer", "_message_id", "_token", "is_cancelled", "running")
+    __slots__ = ("_answer", "_is_answered", "_message_id", "_token", "is_cancelled", "running")
 
     def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
         self._message_id = message_id
         self._token = token
         self.running: Running | None = None
+        self._is_answered = False
         self.is_cancelled = False
         """The client cancelled the request and expects no answer to it."""
 
@@ -46,7 +47,14 @@ class AnswerCaller:
     def notify(self, method: str, params: Raw | None) -> None:
         self._answer.event(jsonrpc.one_line(jsonrpc.notification(method, params)), droppable=True)
 
+    def begin(self, running: Running | None) -> None:
+        """Hold the call that is under way; it may have been answered before this is known."""
+        if not self._is_answered:
+            self.running = running
+
     def answer(self, outcome: Outcome) -> None:
+        self._is_answered = True
+        self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
         self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
 
 

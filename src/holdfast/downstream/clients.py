@@ -270,6 +270,11 @@ class ClientSessions:
         session.requests -= 1
         session.last_used_at = self._clock.now()
 
+    def send_away(self) -> None:
+        """End the streams on which clients only listen."""
+        for session in self._sessions.values():
+            session.push_stream.send_away()
+
     def close(self) -> None:
         """End every session."""
         if self._timer is not None:

@@ -135,6 +135,7 @@ class Handshake:
                 hello = _ended(post.target.server.name)
             if isinstance(hello, CallFailed) or post.responder.is_gone:
                 self._sessions.end(client)
+                answer.headers = ()  # the id means nothing any more
                 caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
                 return
             client.use(key)
@@ -230,11 +231,11 @@ class Handshake:
             case "logging/setLevel":
                 self._set_level(target, key, call, caller, client)
             case "resources/subscribe":
-                caller.running = server.subscribe(key, call, caller, client)
+                caller.begin(server.subscribe(key, call, caller, client))
             case "resources/unsubscribe":
-                caller.running = server.unsubscribe(key, call, caller, client)
+                caller.begin(server.unsubscribe(key, call, caller, client))
             case _:
-                caller.running = server.start(key, call, caller, client)
+                caller.begin(server.start(key, call, caller, client))
 
     def _set_level(
         self, target: Target, key: SessionKey, call: Call, caller: SessionCaller, client: ClientSession
@@ -248,7 +249,7 @@ class Handshake:
             message = f"The level is one of {', '.join(LOG_LEVELS)}."
             caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, message))))
         else:
-            caller.running = target.server.set_level(key, level, caller, client)
+            caller.begin(target.server.set_level(key, level, caller, client))
 
     def _notification(self, target: Target, message: ClientNotification, client: ClientSession) -> None:
         method, params = message.method, message.params

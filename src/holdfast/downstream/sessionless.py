@@ -86,7 +86,7 @@ class Sessionless:
         elif request.method in _LASTING and not key.is_private:
             caller.answer(_NEEDS_SESSION)
         else:
-            caller.running = post.target.server.start(key, call, caller)
+            caller.begin(post.target.server.start(key, call, caller))
 
 
 def _leave(callers: list[DirectCaller]) -> None:

@@ -26,13 +26,19 @@ class Clients:
     """The configured clients, found by the key that a request bears."""
 
     def __init__(self, clients: Sequence[ClientSettings]) -> None:
+        self._unnamed = {c.name: _identity(c.name, c.trust, {}) for c in clients}
         self._by_digest = {digest: c for c in clients for digest in c.key_digests}
         self._open = next((c for c in clients if not c.key_digests), None)
 
     def identify(self, headers: Mapping[str, str]) -> Identity | None:
         """Who sent a request with these headers (lower-case names); None if it must bear another key."""
         client = self._client(headers)
-        return None if client is None else _identity(client.name, client.trust, headers)
+        if client is None:
+            return None
+        trust = client.trust
+        if trust.user is None and trust.chat is None:
+            return self._unnamed[client.name]
+        return _identity(client.name, trust, headers)
 
     def _client(self, headers: Mapping[str, str]) -> ClientSettings | None:
         if not self._by_digest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 JSON: Final = "application/json"
@@ -27,6 +28,7 @@ JSON_ONLY: Final = Accepts(json=True, stream=False)
 BOTH: Final = Accepts(json=True, stream=True)
 
 
+@lru_cache(maxsize=256)
 def parse_accept(value: str | None) -> Accepts:
     """What an `Accept` header allows (RFC 9110, section 12.5.1).
 
