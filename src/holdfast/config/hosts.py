@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
-from holdfast.config.servers import KEYS, legal_name
+from holdfast.config.servers import KEYS, is_command_line, legal_name
 from holdfast.config.settings import NAME_PATTERN, SEPARATOR, GatewaySettings
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, guess, shown
@@ -203,6 +203,9 @@ def _command(command: Item, args: Item | None, where: Where, written: Where, val
     """The program and its arguments as one list; a program's name may hold spaces here."""
     words = command.value if isinstance(command.value, list) else [command]
     values.problems.rename((*where, "command", "1"), (*written, "command"))
+    if len(words) == 1 and not (args and args.value) and is_command_line(words[0].text or "x"):
+        what = "is a program's name with spaces in it; put what follows the program into args"
+        values.problems.add(command.line, (*where, "command"), what)
     if args is None or args.value is None:
         rest: list[Item] = []
     elif isinstance(args.value, list):

@@ -112,7 +112,10 @@ def _server() -> Schema:
 
 
 def _client() -> Schema:
-    both = [{"required": [one, other]} for one, other in zip(KEY_FORMS, (*KEY_FORMS[1:], KEY_FORMS[0]), strict=True)]
+    both = [
+        {"type": "object", "required": [one, other]}
+        for one, other in zip(KEY_FORMS, (*KEY_FORMS[1:], KEY_FORMS[0]), strict=True)
+    ]
     return {
         "type": ["object", "null"],
         "description": ClientSettings.__doc__,

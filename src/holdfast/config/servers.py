@@ -174,7 +174,9 @@ def _command(item: Item, where: Where, values: Values) -> list[str] | None:
     expected = 'a list or a text, such as [npx, "@playwright/mcp", --headless]'
     if isinstance(item.value, list):
         words = values.texts(item, where, expected)
-        if words is not None and len(words) == 1 and re.search(r"\s", words[0]) and not Path(words[0]).exists():
+        if values.problems.has(where):
+            return None
+        if words is not None and len(words) == 1 and is_command_line(words[0]):
             what = "is a program's name with spaces in it; separate the words with commas, or write a text without [ ]"
             values.problems.add(item.line, where, what)
             return None
@@ -184,6 +186,12 @@ def _command(item: Item, where: Where, values: Values) -> list[str] | None:
         values.problems.add(item.line, where, f"is empty; it takes {expected}")
         return None
     return words
+
+
+def is_command_line(word: str) -> bool:
+    """Whether a program's name is rather a whole line; a path may have spaces in it."""
+    first, _, others = word.strip().partition(" ")
+    return bool(others) and "/" not in first and "\\" not in first
 
 
 def _split(item: Item, where: Where, expected: str, values: Values) -> list[str] | None:

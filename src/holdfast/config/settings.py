@@ -38,8 +38,8 @@ def _no_truth(value: object) -> object:
 
 
 Scope = Literal["chat", "user", "shared"]
-Seconds = Annotated[float, BeforeValidator(_no_truth), Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_truth), Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_no_truth)]
 
 
 class _Settings(BaseModel):
@@ -66,7 +66,7 @@ class ServerSettings(_Settings):
     """Believe the server's `readOnlyHint` and `idempotentHint`; the schema calls them untrusted hints."""
     serial: bool = False
     """Run one call of a session at a time, for servers whose asks cannot be told apart."""
-    spares: Annotated[int, BeforeValidator(_no_truth), Field(ge=0)] = 0
+    spares: Annotated[int, Field(ge=0), BeforeValidator(_no_truth)] = 0
     """Sessions opened ahead for new chats."""
     start: Literal["eager", "lazy"] = "eager"
     """`eager` opens one session at start, to learn the lists; `lazy` waits for the first call."""

@@ -20,7 +20,7 @@ MAX_ITEMS: Final = 100_000
 
 
 def _number(text: str) -> Scalar:
-    """Without YAML 1.1's octals and sexagesimals, which nobody means: such a text is a mistake where a number belongs."""
+    """Without the octals and sexagesimals of YAML 1.1, which nobody means."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -168,7 +168,7 @@ class _Tree:
         if self._count > MAX_ITEMS:
             raise yaml.MarkedYAMLError(problem="too many values", problem_mark=node.start_mark)
         if id(node) in self._open:
-            self._problems.add(line, where, f"contains itself, through the alias at line {node.start_mark.line + 1}")
+            self._problems.add(line, where, "contains itself: this alias (*) stands for what is around it")
             return Item(line, None)
         if isinstance(node, yaml.ScalarNode):
             return Item(line, self._scalar(node, line, where), node.value)
