@@ -82,6 +82,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "No credential appears in the text form of settings or in what is said about wrong ones.",
         "threats-and-faults 21",
     ),
+    "config:mistakes-are-named-with-their-line": Requirement(
+        "A mistake in a settings file is told with file, line, key and what would be right, all mistakes at once.",
+        "operator's gateway issue, holdfast check",
+    ),
+    "config:any-key-of-a-client-is-that-client": Requirement(
+        "Every key of a client makes the same principal, and a key taken out of the list admits nobody.",
+        "architecture 1, principal",
+    ),
     "config:credentials-are-part-of-the-key": Requirement(
         "Two credentials towards a server have two fingerprints, and so never share a session.",
         "architecture 5, key",
@@ -432,7 +440,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "architecture 5, capabilities declared upstream",
     ),
     "pool:slots:bounded": Requirement(
-        "64 calls are sent, 256 wait, and the next one gets -31005 at once.",
+        "Of the calls of one server 64 are sent, 256 wait, and the next one gets -31005 at once.",
         "threats-and-faults 39",
     ),
     "pool:slots:parked-take-none": Requirement(
@@ -527,6 +535,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Each of ten and more gateways that leak in one way is found out by the isolation suite.",
         "threats-and-faults 10",
     ),
+    "pool:invariants": Requirement(
+        "Whatever happens in whatever order, every call ends exactly once, limits hold, and nothing is left behind.",
+        "architecture 4 and 5",
+    ),
+    "pool:loss:each-call-by-itself": Requirement(
+        "Calls in flight when their session is found lost are each settled by the answer or refusal that they get.",
+        "threats-and-faults 32",
+    ),
     # end of pool
     # faults: whole gateway, broken servers, networks and clients
     "faults:death:never-twice": Requirement(
@@ -590,6 +606,16 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server's stream that can be resumed may break off anywhere: each message arrives once.",
         "MCP 2025-11-25, Transports, Resumability and Redelivery",
     ),
+    # serve
+    "interop:serve:several-servers-and-their-scopes": Requirement(
+        "Each server of a settings file is at /mcp/NAME, with its own scope, behind the clients' keys.",
+        "architecture 7",
+    ),
+    "interop:serve:mistakes-are-lines": Requirement(
+        "A mistake in a settings file is one line with the file, the line and the key, and nothing starts.",
+        "architecture 7",
+    ),
+    "interop:serve:schema": Requirement("Editors get a JSON Schema of the settings file.", "architecture 7"),
 }
 
 

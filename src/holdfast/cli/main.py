@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.text import Text
 
 from holdfast import __version__
 from holdfast.cli.settings import (
@@ -24,6 +23,11 @@ from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key
 from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+DEFAULT_FILE: Final = Path("holdfast.yaml")
+SettingsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
+]
 
 EXAMPLES: Final = """\b
 Examples:
@@ -94,8 +98,7 @@ def run(
 ) -> None:
     """Keep the sessions of one MCP server, at /mcp and /mcp/NAME."""
     url, command = split_target(target or [])
-    if log_level not in LOG_LEVELS:
-        raise ConfigError(f"--log-level is debug, info, warning or error, not {log_level!r}")
+    _check_log_level(log_level)
     if command is not None and header:
         raise ConfigError("--header is for servers at a URL; a command takes its credentials from the environment")
     server = ServerSettings.model_validate(
@@ -120,46 +123,47 @@ def run(
     )
     if command is not None:
         check_command(command)
-    _serve(settings, log_level)
-
-
-def _serve(settings: GatewaySettings, log_level: str) -> None:
     # The rest of the program is loaded only now, so that --help and mistakes are answered at once.
-    from holdfast.cli import serving  # noqa: PLC0415
-    from holdfast.gateway import Gateway  # noqa: PLC0415
-    from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging  # noqa: PLC0415
+    from holdfast.cli.start import start  # noqa: PLC0415
 
-    console = Console(stderr=True, highlight=False)
-    set_up_logging(console, log_level)
-    listener = serving.bind(settings.host, settings.port)
-    board = StatusBoard(console, [server.name for server in settings.servers])
-
-    def started() -> None:
-        host, port = listener.getsockname()[:2]
-        console.print(f"Holdfast {__version__}", style="bold")
-        for line in _addresses(settings, f"[{host}]" if ":" in host else host, port):
-            console.print(f"  {line}", soft_wrap=True)
-        for warning in _warnings(settings):
-            print_words(console, Text(warning, "yellow"))
-        board.start()
-
-    def stopping() -> None:
-        board.stop()
-        if console.is_terminal:
-            console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
-
-    try:
-        serving.run(settings, Gateway(settings, emit=board.take), listener, started, stopping)
-    finally:
-        board.stop()
+    start(settings, log_level, _warnings(settings))
 
 
-def _addresses(settings: GatewaySettings, host: str, port: int) -> list[str]:
-    """Where each server is reached."""
-    # Nobody can call 0.0.0.0 by that name: say those under which clients are answered.
-    is_any = host in {"0.0.0.0", "[::]"}  # noqa: S104 (compared, not bound)
-    roots = [f"http://{name}:{port}/mcp" for name in (("127.0.0.1", *settings.allowed_hosts) if is_any else (host,))]
-    return [f"{root} and {root}/{server.name}" for root in roots for server in settings.servers]
+@app.command()
+def serve(
+    file: SettingsFile = DEFAULT_FILE,
+    log_level: Annotated[
+        str, typer.Option(metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.")
+    ] = "info",
+) -> int:
+    """Keep the sessions of the servers that a settings file names, each at /mcp/NAME."""
+    from holdfast.cli import serve as command  # noqa: PLC0415
+
+    _check_log_level(log_level)
+    return command.serve(file, log_level)
+
+
+@app.command()
+def check(
+    file: SettingsFile = DEFAULT_FILE,
+) -> int:
+    """Say what is wrong with a settings file, without starting anything."""
+    from holdfast.cli import check as command  # noqa: PLC0415
+
+    return command.check(file)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of settings files, for editors."""
+    from holdfast.cli import schema as command  # noqa: PLC0415
+
+    print(command.schema())
+
+
+def _check_log_level(level: str) -> None:
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"--log-level is {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
 
 
 def _warnings(settings: GatewaySettings) -> list[str]:

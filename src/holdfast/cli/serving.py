@@ -83,17 +83,20 @@ async def serve(
             server.should_exit = True
             stopping()
             gateway.drain()
-            loop.call_later(GRACE, end_sessions)
+            ending.append(loop.call_later(GRACE, end_sessions))
 
         def end_sessions() -> None:
             for name, upstream in gateway.servers.items():
                 scope.start(upstream.pool.aclose(), f"close {name}")
 
+        ending: list[asyncio.TimerHandle] = []
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
         started()
         await server.serve(sockets=[listener])
+        for timer in ending:
+            timer.cancel()
 
 
 def run(

@@ -1,0 +1,24 @@
+"""`holdfast serve FILE`: the servers and clients of a settings file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from holdfast.cli.start import start
+from holdfast.config.file import load
+from holdfast.errors import ConfigError
+
+
+def serve(path: Path, log_level: str) -> int:
+    """Serve what the settings file says, until a signal. Raises `ConfigError` where the address is taken.
+
+    Returns the status: 0, or 2 where the file has mistakes, which are printed to stderr.
+    """
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    start(loaded.settings, log_level, loaded.notes)
+    return 0
