@@ -92,6 +92,7 @@ class FakeSession(ABC):
         self.notifications: list[tuple[str, Any]] = []
         self.replies: list[tuple[Any, Any]] = []
         """Which question was answered, and with what result or error."""
+        self.is_open = False
         self.is_closed = False
         self.is_terminated = False
         self.opening: asyncio.Future[Fault | None] = asyncio.get_running_loop().create_future()
@@ -278,6 +279,7 @@ class DirectSession(FakeSession):
                 is_unauthorized=fault.kind is FaultKind.UNAUTHORIZED,
                 is_unsent=fault.kind is FaultKind.NOT_SENT,
             )
+        self.is_open = True
         capabilities = {name: raw(value) for name, value in self.server.capabilities.items()}
         return Hello(raw(self.server.hello), "2025-11-25", capabilities)
 
@@ -416,7 +418,8 @@ class LinkSession(FakeSession):
         else:
             self.replies.append((decoded["id"], decoded.get("error", decoded.get("result"))))
 
-    def established(self, protocol_version: str) -> None: ...
+    def established(self, protocol_version: str) -> None:
+        self.is_open = True
 
     async def close(self) -> None:
         self.is_closed = True

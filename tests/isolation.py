@@ -143,7 +143,7 @@ class ToldLink:
     def ask(self, job: Job, request_id: int | None) -> None:
         ask_id = f"q{len(self.asked)}"
         self.asked[ask_id] = job
-        params = {"message": job.tag.canary, "requestedSchema": {"type": "object", "properties": {}}}
+        params: dict[str, Any] = {"message": job.tag.canary, "requestedSchema": {"type": "object", "properties": {}}}
         self.send({"id": ask_id, "method": "elicitation/create", "params": params}, request_id)
 
     def request(self, request_id: int, message: bytes) -> Sent:
@@ -424,7 +424,7 @@ class World:
         body = [self.tool_call(tag, n, actions=()) for n, tag in enumerate(tags)]
         answer = await self.http("POST", "/mcp/chats", person.headers, body)
         for message in answer.messages:
-            own = tags[message["id"]]
+            own = tags[int(message["id"])]
             self.report.seen["result of an array"] += 1
             for tag in tags_in(json.dumps(message).encode()):
                 if tag not in tags:
@@ -435,7 +435,7 @@ class World:
         chat = self.rng.choice(CHATS)
         path = f"/mcp/varied/chats/{chat}"
         await self.http("POST", path, person.headers, self.tool_call(self.tag(person.name, chat), 1, actions=()))
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+        body: Any = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
         answer = await self.http("POST", path, person.headers, body)
         tags = tags_in(json.dumps(answer.messages).encode())
         self.report.seen["canary in a list"] += len(tags)
@@ -445,12 +445,12 @@ class World:
     async def open_session(self, scope: TaskScope) -> None:
         person = self.rng.choice(self.people)
         server = self.rng.choice(SERVERS).name
-        params = {
+        params: Any = {
             "protocolVersion": "2025-11-25",
             "capabilities": {"elicitation": {}},
             "clientInfo": {"name": "x", "version": "1"},
         }
-        body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        body: Any = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
         answer = await self.http("POST", f"/mcp/{server}", person.headers, body)
         self._next += 1
         session = Session(server, person, answer.headers["mcp-session-id"], f"session{self._next}")
@@ -519,7 +519,7 @@ class World:
         thief = self.rng.choice([p for p in self.people if p is not session.person])
         headers = {**thief.headers, "mcp-session-id": session.id}
         method = self.rng.choice(("POST", "GET", "DELETE"))
-        body = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}} if method == "POST" else None
+        body: Any = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}} if method == "POST" else None
         task_is_over = asyncio.Event()
 
         async def attempt() -> None:
@@ -637,8 +637,8 @@ async def run_collisions(clients: int, rounds: int) -> Report:
     try:
         async with ToldGateway(world.settings, world) as world.gateway, TaskScope() as scope:
             for person in people:
-                params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
-                body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+                params: Any = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
+                body: Any = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
                 answer = await world.http("POST", "/mcp/shared", person.headers, body)
                 person.sessions.append(Session("shared", person, answer.headers["mcp-session-id"], "own"))
             for _ in range(rounds):

@@ -1,5 +1,8 @@
 """A pool and its catalogue between fake callers and a fake server, in time that a test moves."""
 
+# pyright: reportPrivateUsage=false
+# What is left behind shows in private tables only.
+
 from __future__ import annotations
 
 import json
@@ -251,6 +254,7 @@ class PoolRig:
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._recovery._suspicions == {}
+        assert self.pool._settling == {}
         for session in self.pool.sessions:
             assert session.leases == 0
             assert session.calls == set()

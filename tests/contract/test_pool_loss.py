@@ -123,7 +123,9 @@ async def test_a_call_that_is_refused_twice_is_not_sent_a_third_time(rig: PoolRi
     for _ in range(2):
         rig.fake.session.call.fail(FaultKind.REFUSED, "404 Not Found")
         await rig.passes(0.2)
-    assert caller.code is Code.UPSTREAM_INVALID
+    assert caller.code is Code.UPSTREAM_UNAVAILABLE
+    assert caller.failure.delivery is Delivery.REFUSED
+    assert caller.failure.retryable
     assert len(rig.fake.calls) == 2
 
 
@@ -187,7 +189,9 @@ async def test_a_call_in_flight_ends_when_its_session_turns_out_to_be_lost(rig: 
     refused = await rig.call(READ)
     rig.fake.is_known = False
     rig.fake.session.requests[-1].fail(FaultKind.REFUSED, "404 Not Found")
-    await rig.passes(0.2)
+    await rig.passes(1.9)
+    assert not unsafe.is_over
+    await rig.passes(0.3)
     assert unsafe.code is Code.OUTCOME_UNKNOWN
     assert [r.method for r in rig.fake.session.requests] == ["resources/read", "resources/read"]
     for request in rig.fake.session.requests:
@@ -201,8 +205,48 @@ async def test_calls_in_flight_when_a_dirty_session_is_lost_are_told_and_use_the
     rig.fake.is_known = False
     rig.fake.session.suspect()
     await settle()
+    rig.fake.session.requests[-2].fail(FaultKind.REFUSED, "404 Not Found")
+    await settle()
     assert reader.code is Code.SESSION_LOST
+    assert rig.fake.session.is_terminated
     await rig.answered()
+
+
+@requirement("pool:loss:each-call-by-itself")
+async def test_calls_still_in_flight_when_a_session_is_found_lost_are_each_settled_by_what_they_get(
+    rig: PoolRig,
+) -> None:
+    """Of many calls that one restart refuses, the first refusal must not make the others' outcome unknown."""
+    refused, later, answered = [await rig.call(name) for name in ("refused", "later", "answered")]
+    old = rig.fake.session
+    rig.fake.is_known = False
+    old.calls[0].fail(FaultKind.REFUSED, "404 Not Found")
+    await rig.passes(0.2)
+    assert len(rig.fake.sessions) == 2
+    assert not old.is_terminated
+    old.calls[1].fail(FaultKind.REFUSED, "404 Not Found")
+    await rig.passes(0.2)
+    assert [c.name for c in rig.fake.session.calls] == ["refused", "later"]
+    for request in rig.fake.session.calls:
+        request.text("ok")
+    old.calls[2].text("ran on another replica")
+    assert (refused.text, later.text, answered.text) == ("ok", "ok", "ran on another replica")
+    assert old.is_terminated
+    assert len(old.got("ping")) == 1
+    assert len(rig.seen(events.SessionLost)) == 1
+    assert (await rig.call()).code is Code.SESSION_LOST  # of what the last one left there
+    await rig.answered()
+
+
+async def test_closing_the_pool_does_not_wait_for_what_a_lost_session_has_not_settled(rig: PoolRig) -> None:
+    caller = await rig.call("tool")
+    rig.fake.is_known = False
+    rig.fake.session.suspect()
+    await settle()
+    closing = rig.scope.start(rig.pool.aclose(), "close")
+    await settle()
+    assert closing.done()
+    assert len(caller.outcomes) == 1
 
 
 async def test_a_server_that_cannot_be_reached_for_the_ping_is_asked_twice(rig: PoolRig) -> None:

@@ -1,5 +1,8 @@
 """How keys get sessions, keep them and lose them: architecture, section 5, told to a pool."""
 
+# pyright: reportPrivateUsage=false
+# What is left behind shows in private tables only.
+
 from __future__ import annotations
 
 from typing import Any
@@ -108,6 +111,19 @@ async def test_an_opening_is_tried_once_more_where_no_byte_was_written() -> None
         await settle()
         rig.fake.session.call.text("up again")
         assert caller.text == "up again"
+
+
+async def test_what_the_first_attempt_died_of_does_not_fail_the_second() -> None:
+    async with pool_rig() as rig:
+        rig.fake.holds_openings = True
+        caller = await rig.call()
+        rig.fake.session.die()
+        rig.fake.session.let_open(Fault(FaultKind.NOT_SENT, "the program was busy"))
+        await rig.passes(0.1)
+        rig.fake.session.let_open()
+        await settle()
+        rig.fake.session.call.text("up")
+        assert caller.text == "up"
 
 
 async def test_a_handshake_without_an_answer_ends_after_the_open_timeout() -> None:
@@ -487,6 +503,20 @@ async def test_a_level_set_while_a_session_opens_is_set_up_before_its_first_call
         rig.fake.session.let_open()
         await settle()
         assert [r.method for r in rig.fake.session.requests] == ["logging/setLevel", "tools/call"]
+
+
+async def test_a_level_set_while_a_session_is_set_up_is_not_forgotten() -> None:
+    async with pool_rig() as rig:
+        watcher = FakeWatcher()
+        watcher.subscriptions = {"file:///a"}
+        rig.pool.attach(rig.key(), watcher)
+        del rig.fake.answers["resources/subscribe"]
+        await rig.call(watcher=watcher)
+        rig.server.set_level(rig.key(), "debug", FakeCaller(), watcher)
+        rig.fake.session.requests[0].result({})
+        await settle()
+        methods = [r.method for r in rig.fake.session.requests]
+        assert methods == ["resources/subscribe", "logging/setLevel", "tools/call"]
 
 
 # The end.

@@ -25,11 +25,6 @@ TWICE: Final = -31004
 """What a call is told today that met two restarts; it should be told that it was not executed."""
 BOTH: Final = pytest.mark.parametrize("status", [404, 400])
 
-GIVEN_UP: Final = pytest.mark.xfail(
-    reason="calls in flight are given up as unknown when their session is found lost, though each is refused itself",
-    raises=AssertionError,
-)
-
 Status = Literal[400, 404]
 
 
@@ -100,7 +95,6 @@ async def test_calls_under_way_when_the_server_restarts_are_answered_once(status
         assert executed_twice(server) == []
 
 
-@GIVEN_UP
 @requirement("faults:loss:one-opening-per-key")
 @BOTH
 async def test_a_storm_of_refused_calls_opens_one_session(status: Status) -> None:
@@ -125,7 +119,6 @@ async def test_a_storm_of_refused_calls_opens_one_session(status: Status) -> Non
         assert executed_twice(server) == []
 
 
-@GIVEN_UP
 async def test_a_storm_in_a_session_with_memory_executes_none_of_what_was_refused() -> None:
     async with ScriptedServer() as server, gateway_to(server.url, max_queue=STORM) as rig:
         client = await rig.opened()
@@ -144,7 +137,6 @@ async def test_a_storm_in_a_session_with_memory_executes_none_of_what_was_refuse
         assert executed_twice(server) == []
 
 
-@pytest.mark.xfail(reason="a call that two sessions refused is told -31004, not to be retried", raises=AssertionError)
 async def test_a_call_that_two_sessions_in_a_row_refuse_is_told_that_it_was_not_executed() -> None:
     async with ScriptedServer(ServerOptions(get=False)) as server, gateway_to(server.url) as rig:
         client = await rig.opened()

@@ -279,6 +279,38 @@ async def test_a_signal_ends_it_and_all_it_started(everything_command: tuple[str
         assert "never awaited" not in process.output
 
 
+@requirement("command:end:nothing-is-left-within-5-s")
+async def test_calls_under_way_may_still_end_and_the_rest_hears_why() -> None:
+    """Clients with a session and without get the same second, and the true reason."""
+    with holdfast("--", *TEST_SERVER_STDIO) as (url, process):
+        client = BareClient(port_of(url))
+        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
+            await client.open()
+            session = client.headers["mcp-session-id"]
+            under_way = {}
+            for name, header in (("with", session), ("without", None)):
+                for word, rest in (("long", {"gate": "that nobody opens"}), ("short", {})):
+                    call = client.tool("slow", steps=2, seconds=1.0, **rest)
+                    call["params"]["_meta"] = {"progressToken": f"{name} {word}"}
+                    client.headers = {} if header is None else {"mcp-session-id": header}
+                    running = await stack.enter_async_context(client.request("POST", call))
+                    while not ((event := await running.event()) and b"progress" in event.data):
+                        assert event is not None, "the call ended"
+                    under_way[name, word] = running
+            process.send(signal.SIGTERM)
+            for (_, word), running in under_way.items():
+                last = None
+                while (event := await running.event()) is not None:
+                    last = json.loads(event.data)
+                assert last is not None
+                if word == "short":
+                    assert "result" in last
+                else:
+                    assert last["error"]["code"] == -31002
+                    assert "the gateway is shutting down" in last["error"]["message"]
+        assert await asyncio.to_thread(process.wait, END_WITHIN) == 0
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     """In order, it would have to wait: this server ignores the end of its input, and SIGTERM."""
     with start_on_terminal(HOLDFAST, "run", "--port", "0", "--", *TEST_SERVER_STDIO, "--stubborn") as process:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Final, Protocol
+from typing import Final
 
 from holdfast import events
 from holdfast.call import Call, Caller, Outcome, Running, StatusWord
@@ -21,43 +21,25 @@ from holdfast.session import retry
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.markers import Markers
+from holdfast.session.observer import Observer
 from holdfast.session.opening import set_up
 from holdfast.session.place import Place, Places
 from holdfast.session.plan import Adopt, Evict, Open, plan
 from holdfast.session.recovery import Recovery
-from holdfast.session.retry import Safety
 from holdfast.session.roster import Connect, Roster
 from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.slots import Admission, Slots
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Fault, FaultKind, Hello
+from holdfast.upstream.transport import Fault, FaultKind
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
 REAP_INTERVAL: Final = 5.0
+SETTLE_TIMEOUT: Final = 2.0
+"""Seconds for the calls of a session that its server forgot to be refused, each by itself."""
 _SHUTTING_DOWN: Final = "the gateway is shutting down"
-
-
-class Observer(Protocol):
-    """Who keeps what sessions reveal of the server: the catalogue."""
-
-    def opened(self, hello: Hello) -> None:
-        """A session opened."""
-
-    def restored(self, key: SessionKey) -> None:
-        """A session was opened again after it was lost: its lists may differ."""
-
-    def lists_changed(self, method: str) -> None:
-        """A list changed, by the server's own word."""
-
-    def push_changed(self, is_up: bool) -> None:
-        """Whether any session of the server can announce changes now."""
-
-    def safety(self, call: Call) -> Safety:
-        """What repeating `call` could do."""
-        ...
 
 
 class Pool:
@@ -82,6 +64,8 @@ class Pool:
         self._markers = Markers(clock)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
+        self._settling: dict[Session, Timer] = {}
+        """Lost sessions whose calls may still be answered or refused."""
         self._is_closing = False
         self._reaper: Timer | None = None
 
@@ -219,6 +203,8 @@ class Pool:
             self._reaper.cancel()
         for place in self._places.values():
             self._fail_waiting(place, self._unavailable(_SHUTTING_DOWN))
+        for session in list(self._settling):
+            self._leave(session)
         for session in list(self._roster):
             self._close(session, _SHUTTING_DOWN, leaves_marker=False)
         while self._roster:
@@ -389,13 +375,31 @@ class Pool:
     def lose(self, session: Session, reason: str) -> None:
         if session not in self._roster or session.state in {State.CLOSED, State.OPENING, State.NEW}:
             return
+        if session in self._settling:
+            return
         self.mark_lost(session)
-        session.give_up(Fault(FaultKind.GONE, reason))
         self._leave_marker(session)
         self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
         for run in self._slots.queued_for(session):
             self.restart(run, session)
-        self._roster.drop(session)
+        self._settling[session] = self._clock.call_later(SETTLE_TIMEOUT, lambda: self._leave(session))
+        if session.leases == 0 or session.died_of is not None:
+            self._leave(session)
+
+    def told(self, session: Session) -> None:
+        """Somebody hears that `session` was lost: the next call of its key need not."""
+        session.has_told = True
+        if session.key is not None:
+            self._markers.discard(session.key)
+
+    def _leave(self, session: Session) -> None:
+        """Let go of a lost session, and give up what it has not settled."""
+        timer = self._settling.pop(session, None)
+        if timer is not None:
+            timer.cancel()
+            session.give_up(Fault(FaultKind.GONE, session.died_of or "its server has forgotten the session"))
+            self._leave_marker(session)  # a call may have run in it all the same
+            self._roster.drop(session)
 
     # Keeper: what becomes of sessions.
 
@@ -467,8 +471,10 @@ class Pool:
         self._pump()
 
     def _close_if_unused(self, session: Session) -> None:
-        """A private session ends with its last call."""
-        if session.state is State.IDLE and session.key is not None and session.key.is_private:
+        """A private session ends with its last call, and so does a lost one."""
+        if session.leases == 0 and session in self._settling:
+            self._leave(session)
+        elif session.state is State.IDLE and session.key is not None and session.key.is_private:
             self._close(session, "its call has ended", leaves_marker=False)
 
     def _fail_waiting(self, place: Place, failure: CallFailed) -> None:

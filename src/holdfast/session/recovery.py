@@ -29,6 +29,9 @@ class Sessions(Protocol):
     def lose(self, session: Session, reason: str) -> None:
         """The session is gone: drop it, leave a marker where somebody must be told."""
 
+    def told(self, session: Session) -> None:
+        """Somebody hears that `session` was lost: the next call of its key need not."""
+
     def restart(self, run: RunningCall, session: Session) -> None:
         """Send a call of a dead session in the one that follows it."""
 
@@ -106,7 +109,11 @@ class Recovery:
             if run.phase is Phase.ENDED:
                 continue
             if not lives:
-                self._conclude(run, session, retry.judge_lost(self._attempt(run, session)), fault)
+                verdict = retry.judge_lost(self._attempt(run, session))
+                if verdict is Verdict.FAIL and not run.has_relayed:
+                    run.end(retry.refused_again(self._settings.name, fault))
+                else:
+                    self._conclude(run, session, verdict, fault)
             elif fault.error is not None:
                 run.end(RpcError(fault.error))
             else:
@@ -121,11 +128,11 @@ class Recovery:
                 self._note_repetition(run, fault)
                 self._sessions.restart(run, session)
             case Verdict.TELL_LOST:
-                session.has_told = True
+                self._sessions.told(session)
                 run.end(retry.session_lost(self._settings.name))
             case _:
                 if session.state is State.LOST:
-                    session.has_told = True
+                    self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
                 run.end(retry.failure(fault, run.call, self._settings.name))

@@ -165,6 +165,17 @@ def unavailable(server: str, reason: str, *, is_unauthorized: bool = False) -> C
     )
 
 
+def refused_again(server: str, fault: Fault) -> CallFailed:
+    """Two sessions in a row were lost before they ran the call."""
+    return CallFailed(
+        Code.UPSTREAM_UNAVAILABLE,
+        f"{server} lost two sessions in a row: {fault.detail}. Nothing was executed; try again.",
+        server=server,
+        delivery=Delivery.REFUSED,
+        retryable=True,
+    )
+
+
 def session_lost(server: str) -> CallFailed:
     """Told once to the next call of a session whose memory is gone."""
     return CallFailed(
