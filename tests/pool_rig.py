@@ -139,8 +139,9 @@ class FakeCaller:
 class FakeWatcher:
     """A client session as the pool sees it."""
 
-    def __init__(self, abilities: Abilities = NOBODY) -> None:
+    def __init__(self, abilities: Abilities = NOBODY, user: str = "alice") -> None:
         self._abilities = abilities
+        self.principal = Principal("host", user)
         self.log_level: str | None = None
         self.subscriptions: set[str] = set()
         self.pushed: list[tuple[str, Any]] = []
@@ -189,7 +190,14 @@ class PoolRig:
         principal = None if scope == "shared" else Principal("host", user)
         scope_id = f"chat:{chat}" if scope == "chat" else ""
         return SessionKey(
-            self.settings.name, "r", "c", scope, principal, scope_id=scope_id, ends_with_client=ends_with_client
+            self.settings.name,
+            "r",
+            "c",
+            scope,
+            principal,
+            scope_id=scope_id,
+            ends_with_client=ends_with_client,
+            asker=Principal("host", user),
         )
 
     def private_key(self, user: str = "alice") -> SessionKey:

@@ -459,8 +459,12 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A log without a stream belongs to the one call in flight.",
         "threats-and-faults 3",
     ),
+    "pool:loss:crash-loops-are-slowed": Requirement(
+        "Sessions of one key that die soon after they opened follow each other after 0.25 to 30 seconds.",
+        "threats-and-faults 34",
+    ),
     "pool:push:shared-never-leaks": Requirement(
-        "What a shared session says of nobody in particular never reaches two clients.",
+        "What a session that two principals share says of nobody in particular reaches nobody.",
         "threats-and-faults 3",
     ),
     "pool:roots:owed": Requirement(

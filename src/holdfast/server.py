@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from msgspec import Raw
@@ -54,27 +55,19 @@ class Server:
             client: the id of the client's own MCP session.
         """
         scope = self.settings.scope
-        key = SessionKey(self.name, self._revision, self._credential, scope, identity.principal)
         if scope == "shared":
-            return SessionKey(self.name, self._revision, self._credential, scope, None)
+            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=identity.principal)
+        whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal)
         if identity.lacks_user:
-            return private(key, identity.principal)
+            return private(whole, identity.principal)
         if scope == "user":
-            return key
+            return whole
         chat = named or identity.chat or path
         if chat is not None:
-            return SessionKey(self.name, self._revision, self._credential, scope, identity.principal, f"chat:{chat}")
+            return replace(whole, scope_id=f"chat:{chat}")
         if client is not None:
-            return SessionKey(
-                self.name,
-                self._revision,
-                self._credential,
-                scope,
-                identity.principal,
-                f"client:{client}",
-                ends_with_client=True,
-            )
-        return private(key, identity.principal)
+            return replace(whole, scope_id=f"client:{client}", ends_with_client=True)
+        return private(whole, identity.principal)
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.

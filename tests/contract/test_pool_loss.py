@@ -573,3 +573,65 @@ async def test_a_reopening_that_fails_is_told_to_the_calls_that_were_to_be_sent_
     for caller in callers:
         assert caller.code is Code.UPSTREAM_UNAVAILABLE
         assert "the new one does not start" in caller.failure.message
+
+
+# A server that dies again and again.
+
+
+@requirement("pool:loss:crash-loops-are-slowed")
+async def test_a_server_that_dies_again_and_again_is_started_more_and_more_slowly() -> None:
+    async with pool_rig(on_loss="resume") as rig:
+        opened = 0
+        for _ in range(5):
+            await rig.call()
+            await rig.passes(1.1)
+            assert len(rig.fake.sessions) == opened + 1
+            opened += 1
+            rig.fake.session.die()
+            await settle()
+        refused = await rig.call()
+        assert refused.code == -31001
+        assert "died again and again" in refused.failure.message
+        assert len(rig.fake.sessions) == opened
+        await rig.passes(2.0)
+        assert not (await rig.call()).is_over
+        assert len(rig.fake.sessions) == opened + 1
+
+
+@requirement("pool:loss:crash-loops-are-slowed")
+async def test_whose_server_dies_again_and_again_keeps_nobody_else_from_it() -> None:
+    async with pool_rig(on_loss="resume") as rig:
+        for _ in range(6):
+            await rig.call()
+            await rig.passes(1.1)
+            rig.fake.session.die()
+            await settle()
+        other = await rig.call(key=rig.key(user="bob"))
+        assert not other.is_over
+        assert rig.fake.session.is_open
+
+
+async def test_a_server_that_lived_for_a_while_is_started_again_at_once() -> None:
+    async with pool_rig(on_loss="resume") as rig:
+        for number in range(6):
+            await rig.call()
+            await settle()
+            assert len(rig.fake.sessions) == number + 1
+            await rig.passes(61)
+            rig.fake.session.die()
+            await settle()
+
+
+async def test_a_lost_session_is_opened_again_at_once_for_who_waits_for_updates() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["resources/subscribe"] = lambda request: request.result({})
+        watcher = FakeWatcher()
+        watcher.subscriptions.add("memo://note")
+        rig.pool.attach(rig.key(), watcher)
+        await rig.read()
+        rig.fake.session.got("resources/read")[-1].result({"contents": []})
+        await settle()
+        rig.fake.session.die()
+        await rig.passes(1.0)
+        assert len(rig.fake.sessions) == 2
+        assert [request.params for request in rig.fake.session.got("resources/subscribe")] == [{"uri": "memo://note"}]

@@ -52,28 +52,68 @@ async def test_a_log_goes_to_who_watches_while_nothing_or_several_are_in_flight(
 
 
 @requirement("pool:push:shared-never-leaks")
-async def test_a_log_of_a_shared_session_never_reaches_two_watchers(rig: PoolRig) -> None:
-    key = rig.key(scope="shared")
-    watchers = [FakeWatcher(), FakeWatcher()]
-    for watcher in watchers:
+async def test_once_two_principals_share_a_session_nothing_without_a_stream_reaches_anybody(rig: PoolRig) -> None:
+    """Not even the only call in flight: it may speak of another's, that has ended."""
+    alices, bobs = (rig.key(scope="shared", user=user) for user in ("alice", "bob"))
+    watchers = [FakeWatcher(EVERYTHING, user) for user in ("alice", "bob")]
+    for key, watcher in zip((alices, bobs), watchers, strict=True):
         rig.pool.attach(key, watcher)
-    callers = [await rig.call(key=key, watcher=watcher) for watcher in watchers]
-    rig.fake.session.log("whose?")
-    for call in rig.fake.session.calls:
-        call.text("done")
-    rig.fake.session.log("whose?")
-    assert [c.logs for c in callers] == [[], []]
-    assert [w.pushed for w in watchers] == [[], []]
+    first = await rig.call(key=alices, caller=FakeCaller(EVERYTHING), watcher=watchers[0])
+    first.running.cancel("she left")
+    second = await rig.call(key=bobs, caller=FakeCaller(EVERYTHING), watcher=watchers[1])
+    rig.fake.session.log("of the call that was cancelled")
+    ask = rig.fake.session.ask(message="of the call that was cancelled")
+    await settle()
+    assert (second.logs, second.asks) == ([], [])
+    assert [(watcher.pushed, watcher.asks) for watcher in watchers] == [([], []), ([], [])]
+    assert rig.fake.session.replies == [(ask, {"action": "cancel"})]
 
 
-async def test_a_log_of_a_shared_session_with_several_calls_reaches_not_even_its_one_watcher(rig: PoolRig) -> None:
+@requirement("pool:push:shared-never-leaks")
+async def test_a_principal_who_only_listens_to_a_shared_session_counts(rig: PoolRig) -> None:
+    listening = FakeWatcher(EVERYTHING, "bob")
+    caller = await rig.call(key=rig.key(scope="shared", user="alice"))
+    rig.pool.attach(rig.key(scope="shared", user="bob"), listening)
+    rig.fake.session.calls[-1].text("done")
+    rig.fake.session.log("late, and of the call that has ended")
+    assert (caller.logs, listening.pushed) == ([], [])
+
+
+async def test_a_shared_session_of_one_principal_is_like_any_other(rig: PoolRig) -> None:
     key = rig.key(scope="shared")
     watcher = FakeWatcher()
     rig.pool.attach(key, watcher)
-    for _ in range(2):
-        await rig.call(key=key)
-    rig.fake.session.log("whose?")
-    assert watcher.pushed == []
+    caller = await rig.call(key=key, watcher=watcher)
+    rig.fake.session.log("of the call")
+    assert caller.logs == ["of the call"]
+
+
+async def test_a_serial_shared_session_may_ask_until_a_call_was_abandoned() -> None:
+    async with pool_rig(serial=True) as rig:
+        alices, bobs = (rig.key(scope="shared", user=user) for user in ("alice", "bob"))
+        await rig.answered(alices)
+        asked = await rig.call(key=bobs, caller=FakeCaller(EVERYTHING))
+        rig.fake.session.ask(message="of the only call there is")
+        await settle()
+        assert len(asked.asks) == 1
+        asked.running.cancel("he left")
+        other = await rig.call(key=alices, caller=FakeCaller(EVERYTHING))
+        rig.fake.session.ask(message="whose?")
+        await settle()
+        assert other.asks == []
+
+
+async def test_a_question_to_a_watcher_is_given_up_after_the_ask_timeout() -> None:
+    async with pool_rig(ask_timeout=50) as rig:
+        watcher = FakeWatcher(EVERYTHING)
+        rig.pool.attach(rig.key(), watcher)
+        await rig.answered()
+        ask = rig.fake.session.ask(message="?")
+        await settle()
+        assert len(watcher.asks) == 1
+        await rig.passes(51)
+        assert watcher.withdrawn == [watcher.asks[0][0].id]
+        assert rig.fake.session.replies == [(ask, {"action": "cancel"})]
 
 
 async def test_nothing_belongs_to_a_call_that_still_waits_for_its_slot() -> None:

@@ -49,8 +49,9 @@ def kill(pids: list[int]) -> None:
 
 
 async def starts_anew(client: BareClient) -> None:
-    """The next call is not told again, and runs in a new session."""
+    """The next call is not told again, and runs in a new session; with that the chat is over."""
     assert text_of(await call(client, "count")) == "1"
+    assert await client.status("DELETE") == 204
 
 
 @requirement("faults:death:never-twice")
@@ -58,8 +59,8 @@ async def test_two_hundred_kills_in_mid_call_execute_nothing_twice(tmp_path: Pat
     ledger = tmp_path / "ledger"
     killed: list[int] = []
     async with gateway_to(command=command(ledger), within=55.0, rng=NoJitter()) as rig:
-        clients = [await rig.opened() for _ in range(CHATS)]
         for number in range(STDIO_ROUNDS):
+            clients = [await rig.opened() for _ in range(CHATS)]  # a chat whose server dies often is slowed down
             async with AsyncExitStack() as stack:
                 running = [
                     await stack.enter_async_context(in_flight(client, canary=f"{number}/{chat}"))
@@ -82,8 +83,8 @@ async def test_two_hundred_kills_in_mid_call_execute_nothing_twice(tmp_path: Pat
 async def test_a_read_that_a_kill_cuts_off_is_answered_by_the_next_process(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     async with gateway_to(command=command(ledger)) as rig:
-        client = await rig.opened()
         for number in range(1, 11):
+            client = await rig.opened()
             assert "result" in await read(client)
             [pid] = servers_with(ledger)
             os.kill(pid, signal.SIGSTOP)
@@ -93,6 +94,8 @@ async def test_a_read_that_a_kill_cuts_off_is_answered_by_the_next_process(tmp_p
                 kill([pid])
             assert "result" in reading.result()
             assert rig.count(events.SessionLost) == number
+            assert await client.status("DELETE") == 204
+            await until(lambda: not rig.pool.sessions)
 
 
 @requirement("faults:loss:told-once")
@@ -101,12 +104,12 @@ async def test_a_session_with_memory_that_dies_idle_is_told_of_once(tmp_path: Pa
     async with gateway_to(command=command(ledger)) as rig:
         client = await rig.opened()
         assert text_of(await call(client, "count")) == "1"
-        for number in range(1, 6):
+        for number in range(1, 5):
             kill(servers_with(ledger))
             await rig.saw(events.SessionLost, number)
             assert code_of(await read(client)) == -31006, "of whatever method"
             assert text_of(await call(client, "count", canary=number)) == "1"
-    assert executions(ledger) == dict.fromkeys(range(1, 6), 1)
+    assert executions(ledger) == dict.fromkeys(range(1, 5), 1)
 
 
 @requirement("faults:death:never-twice")

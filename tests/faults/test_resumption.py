@@ -147,10 +147,6 @@ async def test_streams_that_are_cut_together_are_all_resumed(reset: bool) -> Non
         assert Counter(entry.canary for entry in server.calls("progress")) == dict.fromkeys(range(CALLERS), 1)
 
 
-@pytest.mark.xfail(
-    reason="calls in flight are given up as unknown when their session is found lost, though each is refused itself",
-    raises=AssertionError,
-)
 async def test_a_stream_whose_session_is_forgotten_meanwhile_ends_with_one_answer() -> None:
     async with through_a_proxy() as (server, proxy, rig):
         client = rig.client()

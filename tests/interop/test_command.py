@@ -11,12 +11,12 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
 
-from bare_client import BareClient
+from bare_client import BareClient, Response
 from interop.programs import (
     BIN,
     EVERYTHING_STDIO,
@@ -287,10 +287,11 @@ async def test_calls_under_way_may_still_end_and_the_rest_hears_why() -> None:
         async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
             await client.open()
             session = client.headers["mcp-session-id"]
-            under_way = {}
+            under_way: dict[tuple[str, str], Response] = {}
             for name, header in (("with", session), ("without", None)):
-                for word, rest in (("long", {"gate": "that nobody opens"}), ("short", {})):
-                    call = client.tool("slow", steps=2, seconds=1.0, **rest)
+                for word in ("long", "short"):
+                    gate = {"gate": "that nobody opens"} if word == "long" else {}
+                    call = client.tool("slow", steps=2, seconds=1.0, **gate)
                     call["params"]["_meta"] = {"progressToken": f"{name} {word}"}
                     client.headers = {} if header is None else {"mcp-session-id": header}
                     running = await stack.enter_async_context(client.request("POST", call))
@@ -299,10 +300,9 @@ async def test_calls_under_way_may_still_end_and_the_rest_hears_why() -> None:
                     under_way[name, word] = running
             process.send(signal.SIGTERM)
             for (_, word), running in under_way.items():
-                last = None
+                last: dict[str, Any] = {}
                 while (event := await running.event()) is not None:
                     last = json.loads(event.data)
-                assert last is not None
                 if word == "short":
                     assert "result" in last
                 else:

@@ -35,6 +35,22 @@ class SessionKey:
     """The chat for `chat`, a random value for `private`, else empty."""
     ends_with_client: bool = field(default=False, compare=False, repr=False)
     """Only a client's own MCP session names it, so it ends with that session."""
+    asker: Principal | None = field(default=None, compare=False, repr=False)
+    """Who asks with this very key, where the key itself does not say: `shared`."""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """A key is hashed several times per call, and never changes."""
+        whole = (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id)
+        object.__setattr__(self, "_hash", hash(whole))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def caller(self) -> Principal | None:
+        """Whose call it is."""
+        return self.principal if self.principal is not None else self.asker
 
     @property
     def is_private(self) -> bool:

@@ -18,6 +18,7 @@ from holdfast.clock import Clock, Timer, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session import retry
+from holdfast.session.backoff import CrashLoops
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.markers import Markers
@@ -62,6 +63,7 @@ class Pool:
         self._places = Places()
         self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
         self._markers = Markers(clock)
+        self._crashes = CrashLoops(clock, rng)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
         self._settling: dict[Session, Timer] = {}
@@ -260,7 +262,7 @@ class Pool:
 
     def _refuses(self, place: Place) -> bool:
         """Tell waiting calls at once where the next attempt is not near."""
-        refusal = self._roster.refusal
+        refusal = self._roster.refusal or self._crashes.refusal(place.key)
         if refusal is None:
             return False
         self._fail_waiting(place, self._unavailable(refusal))
@@ -296,6 +298,7 @@ class Pool:
             return
         run.session = session
         session.calls.add(run)
+        session.serve(run.key.caller)
         session.lease()
         session.offer_roots(run.caller.abilities.roots)
         match self._slots.admit(run):
@@ -317,6 +320,8 @@ class Pool:
         else:
             if outcome is not None and retry.leaves_traces(run.call, run.safety) and not retry.is_refusal(outcome):
                 session.is_dirty = True
+            if isinstance(outcome, CallFailed):
+                session.abandon()
             self._release(run, session)
         self._send_next()
 
@@ -379,6 +384,8 @@ class Pool:
             return
         self.mark_lost(session)
         self._leave_marker(session)
+        if session.died_of is not None and session.key is not None:
+            self._crashes.died(session.key, session.opened_at, session.died_of)
         self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
         for run in self._slots.queued_for(session):
             self.restart(run, session)
@@ -400,6 +407,16 @@ class Pool:
             session.give_up(Fault(FaultKind.GONE, session.died_of or "its server has forgotten the session"))
             self._leave_marker(session)  # a call may have run in it all the same
             self._roster.drop(session)
+            self._reopen_for_subscribers(session)
+
+    def _reopen_for_subscribers(self, lost: Session) -> None:
+        """Whoever waits for updates makes no call that would open the next session."""
+        place = self._places.get(lost.key)
+        if place is None or place.session is not None or not any(w.subscriptions for w in place.watchers):
+            return
+        is_refused = self._roster.refusal or self._crashes.refusal(place.key)
+        if self._roster.has_room and not is_refused and not self._is_closing:
+            self._open(place)
 
     # Keeper: what becomes of sessions.
 
@@ -425,7 +442,9 @@ class Pool:
         self._pump()
 
     def _open(self, place: Place) -> Session:
-        place.session = session = self._roster.open(place.key, place.watchers, is_reopened=place.is_reopening)
+        place.session = session = self._roster.open(
+            place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
+        )
         word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
         for run in list(place.waiting):
             run.wait(None)

@@ -109,13 +109,18 @@ class Roster:
             self._room = asyncio.get_running_loop().create_future()
         return self._room
 
-    def open(self, key: SessionKey | None, watchers: Sequence[Watcher], *, is_reopened: bool = False) -> Session:
-        """Begin to open a session for `key`, or a spare; what `watchers` had set up is set up again."""
-        session = Session(self._keeper, key, self._clock.now())
+    def open(
+        self, key: SessionKey | None, watchers: Sequence[Watcher], *, is_reopened: bool = False, delay: float = 0.0
+    ) -> Session:
+        """Begin to open a session for `key`, or a spare, in `delay` seconds at the earliest.
+
+        What `watchers` had set up is set up again.
+        """
+        session = Session(self._keeper, key, self._settings, self._clock)
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
-        work = self._opening(session, watchers, is_reopened=is_reopened)
+        work = self._opening(session, watchers, is_reopened=is_reopened, delay=delay)
         session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
         return session
 
@@ -169,22 +174,23 @@ class Roster:
         session.upstream = self._connect(session, declares=not is_private)
         session.died_of = None
 
-    async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool) -> None:
+    async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:
         name, clock = self._settings.name, self._clock
         self._emit(events.SessionOpening(name, session.id))
-        delay = max(self.retry_delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
-        started = clock.now()
+        delay = max(delay, self.retry_delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
+        started = attempted = clock.now()
         try:
             if delay > 0:
                 await clock.sleep(delay)
+                attempted = clock.now()
             await self._shake_hands(session)
             await replay(session, watchers, clock)
         except OpenFailed as error:
-            self._opening_failed(session, error)
+            self._opening_failed(session, error, attempted)
             return
         except Exception:
             logger.exception("%s could not be opened", session.id)
-            self._opening_failed(session, OpenFailed("the gateway failed; its log says why"))
+            self._opening_failed(session, OpenFailed("the gateway failed; its log says why"), attempted)
             return
         except BaseException:
             session.upstream.terminate()
@@ -209,9 +215,9 @@ class Roster:
             self._connect_anew(session)
             session.hello = await shake_hands(session, self._clock, self._settings.open_timeout)
 
-    def _opening_failed(self, session: Session, error: OpenFailed) -> None:
+    def _opening_failed(self, session: Session, error: OpenFailed, attempted: float) -> None:
         session.advance(Event.LOSE)
-        self._backoff.failed(self._clock.now(), str(error))
+        self._backoff.failed(self._clock.now(), str(error), attempted)
         self._emit(events.SessionFailed(self._settings.name, session.id, str(error)))
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from msgspec import Raw
 
 from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.clock import Clock, Timer
+from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
-from holdfast.session.key import SessionKey
+from holdfast.session.key import Principal, SessionKey
 from holdfast.session.lifecycle import OPEN, Event, State, advance
 from holdfast.session.watch import Watcher, answer_for_nobody, lowest_level, only, subscribers
 from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Upstream
@@ -61,10 +64,19 @@ class Owner(Protocol):
         """The session is gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class _PushedAsk:
+    """A question that was put to a watcher, because it belonged to no call."""
+
+    ask: Ask
+    to: Watcher
+    timer: Timer
+
+
 class Session:
     """One upstream session; the pool drives its state, the conversation reports to it as its `Listener`."""
 
-    def __init__(self, owner: Owner, key: SessionKey | None, now: float) -> None:
+    def __init__(self, owner: Owner, key: SessionKey | None, settings: ServerSettings, clock: Clock) -> None:
         self.id = f"s{next(_numbers)}"
         """Short and local, for logs; has nothing to do with the server's own id."""
         self.key = key
@@ -72,7 +84,7 @@ class Session:
         self.state = State.NEW
         self.upstream: Upstream
         self.hello: Hello | None = None
-        self.opened_at = self.last_used_at = now
+        self.opened_at = self.last_used_at = clock.now()
         self.watchers: list[Watcher] = []
         self.calls: set[InFlight] = set()
         self.leases = 0
@@ -91,7 +103,15 @@ class Session:
         self._owner = owner
         self._owes_roots = False
         self._inquiries: set[Inquiry] = set()
-        self._pushed_asks: dict[AskId, tuple[Ask, Watcher]] = {}
+        self._clock = clock
+        self._ask_timeout = settings.ask_timeout
+        self._serial = settings.serial
+        self._principal: Principal | None = None
+        self._is_mixed = False
+        """Several principals call in it or listen to it."""
+        self._has_abandoned = False
+        """The server may still be at work on a call that has ended here."""
+        self._pushed_asks: dict[AskId, _PushedAsk] = {}
         self._urls: dict[str, Watcher] = {}
 
     def __repr__(self) -> str:
@@ -110,6 +130,17 @@ class Session:
     def advance(self, event: Event) -> None:
         """Move along the lifecycle. Raises `InvalidTransition`."""
         self.state = advance(self.state, event)
+
+    def serve(self, principal: Principal | None) -> None:
+        """Note who calls in the session, or listens to it."""
+        if self._principal is None:
+            self._principal = principal
+        elif principal != self._principal:
+            self._is_mixed = True
+
+    def abandon(self) -> None:
+        """A call has ended without the server's word for it."""
+        self._has_abandoned = True
 
     def lease(self) -> None:
         """Hold the session: it is not idle until `release`."""
@@ -141,6 +172,8 @@ class Session:
 
     def give_up(self, fault: Fault) -> None:
         """The session is over: whatever is sent and not answered will get no answer."""
+        for ask_id in list(self._pushed_asks):
+            self._close_pushed(ask_id)
         for run in list(self.calls):
             run.failed(fault)
         for inquiry in self._inquiries:
@@ -156,15 +189,16 @@ class Session:
         """Let `watcher` hear what belongs to no call."""
         if watcher not in self.watchers:
             self.watchers.append(watcher)
+            self.serve(watcher.principal)
         self.offer_roots(watcher.abilities.roots)
 
     def detach(self, watcher: Watcher) -> None:
         """Forget `watcher`; a question that it was asked is answered for it."""
         if watcher in self.watchers:
             self.watchers.remove(watcher)
-        for ask in [ask for ask, to in self._pushed_asks.values() if to is watcher]:
-            del self._pushed_asks[ask.id]
-            self.decline(ask)
+        for pushed in [pushed for pushed in self._pushed_asks.values() if pushed.to is watcher]:
+            self._close_pushed(pushed.ask.id)
+            self.decline(pushed.ask)
         self._urls = {url: to for url, to in self._urls.items() if to is not watcher}
 
     def offer_roots(self, has_roots: bool) -> None:
@@ -207,6 +241,8 @@ class Session:
             for watcher in self._audience(method, params):
                 watcher.push(method, params)
             return
+        if self._is_mixed:
+            return  # it may speak of another principal's call, even of one that has ended, and nothing says whose
         in_flight = self._in_flight
         run = only(in_flight)
         if run is not None:
@@ -215,33 +251,28 @@ class Session:
             else:
                 run.notify(method, params)
             return
-        is_shared = self.key is None or self.key.is_shared
-        if is_shared and (in_flight or len(self.watchers) > 1):
-            return  # it may speak of one principal's call, and nothing says whose
         for watcher in self.watchers:
             watcher.push(method, params)
 
     def asked(self, ask: Ask) -> None:
         in_flight = self._in_flight
-        if in_flight:
-            run = only(in_flight)
-            if run is None:
-                self.decline(ask)
-            else:
-                run.ask(ask)
-            return
-        watcher = only(self.watchers)
-        if watcher is None or not watcher.abilities.can_answer(ask):
+        run, watcher = only(in_flight), only(self.watchers)
+        if self._is_mixed and (not self._serial or self._has_abandoned or run is None):
+            self.decline(ask)  # nothing says whose call it belongs to
+        elif run is not None:
+            run.ask(ask)
+        elif in_flight or watcher is None or not watcher.abilities.can_answer(ask):
             self.decline(ask)
-            return
-        self._pushed_asks[ask.id] = (ask, watcher)
-        self.remember_url(ask.elicitation_id, watcher)
-        watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
+        else:
+            timer = self._clock.call_later(self._ask_timeout, lambda: self._give_up_pushed(ask.id))
+            self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
+            self.remember_url(ask.elicitation_id, watcher)
+            watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
 
     def withdrawn(self, ask_id: AskId) -> None:
-        pushed = self._pushed_asks.pop(ask_id, None)
+        pushed = self._close_pushed(ask_id)
         if pushed is not None:
-            pushed[1].withdraw(ask_id)
+            pushed.to.withdraw(ask_id)
             return
         for run in self._in_flight:
             run.withdraw(ask_id)  # ignored by all but the one that was asked
@@ -264,8 +295,20 @@ class Session:
         return [run for run in self.calls if run.is_on_its_way]
 
     def _reply_pushed(self, ask_id: AskId, reply: Reply) -> None:
-        if self._pushed_asks.pop(ask_id, None) is not None:
+        if self._close_pushed(ask_id) is not None:
             self.upstream.reply(ask_id, reply)
+
+    def _give_up_pushed(self, ask_id: AskId) -> None:
+        pushed = self._close_pushed(ask_id)
+        if pushed is not None:
+            pushed.to.withdraw(ask_id)
+            self.decline(pushed.ask)
+
+    def _close_pushed(self, ask_id: AskId) -> _PushedAsk | None:
+        pushed = self._pushed_asks.pop(ask_id, None)
+        if pushed is not None:
+            pushed.timer.cancel()
+        return pushed
 
     def _audience(self, method: str, params: Raw | None) -> Sequence[Watcher]:
         fields: Fields = jsonrpc.decode_fields(params or b"{}")

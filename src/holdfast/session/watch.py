@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from msgspec import Raw
 
 from holdfast.call import LOG_LEVELS, Abilities, Ask, AskId, Reply
+from holdfast.session.key import Principal
 from holdfast.wire import jsonrpc
 
 CANCELLED = Reply(result=Raw(b'{"action":"cancel"}'))
@@ -22,6 +23,11 @@ class Watcher(Protocol):
     """The level it set; None where it set none."""
     subscriptions: set[str]
     """The resource URIs it subscribed to."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whose session it is."""
+        ...
 
     @property
     def abilities(self) -> Abilities:

@@ -144,3 +144,12 @@ def test_nobody_answers_always_the_same_way(method: str, answer: bytes | None) -
     else:
         assert reply.result is not None
         assert bytes(reply.result) == answer
+
+
+def test_attempts_that_were_under_way_together_count_once() -> None:
+    backoff = Backoff(0.25, 30.0, Random(1))
+    for _ in range(10):
+        backoff.failed(2.0, "down", started_at=1.0)
+    assert backoff.delay(2.0) == 0.0
+    backoff.failed(3.0, "down", started_at=2.5)
+    assert 0.125 <= backoff.delay(3.0) <= 0.25
