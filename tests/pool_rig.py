@@ -201,7 +201,7 @@ class PoolRig:
         )
 
     def private_key(self, user: str = "alice") -> SessionKey:
-        return private(self.key(user=user), Principal("host", user))
+        return private(self.key(user=user), Principal("host", user), "chat")
 
     def start(
         self,

@@ -63,10 +63,11 @@ class ListsLearned:
 
 @dataclass(frozen=True, slots=True)
 class CallUnnamed:
-    """A call named no chat, so it runs in a private session that ends with it."""
+    """A call did not name its chat or its user (`lacks`), so it runs in a private session that ends with it."""
 
     server: str
     method: str
+    lacks: str
 
 
 @dataclass(frozen=True, slots=True)

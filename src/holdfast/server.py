@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from holdfast import events
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Caller, Fields, Outcome, Result, Running, Status
-from holdfast.catalog.catalog import Catalog, Introduced
+from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.identity.caller import Identity
@@ -43,7 +43,7 @@ class Server:
         self._revision = settings.revision
         self._credential = settings.fingerprint
         self._emit = emit
-        self._has_hinted = False
+        self._hinted: set[str] = set()
 
     def key_for(self, identity: Identity, *, named: str | None, path: str | None, client: str | None) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md.
@@ -59,7 +59,7 @@ class Server:
             return SessionKey(self.name, self._revision, self._credential, scope, None, asker=identity.principal)
         whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal)
         if identity.lacks_user:
-            return private(whole, identity.principal)
+            return private(whole, identity.principal, "user")
         if scope == "user":
             return whole
         chat = named or identity.chat or path
@@ -67,7 +67,7 @@ class Server:
             return replace(whole, scope_id=f"chat:{chat}")
         if client is not None:
             return replace(whole, scope_id=f"client:{client}", ends_with_client=True)
-        return private(whole, identity.principal)
+        return private(whole, identity.principal, "chat")
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.
@@ -83,9 +83,9 @@ class Server:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Answer `call` from the catalogue or run it in the session of `key`."""
-        if key.is_private and call.method == "tools/call" and not self._has_hinted:
-            self._has_hinted = True
-            self._emit(events.CallUnnamed(self.name, call.method))
+        if key.lacks and key.lacks not in self._hinted and call.method not in CAPABILITY:
+            self._hinted.add(key.lacks)
+            self._emit(events.CallUnnamed(self.name, call.method, key.lacks))
         return self.catalog.start(key, call, caller, watcher)
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:

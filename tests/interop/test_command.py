@@ -215,6 +215,18 @@ async def test_how_to_name_a_chat_is_said_once() -> None:
         assert "--trust chat=HEADER" in process.output
 
 
+async def test_a_missing_user_is_said_once_too_and_lists_are_no_reason() -> None:
+    with holdfast("--trust", "user=x-user", "--", *TEST_SERVER_STDIO) as (url, process):
+        client = BareClient(port_of(url))
+        async with asyncio.timeout(PATIENCE):
+            assert "result" in await client.answer(client.call("tools/list"))
+            assert "no user" not in process.output
+            for _ in range(2):
+                assert "result" in await client.answer(client.tool("echo"))
+        process.wait_for_line("a call named no user")
+        assert process.output.count("named no user") == 1
+
+
 @requirement("command:secrets:never-in-the-output")
 async def test_a_header_reaches_the_server_and_no_secret_the_log() -> None:
     header, key = "s3cr3t-for-the-server", "s3cr3t-of-the-client"

@@ -17,6 +17,12 @@ HOW_TO_NAME_A_CHAT: Final = (
     "(3) keep one session per user with --scope user."
 )
 
+HOW_TO_NAME_A_USER: Final = (
+    "a call named no user, although its client is trusted to name them (--trust), so it runs in a private session\n"
+    "that ends with it. Let the client send the header that names the user with every request, or trust it to name\n"
+    "chats only (--trust chat=HEADER)."
+)
+
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -38,8 +44,8 @@ class EventLog:
                 logger.debug("%s: session %s closed: %s", server, session, reason)
             case events.ListsLearned(server, tools):
                 logger.debug("%s: lists learned, %s", server, count(tools))
-            case events.CallUnnamed(server, _):
-                logger.warning("%s: %s", server, HOW_TO_NAME_A_CHAT)
+            case events.CallUnnamed(server, _, lacks):
+                logger.warning("%s: %s", server, HOW_TO_NAME_A_CHAT if lacks == "chat" else HOW_TO_NAME_A_USER)
             case events.CallRepeated(server, method, why):
                 logger.info("%s: %s is sent again: %s", server, method, why)
 

@@ -37,6 +37,8 @@ class SessionKey:
     """Only a client's own MCP session names it, so it ends with that session."""
     asker: Principal | None = field(default=None, compare=False, repr=False)
     """Who asks with this very key, where the key itself does not say: `shared`."""
+    lacks: Literal["", "chat", "user"] = field(default="", compare=False, repr=False)
+    """What the request did not name, so that its session is private."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class SessionKey:
         return hmac.new(_PROCESS_SECRET, whole.encode(), hashlib.sha256).hexdigest()[:12]
 
 
-def private(key: SessionKey, principal: Principal) -> SessionKey:
-    """A key like `key` that no other call will ever have."""
-    return replace(key, scope="private", principal=principal, scope_id=secrets.token_hex(16), ends_with_client=False)
+def private(key: SessionKey, principal: Principal, lacks: Literal["chat", "user"]) -> SessionKey:
+    """A key like `key` that no other call will ever have, since the request did not name its chat or user."""
+    return replace(
+        key, scope="private", principal=principal, scope_id=secrets.token_hex(16), ends_with_client=False, lacks=lacks
+    )
