@@ -87,6 +87,7 @@ class Process:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             if not self.is_running() or time.monotonic() > end:
+                self._reader.join(0.0 if self.is_running() else _END_TIMEOUT)  # its last words are still on their way
                 raise AssertionError(f"nothing listens on port {port}; the program wrote:\n{self.output}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_POLL_INTERVAL)
