@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -93,6 +94,8 @@ async def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
+        gc.collect()
+        gc.freeze()  # what start-up made lives as long as the process: no collection need walk it again
         started()
         await server.serve(sockets=[listener])
         for timer in ending:

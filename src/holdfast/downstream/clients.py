@@ -16,6 +16,7 @@ from holdfast.downstream.callers import level_of, wants_log
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, EventStream, ReplayBudget, read_event_id
+from holdfast.identity.caller import Identity
 from holdfast.server import Server
 from holdfast.session.key import Principal, SessionKey
 from holdfast.wire import jsonrpc
@@ -72,6 +73,8 @@ class ClientSession:
         self.is_ended = False
         self.heartbeat: Timer | None = None
         """The next sign of life on the GET stream."""
+        self._names: tuple[Identity, str | None, str | None] | None = None
+        self._key: SessionKey | None = None
         self._secret = secrets.token_bytes(32)
         self._budget = budget
         self._next_stream = PUSH + 1
@@ -94,6 +97,17 @@ class ClientSession:
     def is_busy(self) -> bool:
         """Whether a request or a stream is open."""
         return self.requests > 0 or any(stream.is_read for stream in self.streams.values())
+
+    def key_for(self, identity: Identity, named: str | None, path: str | None) -> SessionKey:
+        """The key of a request of this session; mostly that of the one before."""
+        names = (identity, named, path)
+        if self._key is None or names != self._names:
+            self._names = names
+            self._key = self.server.key_for(identity, named=named, path=path, client=self.id)
+        key = self._key
+        if key.is_private:
+            self._key = None  # the next request has another
+        return key
 
     def use(self, key: SessionKey) -> None:
         """Hear what the session of `key` pushes, from now on."""

@@ -7,13 +7,13 @@ from typing import Final
 
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Outcome, Reply, Result, RpcError
+from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Json, Outcome, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer, PlainStream, Stream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
 from holdfast.downstream.http import Responder
-from holdfast.downstream.post import Post, Target, read_call, without_chat
+from holdfast.downstream.post import Post, Target, named_chat, read_call, without_chat
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
 from holdfast.errors import CallFailed, Code, Delivery
@@ -127,7 +127,7 @@ class Handshake:
             ended=lambda: self._sessions.leave(client),
         )
         message_id = jsonrpc.id_bytes(request.id)
-        key = post.target.key(params, client.id)
+        key = _key(post.target, params, client)
         caller = AnswerCaller(answer, message_id, None)
 
         def introduced(hello: Hello | CallFailed) -> None:
@@ -219,7 +219,7 @@ class Handshake:
 
     def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
         call, token = read_call(request)
-        key = target.key(request.params, client.id)
+        key = _key(target, request.params, client)
         client.use(key)
         message_id = jsonrpc.id_bytes(request.id)
         caller = SessionCaller(answer, message_id, token, client, key)
@@ -265,7 +265,7 @@ class Handshake:
             return
         if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
             return  # it belongs to no question of a server to this client
-        target.server.notify(target.key(params, client.id), method, raw)
+        target.server.notify(_key(target, params, client), method, raw)
 
 
 def _ended(server: str) -> CallFailed:
@@ -276,6 +276,10 @@ def _ended(server: str) -> CallFailed:
         delivery=Delivery.NOT_SENT,
         retryable=True,
     )
+
+
+def _key(target: Target, params: dict[str, Json], client: ClientSession) -> SessionKey:
+    return client.key_for(target.identity, named_chat(params), target.chat)
 
 
 class _Once:

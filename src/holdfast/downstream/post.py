@@ -31,12 +31,16 @@ class Target:
     chat: str | None
     """The chat that the URL names."""
 
-    def key(self, params: dict[str, Json], client: str | None = None) -> SessionKey:
-        """The session that serves a request with these params."""
-        meta = params.get("_meta")
-        named = meta.get(CHAT_KEY) if isinstance(meta, dict) else None
-        chat = named if isinstance(named, str) and named else None
-        return self.server.key_for(self.identity, named=chat, path=self.chat, client=client)
+    def key(self, params: dict[str, Json]) -> SessionKey:
+        """The session that serves a request with these params from a client without a session."""
+        return self.server.key_for(self.identity, named=named_chat(params), path=self.chat, client=None)
+
+
+def named_chat(params: dict[str, Json]) -> str | None:
+    """The chat that the `_meta` key of a request names."""
+    meta = params.get("_meta")
+    named = meta.get(CHAT_KEY) if isinstance(meta, dict) else None
+    return named if isinstance(named, str) and named else None
 
 
 @dataclass(frozen=True, slots=True)
