@@ -10,7 +10,7 @@ MIB = 1 << 20
 
 
 @on_both_loops
-async def test_a_line_of_16_mib_takes_no_more_per_byte_than_one_of_4() -> None:
+async def test_a_line_of_16_mib_takes_about_as_long_per_byte_as_one_of_1() -> None:
     script = """
 import sys
 for line in sys.stdin:
@@ -22,15 +22,15 @@ for line in sys.stdin:
 
         async def quickest(size: int) -> float:
             times: list[float] = []
-            for _ in range(3):
+            for _ in range(5):
                 started_at = time.perf_counter()
                 link.post(b"%d" % size)
                 assert len(await inbox.messages.get()) > size
                 times.append(time.perf_counter() - started_at)
             return min(times)
 
-        small = await quickest(4 * MIB)
-        assert await quickest(16 * MIB) / small < 8  # linear is 4, quadratic 16
+        small = await quickest(MIB)
+        assert await quickest(16 * MIB) / small < 48  # linear is 16, quadratic 256; three times for noise
 
 
 @on_both_loops
