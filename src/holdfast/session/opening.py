@@ -62,7 +62,7 @@ async def replay(session: Session, watchers: Sequence[Watcher], clock: Clock) ->
 def set_up(session: Session, watchers: Sequence[Watcher]) -> None:
     """As `replay` for an open session, without waiting: what is sent after it comes after it."""
     for wish in _wishes(session, watchers):
-        inquiry = Inquiry()
+        inquiry = Inquiry(session.decline)
         inquiry.outcome.add_done_callback(partial(_noted, session, wish))
         session.upstream.send(Call(wish.method, {wish.name: wish.value}), inquiry)
 

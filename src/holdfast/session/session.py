@@ -158,7 +158,7 @@ class Session:
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
-        inquiry = Inquiry()
+        inquiry = Inquiry(self.decline)
         self._inquiries.add(inquiry)
         try:
             sent = self.upstream.send(Call(method, params or {}), inquiry)
@@ -287,7 +287,7 @@ class Session:
 
     def lost(self, fault: Fault) -> None:
         self.died_of = fault.detail
-        self._owner.lose(self, fault.detail)
+        self._owner.lose(self, fault.reason)
 
     @property
     def _in_flight(self) -> list[InFlight]:

@@ -71,7 +71,7 @@ class HandshakeUpstream:
 
     async def open(self) -> Hello:
         await self._link.start(self)
-        opening = Inquiry()
+        opening = Inquiry(self._listener.asked)
         hello = {
             "protocolVersion": LATEST,
             "capabilities": self._capabilities,

@@ -252,6 +252,7 @@ class StdioLink:
         self._receiver: Receiver | None = None
         self._transport: asyncio.SubprocessTransport | None = None
         self._released: asyncio.Future[None] | None = None  # done when reaped, and all pipes are closed
+        self._has_served = False
         self._open_outputs = {1, 2}
         self._drain_timer: Timer | None = None
         self._lines = LineSplitter(max_message_bytes)
@@ -298,6 +299,7 @@ class StdioLink:
 
     def established(self, protocol_version: str) -> None:
         del protocol_version  # only HTTP has a place for it
+        self._has_served = True
         if self._receiver is not None:
             self._receiver.push_stream(True)
 
@@ -432,12 +434,13 @@ class StdioLink:
     def _lose(self) -> None:
         if self._state is not _State.ENDING:
             return
-        fault = Fault(FaultKind.GONE, self._obituary())
+        fault = self._obituary()
         self.terminate()
         if self._receiver is not None:
             self._receiver.lost(fault)
 
-    def _obituary(self) -> str:
+    def _obituary(self) -> Fault:
+        """Why the process ended. Once it has served somebody, its own words are for the operator alone."""
         status = None if self._transport is None else self._transport.get_returncode()
         if status is None:
             what = f"{self._name} closed its {'output' if 1 not in self._open_outputs else 'input'} and was ended"
@@ -446,7 +449,9 @@ class StdioLink:
         else:
             what = f"{self._name} exited with code {status}"
         last_line = self._stderr.last_line
-        return f"{what}: {last_line}" if last_line else what
+        if self._has_served or not last_line:
+            return Fault(FaultKind.GONE, what, remark=last_line)
+        return Fault(FaultKind.GONE, f"{what}: {last_line}")
 
     @property
     def _has_exited(self) -> bool:

@@ -8,6 +8,7 @@ the handshake era: one Streamable HTTP session, or one process.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -42,12 +43,19 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a request has no answer. `detail` is a sentence for a person; it holds no secret."""
+    """Why a request has no answer. `detail` is a sentence for whoever is concerned; it holds no secret."""
 
     kind: FaultKind
     detail: str
     error: Raw | None = None
     """The JSON-RPC `error` object that came with an HTTP refusal, if there was one."""
+    remark: str = ""
+    """What the server wrote about it, for the operator alone: it may speak of anybody's call."""
+
+    @property
+    def reason(self) -> str:
+        """`detail` and `remark`, for the operator."""
+        return f"{self.detail}: {self.remark}" if self.remark else self.detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +97,14 @@ class Exchange(Protocol):
 
 
 class Inquiry:
-    """The exchange of a request of our own: its outcome as a future, everything else ignored."""
+    """The exchange of a request of our own: its outcome as a future.
 
-    def __init__(self) -> None:
+    A question of the server goes to `asked`, which must see to it that it is answered; everything
+    else is ignored.
+    """
+
+    def __init__(self, asked: Callable[[Ask], None]) -> None:
+        self._asked = asked
         self.outcome: asyncio.Future[Result | RpcError | Fault] = asyncio.get_running_loop().create_future()
 
     def answered(self, outcome: Result | RpcError) -> None:
@@ -108,7 +121,8 @@ class Inquiry:
 
     def notify(self, method: str, params: Raw | None) -> None: ...
 
-    def ask(self, ask: Ask) -> None: ...
+    def ask(self, ask: Ask) -> None:
+        self._asked(ask)
 
     def withdraw(self, ask_id: AskId) -> None: ...
 
