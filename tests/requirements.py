@@ -459,6 +459,12 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A log without a stream belongs to the one call in flight.",
         "threats-and-faults 3",
     ),
+    "pool:loss:refused-ping-is-the-proof": Requirement(
+        "Only a refused ping proves that a refused call was not executed.", "threats-and-faults F"
+    ),
+    "catalog:resources:nobodys-or-ones-own": Requirement(
+        "Resources are listed from the caller's own session, or from one that nobody used.", "threats-and-faults 8"
+    ),
     "pool:loss:crash-loops-are-slowed": Requirement(
         "Sessions of one key that die soon after they opened follow each other after 0.25 to 30 seconds.",
         "threats-and-faults 34",
@@ -560,6 +566,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "faults:loss:told-once": Requirement(
         "The next call after a session with memory was lost is told so, once, and the one after runs.",
         "architecture 5, Loss",
+    ),
+    "faults:death:last-words-are-the-operators": Requirement(
+        "What a server wrote as it died reaches the log, and no caller.", "threats-and-faults 3"
     ),
     "faults:loss:one-answer-per-call": Requirement(
         "Every call over restarts of a server gets exactly one answer.", "threats-and-faults 32"

@@ -20,7 +20,7 @@ from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.pool import Pool
-from holdfast.session.retry import Safety, failure, is_read, unavailable
+from holdfast.session.retry import Safety, failure, is_read, overloaded, unavailable
 from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
@@ -32,6 +32,9 @@ logger = logging.getLogger("holdfast.catalog")
 LIST_TTL: Final = 30.0
 """Seconds for which a list is believed where the server does not announce changes."""
 MAX_PAGES: Final = 1000
+MAX_LIST_BYTES: Final = 64 * 1024 * 1024
+MAX_WAITING: Final = 1000
+"""Callers who wait for an introduction, or for one list."""
 _REPEATED: Final = frozenset({FaultKind.NOT_SENT, FaultKind.CUT, FaultKind.UNAVAILABLE})
 """A list that could not be had for one of these is asked for once more."""
 
@@ -42,6 +45,9 @@ CAPABILITY: Final[Mapping[str, str]] = {
     "resources/templates/list": "resources",
 }
 """The lists, and the capability that offers each."""
+
+_OF_THE_SESSION: Final = frozenset({"resources/list", "resources/templates/list"})
+"""Lists that servers with memory fill with what their session holds (decision 8)."""
 
 Introduced: TypeAlias = Callable[[Hello | CallFailed], None]
 
@@ -136,9 +142,11 @@ class Catalog:
         """Call `then` with what the server says of itself, at once if it is known."""
         if self._hello is not None:
             then(self._hello)
-            return
-        self._introduced.append(then)
-        self._learn(key)
+        elif len(self._introduced) >= MAX_WAITING:
+            then(self._overloaded())
+        else:
+            self._introduced.append(then)
+            self._learn(key)
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Answer a list from what is kept where that is allowed; run anything else in a session."""
@@ -148,22 +156,35 @@ class Catalog:
             or call.params.keys() - {"cursor", "_meta"}
         ):
             return self._pool.start(key, call, caller, watcher)
+        if call.method in _OF_THE_SESSION and not self._is_shared and self._pool.session_of(key) is not None:
+            return self._pool.start(key, call, caller, watcher)
         waiting = _Waiting(key, call, caller, watcher)
-        if self._hello is None:
-            self._introduced.append(lambda hello: self._answer_introduced(waiting, hello))
-            self._learn(key)
-        else:
-            self._answer(waiting)
+        self.introduce(lambda hello: self._answer_introduced(waiting, hello), key)
         return waiting
 
     async def learn(self, prefer: SessionKey | None) -> None:
         """Learn the introduction and every list. Raises `OpenFailed`."""
-        async with self._pool.borrow(prefer) as session:
+        async with self._pool.borrow(prefer, unused=not self._is_shared) as session:
             for method in CAPABILITY:
                 if self._offers(method) and self._settings.lists == "server":
-                    await self._fetch_in(session, method)
+                    self._must_list(session, method, await self._fetch_in(session, method))
         tools = sum(_length(page, "tools") for page in self._lists["tools/list"].pages.values())
         self._emit(events.ListsLearned(self._settings.name, tools))
+
+    def _must_list(self, session: Session, method: str, hindrance: RpcError | Fault | None) -> None:
+        """A server that cannot list its tools is not ready; many that have resources have no templates."""
+        if isinstance(hindrance, Fault):
+            reason = f"{method} failed: {hindrance.detail}"
+        elif isinstance(hindrance, RpcError) and method == "tools/list":
+            reason = f"{method} was refused: {jsonrpc.error_message(hindrance.raw)}"
+        else:
+            return
+        self._emit(events.SessionFailed(self._settings.name, session.id, reason))
+        raise OpenFailed(reason)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._settings.scope == "shared"
 
     # Observer: what sessions reveal.
 
@@ -227,6 +248,9 @@ class Catalog:
             return
         kept = self._lists[method]
         if kept.is_stale:
+            if len(kept.waiting) >= MAX_WAITING:
+                waiting.answer(self._overloaded())
+                return
             kept.waiting.append(waiting)
             self._refresh(method, waiting.key)
             return
@@ -277,7 +301,7 @@ class Catalog:
     async def _fetch(self, method: str, key: SessionKey) -> None:
         kept = self._lists[method]
         asked, kept.waiting = kept.waiting, []
-        hindrance: RpcError | CallFailed | None = self._unavailable(OpenFailed("the gateway is shutting down"))
+        hindrance: RpcError | CallFailed | None = self._unavailable(OpenFailed("the gateway failed; its log says why"))
         try:
             hindrance = await self._fetch_in_any(method, key)
         finally:
@@ -310,7 +334,8 @@ class Catalog:
 
     async def _try_to_fetch(self, method: str, key: SessionKey) -> tuple[RpcError | Fault | None, bool]:
         """What hindered it, if anything did, and whether another try may go better. Raises `OpenFailed`."""
-        async with self._pool.borrow(self._shared(key)) as session:
+        unused = method in _OF_THE_SESSION and not self._is_shared
+        async with self._pool.borrow(self._shared(key), unused=unused) as session:
             hindrance = await self._fetch_in(session, method)
             if not isinstance(hindrance, Fault):
                 return hindrance, False
@@ -324,11 +349,15 @@ class Catalog:
         changes = kept.changes
         pages: dict[str | None, Raw] = {}
         cursor: str | None = None
+        size = 0
         while cursor not in pages and len(pages) < MAX_PAGES:
             outcome = await self._ask(session, method, cursor)
             if not isinstance(outcome, Result):
                 return outcome
             pages[cursor] = outcome.raw.copy()
+            size += len(outcome.raw)
+            if size > MAX_LIST_BYTES:
+                return Fault(FaultKind.INVALID, f"{method} is larger than {MAX_LIST_BYTES} bytes")
             following = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("nextCursor", b"null"))
             if not isinstance(following, str):
                 break
@@ -352,6 +381,9 @@ class Catalog:
             self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
         if has_changed and not kept.is_stale:  # else the server has announced it
             self._pool.announce(f"notifications/{CAPABILITY[method]}/list_changed")
+
+    def _overloaded(self) -> CallFailed:
+        return overloaded(self._settings.name, f"{MAX_WAITING} callers wait for it already")
 
     def _shared(self, key: SessionKey) -> SessionKey | None:
         """The key whose session may be opened for a list: only a shared one, else a spare is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from enum import Enum, auto
 from functools import partial
 from random import Random
 from typing import Final, NamedTuple
@@ -88,18 +89,25 @@ def _noted(session: Session, wish: Wish, done: asyncio.Future[Result | RpcError 
 
 def _note(session: Session, wish: Wish, outcome: Result | RpcError | Fault) -> None:
     if not isinstance(outcome, Result):
-        logger.warning("%s: %s %s could not be set up again", session.id, wish.method, wish.value)
+        logger.warning("%s: a %s could not be set up again", session.id, wish.method)
     elif wish.name == "level":
         session.level = wish.value
     else:
         session.subscriptions.add(wish.value)
 
 
-async def is_alive(session: Session, clock: Clock, rng: Random) -> bool:
-    """Whether the server still knows the session: it answers a `ping` under the same id.
+class Life(Enum):
+    """What a `ping` under its id says of a session."""
 
-    A server that cannot be reached is asked twice and then taken for one that forgot.
-    """
+    ALIVE = auto()
+    FORGOTTEN = auto()
+    """The server refused the id: what it refused before was not executed."""
+    UNKNOWN = auto()
+    """No answer: the session is given up, and nothing is known of what it was sent."""
+
+
+async def ask_for_life(session: Session, clock: Clock, rng: Random) -> Life:
+    """Ask the server whether it still knows the session; one that cannot be reached is asked twice."""
     for _ in range(2):
         try:
             async with timeout(clock, PING_TIMEOUT):
@@ -107,8 +115,10 @@ async def is_alive(session: Session, clock: Clock, rng: Random) -> bool:
         except TimeoutError:
             outcome = Fault(FaultKind.TIMEOUT, "no answer to ping")
         if not isinstance(outcome, Fault):
-            return session.is_open
-        if outcome.kind in {FaultKind.REFUSED, FaultKind.GONE}:
-            return False
+            return Life.ALIVE if session.is_open else Life.UNKNOWN
+        if outcome.kind is FaultKind.REFUSED:
+            return Life.FORGOTTEN
+        if outcome.kind is FaultKind.GONE:
+            return Life.UNKNOWN
         await clock.sleep(rng.uniform(0, JITTER))
-    return False
+    return Life.UNKNOWN

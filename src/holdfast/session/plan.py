@@ -23,6 +23,11 @@ class View(Protocol):
         ...
 
     @property
+    def is_awaited(self) -> bool:
+        """Somebody waits for what it may announce."""
+        ...
+
+    @property
     def opened_at(self) -> float:
         """When it became ready, by the injected clock."""
         ...
@@ -83,7 +88,8 @@ def expired(
 ) -> list[V]:
     """The idle sessions that are over at `now`, oldest first.
 
-    Spares beyond the number asked for are over after `spare_ttl` seconds.
+    Spares beyond the number asked for are over after `spare_ttl` seconds; a session for whose updates
+    somebody waits is used, even without calls.
     """
     idle = [s for s in sessions if s.state is State.IDLE]
     kept = sorted((s for s in idle if s.is_spare), key=lambda s: s.opened_at, reverse=True)[:spares]
@@ -91,6 +97,6 @@ def expired(
         s
         for s in idle
         if (max_age is not None and now - s.opened_at >= max_age)
-        or (s not in kept and now - s.last_used_at >= (spare_ttl if s.is_spare else idle_timeout))
+        or (s not in kept and not s.is_awaited and now - s.last_used_at >= (spare_ttl if s.is_spare else idle_timeout))
     ]
     return sorted(over, key=lambda s: s.last_used_at)

@@ -66,8 +66,9 @@ class Pool:
         self._crashes = CrashLoops(clock, rng)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
-        self._settling: dict[Session, Timer] = {}
-        """Lost sessions whose calls may still be answered or refused."""
+        self._settling: dict[Session, tuple[Timer, bool]] = {}
+        """Lost sessions whose calls may still be answered or refused, and whether they were dirty when lost."""
+        self._is_sending = False
         self._is_closing = False
         self._reaper: Timer | None = None
 
@@ -120,13 +121,13 @@ class Pool:
         return place.session if place is not None and place.session is not None and place.session.is_open else None
 
     @asynccontextmanager
-    async def borrow(self, prefer: SessionKey | None) -> AsyncGenerator[Session]:
+    async def borrow(self, prefer: SessionKey | None, *, unused: bool = False) -> AsyncGenerator[Session]:
         """A session to ask the server something of our own, held while the block runs.
 
-        That of `prefer` if it has one, else any, else a new one: the shared one, or a spare.
-        Raises `OpenFailed`.
+        That of `prefer` if it has one, else any, else a new one: the shared one, or a spare. With
+        `unused` only one that no call ever ran in, so that what it says is nobody's. Raises `OpenFailed`.
         """
-        session = await self._find_session(prefer)
+        session = await self._find_session(prefer, unused=unused)
         session.lease()
         try:
             yield session
@@ -135,11 +136,11 @@ class Pool:
             self._close_if_unused(session)
             self._pump()
 
-    async def _find_session(self, prefer: SessionKey | None) -> Session:
+    async def _find_session(self, prefer: SessionKey | None, *, unused: bool) -> Session:
         limit = self.settings.acquire_timeout
         give_up_at = self._clock.now() + limit
         while True:
-            session = self._any_session(prefer)
+            session = self._any_session(prefer, unused=unused)
             if session is None:
                 if self._is_closing or self._roster.refusal is not None:
                     raise OpenFailed(self._roster.refusal or _SHUTTING_DOWN)
@@ -151,8 +152,12 @@ class Pool:
                         raise OpenFailed(f"no session came free within {limit:g} s") from None
                     continue
                 session = self._new_session(prefer)
-            if not session.is_open:
+            try:
                 await asyncio.shield(session.opened)
+            except OpenFailed:
+                was_ended = session.state is State.CLOSED  # by whoever it was for: that says nothing of the server
+                if not was_ended or self._is_closing or self._clock.now() >= give_up_at:
+                    raise
             if session.is_open:
                 return session
 
@@ -164,14 +169,17 @@ class Pool:
         self._places.tidy(place)
         return session
 
-    def _any_session(self, prefer: SessionKey | None) -> Session | None:
-        place = self._places.get(prefer) if prefer is not None else None
-        if place is not None and place.session is not None:
+    def _any_session(self, prefer: SessionKey | None, *, unused: bool) -> Session | None:
+        place = self._places.get(prefer)
+        if place is not None and place.session is not None and not unused:
             return place.session
-        usable = [s for s in self._roster if s.is_open and not (s.key is not None and s.key.is_private)]
-        if usable:
-            return min(usable, key=lambda s: s.leases)
-        return next((s for s in self._roster if s.state is State.OPENING), None)
+        usable = [s for s in self._roster if not (s.key is not None and s.key.is_private)]
+        if unused:
+            usable = [s for s in usable if s.is_spare]
+        ready = [s for s in usable if s.is_open]
+        if ready:
+            return min(ready, key=lambda s: s.leases)
+        return next((s for s in usable if s.state is State.OPENING), None)
 
     @property
     def sessions(self) -> list[Session]:
@@ -339,12 +347,19 @@ class Pool:
             self._send_next()
 
     def _send_next(self) -> None:
-        while (run := self._slots.next()) is not None:
-            session = run.session
-            if session is not None and session.is_open:
-                run.send(session)
-            elif session is not None and session.state is State.LOST:
-                self.restart(run, session)  # else its session is being closed, which ends it
+        """Send what may be sent; a call that fails while it is sent comes back here, and the loop goes on."""
+        if self._is_sending:
+            return
+        self._is_sending = True
+        try:
+            while (run := self._slots.next()) is not None:
+                session = run.session
+                if session is not None and session.is_open:
+                    run.send(session)
+                elif session is not None and session.state is State.LOST:
+                    self.restart(run, session)  # else its session is being closed, which ends it
+        finally:
+            self._is_sending = False
 
     def restart(self, run: RunningCall, session: Session) -> None:
         """Send a call of a session that is gone in the one that follows it."""
@@ -389,7 +404,8 @@ class Pool:
         self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
         for run in self._slots.queued_for(session):
             self.restart(run, session)
-        self._settling[session] = self._clock.call_later(SETTLE_TIMEOUT, lambda: self._leave(session))
+        timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self._leave(session))
+        self._settling[session] = (timer, session.is_dirty)
         if session.leases == 0 or session.died_of is not None:
             self._leave(session)
 
@@ -401,11 +417,13 @@ class Pool:
 
     def _leave(self, session: Session) -> None:
         """Let go of a lost session, and give up what it has not settled."""
-        timer = self._settling.pop(session, None)
-        if timer is not None:
+        settling = self._settling.pop(session, None)
+        if settling is not None:
+            timer, was_dirty = settling
             timer.cancel()
             session.give_up(Fault(FaultKind.GONE, session.died_of or "its server has forgotten the session"))
-            self._leave_marker(session)  # a call may have run in it all the same
+            if not was_dirty:
+                self._leave_marker(session)  # a call may have run in it all the same
             self._roster.drop(session)
             self._reopen_for_subscribers(session)
 

@@ -12,7 +12,7 @@ from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.session import retry
 from holdfast.session.lifecycle import State
-from holdfast.session.opening import JITTER, is_alive
+from holdfast.session.opening import JITTER, Life, ask_for_life
 from holdfast.session.retry import Attempt, Verdict
 from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import Session
@@ -74,7 +74,9 @@ class Recovery:
         """Decide what becomes of `run`."""
         if fault.kind is FaultKind.GONE:
             self._sessions.mark_lost(session)
-        verdict = retry.judge(fault, self._attempt(run, session))
+        self._carry_out(run, session, retry.judge(fault, self._attempt(run, session)), fault)
+
+    def _carry_out(self, run: RunningCall, session: Session, verdict: Verdict, fault: Fault) -> None:
         match verdict:
             case Verdict.SUSPECT:
                 self._suspicion(session, fault.detail).calls.append((run, fault))
@@ -101,26 +103,39 @@ class Recovery:
         return suspicion
 
     async def _settle(self, session: Session, suspicion: _Suspicion, reason: str) -> None:
-        lives = session.is_open and await is_alive(session, self._clock, self._rng)
+        if session.is_open:
+            life = await ask_for_life(session, self._clock, self._rng)
+            session.is_forgotten = life is Life.FORGOTTEN
+        else:
+            life = Life.FORGOTTEN if session.is_forgotten else Life.UNKNOWN
         del self._suspicions[session]
-        if not lives:
+        if life is not Life.ALIVE:
             self._sessions.mark_lost(session)
         for run, fault in suspicion.calls:
-            if run.phase is Phase.ENDED:
-                continue
-            if not lives:
+            if run.phase is not Phase.ENDED:
+                self._resolve(run, session, life, fault)
+        if life is not Life.ALIVE:
+            self._sessions.lose(session, reason)
+        suspicion.is_over.set_result(None)
+
+    def _resolve(self, run: RunningCall, session: Session, life: Life, fault: Fault) -> None:
+        """Decide for a call that was refused, now that it is known what became of its session."""
+        match life:
+            case Life.ALIVE if fault.error is not None:
+                run.end(RpcError(fault.error))
+            case Life.ALIVE:
+                run.end(retry.failure(fault, run.call, self._settings.name))
+            case Life.UNKNOWN:
+                doubt = Fault(
+                    FaultKind.CUT, f"{fault.detail}, and the server could not be asked whether it was executed"
+                )
+                self._carry_out(run, session, retry.judge(doubt, self._attempt(run, session)), doubt)
+            case Life.FORGOTTEN:
                 verdict = retry.judge_lost(self._attempt(run, session))
                 if verdict is Verdict.FAIL and not run.has_relayed:
                     run.end(retry.refused_again(self._settings.name, fault))
                 else:
                     self._conclude(run, session, verdict, fault)
-            elif fault.error is not None:
-                run.end(RpcError(fault.error))
-            else:
-                run.end(retry.failure(fault, run.call, self._settings.name))
-        if not lives:
-            self._sessions.lose(session, reason)
-        suspicion.is_over.set_result(None)
 
     def _conclude(self, run: RunningCall, session: Session, verdict: Verdict, fault: Fault) -> None:
         match verdict:

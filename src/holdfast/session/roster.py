@@ -136,9 +136,7 @@ class Roster:
             session.fail_opening(OpenFailed(reason))
             if session.opening is not None:
                 session.opening.cancel()
-            self.drop(session)
-        else:
-            self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+        self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
 
     def drop(self, session: Session) -> None:
         """Forget a session that is over, without a word to the server."""
@@ -192,9 +190,6 @@ class Roster:
             logger.exception("%s could not be opened", session.id)
             self._opening_failed(session, OpenFailed("the gateway failed; its log says why"), attempted)
             return
-        except BaseException:
-            session.upstream.terminate()
-            raise
         session.opened_at = session.last_used_at = clock.now()
         session.advance(Event.READY)
         self._backoff.succeeded()
@@ -221,7 +216,7 @@ class Roster:
         self._emit(events.SessionFailed(self._settings.name, session.id, str(error)))
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)
-        self.drop(session)
+        self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
 
     async def _closing(self, session: Session) -> None:
         try:

@@ -160,7 +160,12 @@ class RunningCall:
         self._stop_timer()
         self._sent = None
         self._close_asks()
-        self._desk.returned(self, outcome if was_sent else None)
+        try:
+            self._desk.returned(self, outcome if was_sent else None)
+        finally:
+            self._deliver(outcome)
+
+    def _deliver(self, outcome: Outcome) -> None:
         try:
             self.caller.answer(outcome)
         except Exception:

@@ -28,6 +28,8 @@ LIST_CHANGES: Final = frozenset(
     }
 )
 
+MAX_URLS: Final = 1000
+
 _numbers = itertools.count(1)
 
 
@@ -92,6 +94,8 @@ class Session:
         """It remembers something that a person would miss."""
         self.has_told = False
         """Somebody has been told that it is lost."""
+        self.is_forgotten = False
+        """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
         self.has_push = False
         self.level: str | None = None
         self.subscriptions: set[str] = set()
@@ -113,6 +117,7 @@ class Session:
         """The server may still be at work on a call that has ended here."""
         self._pushed_asks: dict[AskId, _PushedAsk] = {}
         self._urls: dict[str, Watcher] = {}
+        """Who is to hear of the elicitations by URL that are not complete; the oldest are forgotten."""
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.state} calls={len(self.calls)} leases={self.leases}>"
@@ -121,6 +126,11 @@ class Session:
     def is_spare(self) -> bool:
         """Opened ahead and never used by anyone."""
         return self.key is None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody waits for updates that only this session can announce."""
+        return bool(self.subscriptions and self.watchers)
 
     @property
     def is_open(self) -> bool:
@@ -217,6 +227,8 @@ class Session:
         """Remember who is to hear that an elicitation by URL is complete."""
         if elicitation_id is not None and watcher is not None:
             self._urls[elicitation_id] = watcher
+            if len(self._urls) > MAX_URLS:
+                del self._urls[next(iter(self._urls))]
 
     def notices(self, method: str, params: Raw | None, run: InFlight) -> bool:
         """Take in a notification that came on the stream of `run`; True if it is not for the caller of `run`."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
+from typing import Final
 
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
+
+MAX_PARKED: Final = 1000
+"""Calls of one server that wait for a person and take no slot meanwhile."""
 
 
 class Admission(Enum):
@@ -30,6 +34,7 @@ class Slots:
         self._sent = 0
         self._queue: deque[RunningCall] = deque()
         self._busy: dict[Session, RunningCall] = {}
+        self._parked: set[RunningCall] = set()
 
     @property
     def sent(self) -> int:
@@ -53,6 +58,7 @@ class Slots:
 
     def release(self, run: RunningCall) -> None:
         """Give back what `run` holds, slot or place."""
+        self._parked.discard(run)
         if run.session is not None and self._busy.get(run.session) is run:
             del self._busy[run.session]
         if run.has_slot:
@@ -66,11 +72,16 @@ class Slots:
         return [run for run in self._queue if run.session is session]
 
     def park(self, run: RunningCall, *, is_parked: bool) -> None:
-        """A call that waits for a person takes no slot; back from it, it may exceed the limit."""
-        if is_parked and run.has_slot:
+        """A call that waits for a person takes no slot; back from it, it may exceed the limit.
+
+        More than `MAX_PARKED` do take one, so that there is an end to them.
+        """
+        if is_parked and run.has_slot and len(self._parked) < MAX_PARKED:
             run.has_slot = False
             self._sent -= 1
-        elif not is_parked and not run.has_slot:
+            self._parked.add(run)
+        elif not is_parked and run in self._parked:
+            self._parked.discard(run)
             self._take(run)
 
     def next(self) -> RunningCall | None:

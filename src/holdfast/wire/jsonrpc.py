@@ -212,6 +212,12 @@ def decode_value(raw: Raw | bytes) -> Json:
         return None
 
 
+def error_message(raw: Raw | bytes) -> str:
+    """The message of an error object, for a sentence of ours."""
+    message = decode_value(decode_fields(raw).get("message", b"null"))
+    return message if isinstance(message, str) else "no message"
+
+
 def one_line(raw: Raw | bytes) -> bytes:
     """`raw` without CR and LF; in valid JSON they stand only outside strings."""
     text = bytes(raw)

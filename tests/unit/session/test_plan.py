@@ -17,6 +17,7 @@ class Seen:
     is_spare: bool = False
     opened_at: float = 0.0
     last_used_at: float = 0.0
+    is_awaited: bool = False
 
 
 LEAVING = (State.CLOSED, State.LOST, State.DRAINING)
@@ -114,3 +115,11 @@ def test_age_ends_spares_and_others_alike() -> None:
 @given(houses, st.floats(0, 1000), st.integers(0, 3))
 def test_only_what_is_idle_is_ever_over(house: list[Seen], now: float, spares: int) -> None:
     assert all(s.state is State.IDLE for s in over(house, now, max_age=5, spares=spares))
+
+
+def test_a_session_for_whose_updates_somebody_waits_is_not_idle_for_too_long() -> None:
+    awaited = Seen(State.IDLE, is_spare=False, opened_at=0.0, last_used_at=0.0, is_awaited=True)
+    over = expired([awaited], 10_000.0, idle_timeout=60.0, spare_ttl=60.0, max_age=None, spares=0)
+    assert over == []
+    over = expired([awaited], 10_000.0, idle_timeout=60.0, spare_ttl=60.0, max_age=9_000.0, spares=0)
+    assert over == [awaited]

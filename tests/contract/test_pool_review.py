@@ -1,0 +1,185 @@
+"""What a careful reader found: each of these once went wrong."""
+
+from __future__ import annotations
+
+from holdfast import events
+from holdfast.call import Call
+from holdfast.errors import OpenFailed
+from holdfast.session.lifecycle import State
+from holdfast.testing.clock import settle
+from holdfast.upstream.transport import FaultKind
+from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, pool_rig
+from requirements import requirement
+
+
+@requirement("pool:cancel:ends-once")
+async def test_hundreds_of_calls_that_cannot_be_sent_are_all_answered() -> None:
+    """Each failed while it was sent, and so sent the next from within itself."""
+    async with pool_rig(max_concurrency=1, max_queue=500) as rig:
+        first = await rig.call()
+        waiting = [rig.start() for _ in range(500)]
+        rig.fake.answers["tools/call"] = lambda request: request.fail(FaultKind.NOT_SENT, "its input is full")
+        rig.fake.session.call.text("done")
+        await rig.passes(1.0)
+        assert first.is_over
+        assert {caller.code for caller in waiting} == {-31001}
+        rig.fake.answers.pop("tools/call")
+        assert not (await rig.call()).is_over, "no slot is lost"
+
+
+@requirement("pool:loss:refused-ping-is-the-proof")
+async def test_a_refusal_without_proof_that_the_session_is_lost_is_no_proof_that_the_call_did_not_run() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["ping"] = lambda request: request.fail(FaultKind.UNAVAILABLE, "503 Service Unavailable")
+        caller = await rig.call()
+        rig.fake.session.call.fail(
+            FaultKind.REFUSED, "400 Bad Request", {"code": -32000, "message": "it ran and failed"}
+        )
+        await rig.passes(1.0)
+        assert caller.code == -31002
+        assert "could not be asked" in caller.failure.message
+        assert len(rig.fake.calls) == 1
+
+
+@requirement("pool:loss:refused-ping-is-the-proof")
+async def test_a_read_whose_refusal_nobody_can_explain_is_sent_once_more() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["ping"] = lambda request: request.fail(FaultKind.UNAVAILABLE, "503 Service Unavailable")
+        caller = await rig.read()
+        rig.fake.session.got("resources/read")[-1].fail(FaultKind.REFUSED, "400 Bad Request")
+        await rig.passes(1.0)
+        rig.fake.session.got("resources/read")[-1].result({"contents": []})
+        await settle()
+        assert caller.result == {"contents": []}
+        assert len(rig.fake.sessions) == 2
+
+
+@requirement("pool:loss:dirty-is-told-once")
+async def test_one_loss_is_told_once_although_a_read_was_in_flight() -> None:
+    async with pool_rig() as rig:
+        await rig.answered()
+        reading = await rig.read()
+        rig.fake.is_known = False
+        rig.fake.session.suspect()
+        await settle()
+        told = await rig.call()
+        assert told.code == -31006
+        rig.fake.sessions[0].got("resources/read")[-1].result({"contents": []})
+        await rig.passes(3.0)
+        assert reading.is_over
+        rig.fake.is_known = True
+        assert not (await rig.call()).is_over
+
+
+async def test_what_a_server_asks_while_it_is_asked_for_its_lists_is_answered() -> None:
+    for over_link in (False, True):
+        async with pool_rig(over_link=over_link) as rig:
+            rig.fake.answers.pop("tools/list")
+            listing = await rig.listed()
+            request = rig.fake.session.got("tools/list")[-1]
+            ask = request.ask("roots/list")
+            await settle()
+            assert rig.fake.session.replies == [(ask, {"roots": []})]
+            request.result({"tools": []})
+            await settle()
+            assert listing.result == {"tools": []}
+
+
+async def test_no_list_is_taken_from_a_private_session() -> None:
+    async with pool_rig() as rig:
+        rig.fake.holds_openings = True
+        await rig.call(key=rig.private_key())
+        await rig.listed()
+        assert [session.declares for session in rig.fake.sessions] == [False, True]
+        for session in rig.fake.sessions:
+            session.let_open()
+        await settle()
+        assert rig.fake.sessions[0].got("tools/list") == []
+        assert len(rig.fake.sessions[1].got("tools/list")) == 1
+
+
+async def test_who_ends_the_session_that_a_list_waits_for_takes_no_list_from_others() -> None:
+    async with pool_rig() as rig:
+        rig.fake.holds_openings = True
+        key = rig.key(ends_with_client=True)
+        watcher = FakeWatcher()
+        rig.pool.attach(key, watcher)
+        await rig.call(key=key, watcher=watcher)
+        listing = await rig.listed(key=rig.key(user="bob"))
+        assert len(rig.fake.sessions) == 1
+        rig.pool.detach(key, watcher)
+        await settle()
+        rig.fake.session.let_open()
+        await settle()
+        assert listing.result == rig.fake.lists["tools/list"]
+
+
+@requirement("catalog:resources:nobodys-or-ones-own")
+async def test_resources_are_listed_from_ones_own_session_or_from_one_that_nobody_used() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["resources/list"] = lambda request: request.result(
+            {"resources": [{"uri": f"memo://{rig.fake.sessions.index(request.session)}", "name": "m"}]}
+        )
+        await rig.answered(rig.key(user="alice"))
+        mine = await rig.call(Call("resources/list"), rig.key(user="alice"))
+        others = await rig.call(Call("resources/list"), rig.key(user="bob"))
+        await settle()
+        assert mine.result["resources"][0]["uri"] == "memo://0"
+        assert others.result["resources"][0]["uri"] == "memo://1"
+        assert rig.fake.sessions[1].calls == []
+
+
+async def test_a_server_that_cannot_list_its_tools_is_not_ready() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["tools/list"] = lambda request: request.fail(FaultKind.FAILED, "500 Internal Server Error")
+        failed: list[str] = []
+
+        async def learning() -> None:
+            try:
+                await rig.server.learn()
+            except OpenFailed as error:
+                failed.append(str(error))
+
+        rig.scope.start(learning(), "learn")
+        await rig.passes(1.0)
+        assert failed == ["tools/list failed: 500 Internal Server Error"]
+        assert [event.reason for event in rig.events if isinstance(event, events.SessionFailed)] == failed
+        assert not any(isinstance(event, events.ListsLearned) for event in rig.events)
+
+
+async def test_more_than_a_thousand_calls_that_wait_for_a_person_take_slots() -> None:
+    async with pool_rig(max_concurrency=2, max_queue=5) as rig:
+        callers: list[FakeCaller] = []
+        for _ in range(1002):
+            caller = await rig.call(caller=FakeCaller(EVERYTHING))
+            rig.fake.session.call.ask(message="?")
+            callers.append(caller)
+        await settle()
+        assert len(rig.fake.calls) == 1002
+        late = [rig.start() for _ in range(6)]
+        await settle()
+        assert len(rig.fake.calls) == 1002
+        assert late[-1].code == -31005
+
+
+async def test_more_than_a_thousand_callers_do_not_wait_for_one_introduction() -> None:
+    async with pool_rig() as rig:
+        rig.fake.holds_openings = True
+        callers = [rig.start(Call("tools/list"), rig.private_key()) for _ in range(1001)]
+        await settle()
+        assert callers[-1].code == -31005
+        assert sum(caller.is_over for caller in callers) == 1
+
+
+async def test_a_session_that_is_closed_while_it_opens_is_ended_in_order() -> None:
+    async with pool_rig() as rig:
+        rig.fake.holds_openings = True
+        key = rig.key(ends_with_client=True)
+        watcher = FakeWatcher()
+        rig.pool.attach(key, watcher)
+        await rig.call(key=key, watcher=watcher)
+        session = rig.fake.session
+        rig.pool.detach(key, watcher)
+        await settle()
+        assert session.is_closed
+        assert rig.pool.count(State.OPENING) == 0
