@@ -400,6 +400,8 @@ class LinkSession(FakeSession):
             self.received(request)
         return request
 
+    def answered_elsewhere(self, request_id: int) -> None: ...
+
     def _initialized(self, request: LinkRequest, fault: Fault | None) -> None:
         if fault is not None:
             request.fail(fault.kind, fault.detail)

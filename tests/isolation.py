@@ -169,6 +169,8 @@ class ToldLink:
         asyncio.get_running_loop().call_soon(self.send, {"id": request_id, "result": result}, request_id)
         return _Forgotten()
 
+    def answered_elsewhere(self, request_id: int) -> None: ...
+
     def post(self, message: bytes) -> None:
         decoded = json.loads(message)
         if decoded.get("method") == "notifications/cancelled":

@@ -144,6 +144,7 @@ class FakeWatcher:
         self.principal = Principal("host", user)
         self.log_level: str | None = None
         self.subscriptions: set[str] = set()
+        """Of every key."""
         self.pushed: list[tuple[str, Any]] = []
         self.asks: list[tuple[Ask, Callable[[Reply], None]]] = []
         self.withdrawn: list[AskId] = []
@@ -155,6 +156,9 @@ class FakeWatcher:
     @property
     def methods(self) -> list[str]:
         return [method for method, _ in self.pushed]
+
+    def subscriptions_of(self, key: SessionKey | None) -> set[str]:
+        return self.subscriptions
 
     def push(self, method: str, params: Raw | None) -> None:
         self.pushed.append((method, None if params is None else json.loads(bytes(params))))

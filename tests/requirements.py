@@ -309,6 +309,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Users and clients never share a chat, and who is missing shares nothing.",
         "threats-and-faults 1",
     ),
+    "exchange:chats:unnamed-are-strangers": Requirement(
+        "Users whom a trusted host leaves unnamed count as different people, in a shared session too.",
+        "threats-and-faults 1",
+    ),
     "exchange:chats:scopes": Requirement(
         "The scopes user and shared join what their names say, and nothing more.",
         "architecture 5, scope",
@@ -608,6 +612,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "faults:slow:holds-up-nobody": Requirement(
         "Clients that stop reading hold up no other call of their session.", "threats-and-faults 38"
     ),
+    "faults:slow:given-up": Requirement(
+        "A client that takes nothing for 30 seconds is given up, and its connection closed.", "threats-and-faults 38"
+    ),
     "faults:end:within-5-seconds": Requirement(
         "SIGTERM and SIGINT end the gateway within 5 seconds, with streams open and no child left.",
         "architecture 5, End",
@@ -629,6 +636,37 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "architecture 7",
     ),
     "interop:serve:schema": Requirement("Editors get a JSON Schema of the settings file.", "architecture 7"),
+    # call and tools
+    "interop:call:tools-of-every-kind-of-server": Requirement(
+        "`holdfast tools` lists every page's tools of a URL, a command and a server of a settings file alike.",
+        "architecture 7, Commands",
+    ),
+    "interop:call:arguments": Requirement(
+        "Arguments are KEY=VALUE pairs, JSON objects and standard input; what comes later wins.",
+        "architecture 7, Commands",
+    ),
+    "interop:call:json-is-the-servers-own": Requirement(
+        "With --json, stdout has what the server sent and nothing else.", "architecture 7, Commands"
+    ),
+    "interop:call:progress-and-logs": Requirement(
+        "Progress is a bar on a terminal and a line per message elsewhere; logs are shown from the wanted level on.",
+        "architecture 7, Commands",
+    ),
+    "interop:call:chat-through-a-gateway": Requirement(
+        "A call bears the key, the headers and the chat that were given, and meets the state of that chat.",
+        "architecture 5, The chat",
+    ),
+    "interop:call:failures-are-one-line": Requirement(
+        "What goes wrong is one line on stderr: status 1 for a failed call, 2 for a mistake, 3 for no server.",
+        "architecture 7, Commands",
+    ),
+    "interop:call:giving-up-is-told-upstream": Requirement(
+        "Ctrl-C and --timeout cancel the call at the server.", "MCP 2025-11-25, Cancellation"
+    ),
+    "interop:call:questions": Requirement(
+        "A server's question is put to the person at a terminal, and cancelled where there is none.",
+        "MCP 2025-11-25, Elicitation",
+    ),
 }
 
 

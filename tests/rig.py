@@ -10,17 +10,17 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, Literal
 
 from msgspec import Raw
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
+from holdfast.cli.serving import Connection
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
@@ -133,9 +133,18 @@ def text_of(answer: Any) -> str:
 class Rig:
     """The parts of a running gateway, as tests look at them."""
 
-    def __init__(self, gateway: Gateway, port: int, upstream: ScriptedServer | None, clock: ManualClock | None) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        port: int,
+        connections: Collection[object],
+        upstream: ScriptedServer | None,
+        clock: ManualClock | None,
+    ) -> None:
         self.gateway = gateway
         self.port = port
+        self.connections = connections
+        """Those of clients that are open now."""
         self._upstream = upstream
         self._clock = clock
 
@@ -242,15 +251,15 @@ def no_errors_logged(*, restarts: bool) -> Generator[None]:
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway) -> AsyncGenerator[int]:
-    """Serve `gateway.app` on a free port of this machine."""
+async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[object]]]:
+    """Serve `gateway.app` on a free port of this machine; the port, and the connections that are open."""
     config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
     try:
-        yield listener.sockets[0].getsockname()[1]
+        yield listener.sockets[0].getsockname()[1], state.connections
     finally:
         listener.close()
         for connection in list(state.connections):
@@ -299,8 +308,8 @@ async def rig(
             emit(event)
 
         whole = await stack.enter_async_context(Gateway(settings, emit=heard, clock=clock))
-        port = await stack.enter_async_context(serving(whole))
-        running = Rig(whole, port, upstream, clock)
+        port, connections = await stack.enter_async_context(serving(whole))
+        running = Rig(whole, port, connections, upstream, clock)
         if is_learnt:
             await learnt.wait()
         yield running

@@ -56,8 +56,12 @@ class CallFailed(HoldfastError):
 class OpenFailed(HoldfastError):
     """A session could not be opened; the text says why and what to do."""
 
-    def __init__(self, message: str, *, is_unauthorized: bool = False, is_unsent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, is_unauthorized: bool = False, is_unsent: bool = False, advice: str = ""
+    ) -> None:
         super().__init__(message)
+        self.advice = advice
+        """What the operator can do."""
         self.is_unauthorized = is_unauthorized
         self.is_unsent = is_unsent
         """No byte reached the server."""

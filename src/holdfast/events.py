@@ -27,11 +27,12 @@ class SessionReady:
 
 @dataclass(frozen=True, slots=True)
 class SessionFailed:
-    """A session could not be opened; `reason` is a sentence that says what to do."""
+    """A session could not be opened; `reason` says why, and `advice` what the operator can do, if that is known."""
 
     server: str
     session: str
     reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ class SessionLost:
 
 @dataclass(frozen=True, slots=True)
 class SessionClosed:
-    """We ended a session."""
+    """We ended a session; `was_dirty` if its next caller is told that what it remembered is gone."""
 
     server: str
     session: str
     reason: str
+    was_dirty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,23 @@ class CallRepeated:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallFailed:
+    """A server gave a call no answer, and said something about it that is for the operator alone."""
+
+    server: str
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not sent, because a limit of ours is reached."""
+
+    server: str
+    reason: str
+
+
 Event: TypeAlias = (
     SessionOpening
     | SessionReady
@@ -88,6 +107,8 @@ Event: TypeAlias = (
     | ListsLearned
     | CallUnnamed
     | CallRepeated
+    | CallFailed
+    | CallRefused
 )
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -120,7 +120,9 @@ class Gateway:
             link = StreamableHttpLink(
                 client, target, headers, self._clock, wants_push=declares, jitter=self._rng.random
             )
-            return HandshakeUpstream(link, listener, ALL_CAPABILITIES if declares else _NO_CAPABILITIES)
+            return HandshakeUpstream(
+                link, listener, ALL_CAPABILITIES if declares else _NO_CAPABILITIES, server=settings.name
+            )
 
         return connect
 
@@ -129,6 +131,8 @@ class Gateway:
 
         def connect(listener: Listener, *, declares: bool) -> Upstream:
             link = StdioLink(command, env=env, cwd=settings.cwd, clock=self._clock, watchdog=self._watchdog)
-            return HandshakeUpstream(link, listener, ALL_CAPABILITIES if declares else _NO_CAPABILITIES)
+            return HandshakeUpstream(
+                link, listener, ALL_CAPABILITIES if declares else _NO_CAPABILITIES, server=settings.name
+            )
 
         return connect

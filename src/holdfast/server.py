@@ -9,16 +9,18 @@ from random import Random
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Caller, Fields, Outcome, Result, Running, Status
+from holdfast.call import Abilities, Ask, AskId, Call, Caller, Fields, Outcome, Result, Running, Status
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.identity.caller import Identity
-from holdfast.session.key import SessionKey, private
+from holdfast.session.key import SessionKey, private, stranger
+from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.roster import Connect
 from holdfast.session.watch import Watcher, lowest_level
 from holdfast.tasks import TaskScope
+from holdfast.upstream.transport import Inquiry
 
 _EMPTY = Result(Raw(b"{}"))
 
@@ -56,7 +58,8 @@ class Server:
         """
         scope = self.settings.scope
         if scope == "shared":
-            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=identity.principal)
+            asker = stranger(identity.principal.client) if identity.lacks_user else identity.principal
+            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker)
         whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal)
         if identity.lacks_user:
             return private(whole, identity.principal, "user")
@@ -95,13 +98,14 @@ class Server:
     def detach(self, key: SessionKey, watcher: Watcher) -> None:
         """The client session behind `watcher` ended."""
         held = self.pool.session_of(key)
-        uris = set(watcher.subscriptions)
+        uris = set(watcher.subscriptions_of(key))
         self.pool.detach(key, watcher)
         if held is None or not held.is_open:
             return
-        for uri in uris & held.subscriptions - {u for w in held.watchers for u in w.subscriptions}:
+        for uri in uris & held.subscriptions - {u for w in held.watchers for u in w.subscriptions_of(key)}:
             held.subscriptions.discard(uri)
-            self.pool.start(key, Call("resources/unsubscribe", {"uri": uri}), _Nobody())
+            # Not as a call: nobody would hear what a call is told, as that the session before was lost.
+            held.upstream.send(Call("resources/unsubscribe", {"uri": uri}), Inquiry(held.decline))
 
     def notify(self, key: SessionKey, method: str, params: Raw | None) -> None:
         """Pass a client's notification on, where a session is open to hear it."""
@@ -113,6 +117,9 @@ class Server:
         """Keep the log level of `watcher`; the session gets the lowest that any of its watchers asked for."""
         watcher.log_level = level
         session = self.pool.session_of(key)
+        for other in self.pool.sessions:
+            if other is not session and other.is_open and watcher in other.watchers:
+                set_up(other, (watcher,))
         if session is None:
             caller.answer(_EMPTY)  # it is set when the session opens
             return None
@@ -126,16 +133,16 @@ class Server:
     def subscribe(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         """Count `watcher` among those who hear of a resource; the server is asked once per session."""
         uri = call.target
-        if uri is None:
+        if uri is None or key.is_private:
             return self.start(key, call, caller, watcher)
         session = self.pool.session_of(key)
         if session is not None and uri in session.subscriptions:
-            watcher.subscriptions.add(uri)
+            watcher.subscriptions_of(key).add(uri)
             caller.answer(_EMPTY)
             return None
 
         def subscribed() -> None:
-            watcher.subscriptions.add(uri)
+            watcher.subscriptions_of(key).add(uri)
             held = self.pool.session_of(key)
             if held is not None:
                 held.subscriptions.add(uri)
@@ -145,38 +152,14 @@ class Server:
     def unsubscribe(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         """Take `watcher` from those who hear of a resource; the server is told when it was the last."""
         uri = call.target
-        if uri is None:
+        if uri is None or key.is_private:
             return self.start(key, call, caller, watcher)
-        watcher.subscriptions.discard(uri)
+        watcher.subscriptions_of(key).discard(uri)
         session = self.pool.session_of(key)
-        if session is None or any(uri in w.subscriptions for w in session.watchers):
+        if session is None or any(uri in w.subscriptions_of(key) for w in session.watchers):
             caller.answer(_EMPTY)
             return None
         return self.start(key, call, _Noting(caller, lambda: session.subscriptions.discard(uri)), watcher)
-
-
-class _Nobody:
-    """The caller of a request whose answer nobody needs."""
-
-    @property
-    def abilities(self) -> Abilities:
-        return NOBODY
-
-    def status(self, status: Status) -> None: ...
-
-    def progress(self, update: Fields) -> None: ...
-
-    def log(self, params: Raw) -> None: ...
-
-    def notify(self, method: str, params: Raw | None) -> None: ...
-
-    def ask(self, ask: Ask) -> None: ...
-
-    def withdraw(self, ask_id: AskId) -> None: ...
-
-    def suspend(self) -> None: ...
-
-    def answer(self, outcome: Outcome) -> None: ...
 
 
 class _Noting:

@@ -183,3 +183,36 @@ async def test_a_session_that_is_closed_while_it_opens_is_ended_in_order() -> No
         await settle()
         assert session.is_closed
         assert rig.pool.count(State.OPENING) == 0
+
+
+@requirement("pool:loss:dirty-is-told-once")
+async def test_a_call_that_was_cut_off_by_what_proves_to_be_a_loss_was_the_word_for_it() -> None:
+    """Over HTTP the connection breaks first, and only the next call finds the session gone."""
+    async with pool_rig() as rig:
+        await rig.answered()
+        cut = await rig.call()
+        rig.fake.session.call.fail(FaultKind.CUT, "the connection was lost")
+        await settle()
+        assert cut.code == -31002
+        rig.fake.is_known = False
+        following = await rig.call()
+        rig.fake.session.call.fail(FaultKind.REFUSED, "404 Not Found")
+        await rig.passes(1.0)
+        assert not following.is_over
+        rig.fake.session.call.text("in the new session")
+        await settle()
+        assert following.outcome
+
+
+async def test_a_session_that_answers_after_a_cut_is_dirty_as_before() -> None:
+    async with pool_rig() as rig:
+        await rig.answered()
+        await rig.call()
+        rig.fake.session.call.fail(FaultKind.CUT, "the connection was lost")
+        await settle()
+        await rig.answered()
+        rig.fake.is_known = False
+        refused = await rig.call()
+        rig.fake.session.call.fail(FaultKind.REFUSED, "404 Not Found")
+        await rig.passes(1.0)
+        assert refused.code == -31006

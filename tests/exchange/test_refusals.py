@@ -12,6 +12,7 @@ import pytest
 
 from bare_client import Response
 from holdfast.config import MAX_REQUEST_BYTES, ClientSettings, Trust, key_digest
+from holdfast.downstream.post import MAX_MESSAGES
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import Client, Rig, read_head, rig, text_of
@@ -234,6 +235,16 @@ async def test_a_second_request_with_a_running_id_is_refused_and_the_first_goes_
             running.upstream.open_gate("g")
             assert text_of(await first) == "done"
         assert text_of(await client.ask({**client.tool("count"), "id": call["id"]})) == "2"
+
+
+@pytest.mark.parametrize("has_session", [True, False], ids=["session", "no session"])
+async def test_an_array_of_very_many_messages_is_refused_whole(*, has_session: bool) -> None:
+    async with rig() as running:
+        client = await running.connected("2025-03-26") if has_session else running.client()
+        array = [{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(MAX_MESSAGES + 1)]
+        async with client.request("POST", array) as response:
+            assert "1001 messages" in await check_refusal(response, 413, -32600)
+        assert len(await client.ask(array[1:])) == MAX_MESSAGES
 
 
 @requirement("exchange:refusals:duplicates")

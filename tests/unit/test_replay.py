@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.downstream.callers import stand_in
 from holdfast.downstream.replay import (
     MAX_BYTES,
     MAX_EVENTS,
@@ -21,7 +26,7 @@ SECRET = b"s" * 32
 
 
 def stream(budget: ReplayBudget | None = None) -> EventStream:
-    return EventStream(3, SECRET, budget or ReplayBudget())
+    return EventStream(3, SECRET, budget or ReplayBudget(), partial(stand_in, server="memory"))
 
 
 def data_of(responder: RecordedResponder) -> list[bytes]:
@@ -149,14 +154,73 @@ def test_questions_of_long_ago_are_forgotten_too() -> None:
 
 
 def test_beyond_the_budget_of_the_process_nothing_is_kept_but_readers_still_read() -> None:
-    budget = ReplayBudget(limit=10)
+    budget = ReplayBudget(limit=20)
     events = stream(budget)
     reader = reading(events)
-    events.emit(b"12345678", droppable=False)
-    events.emit(b"12345678", droppable=False)
+    events.emit(b"12345678", droppable=True)
+    events.emit(b"12345678", droppable=True)
     assert len(data_of(reader)) == 2
     assert data_of(reading(events, 0)) == [b"12345678"]
     assert (budget.used, events.dropped) == (8, 1)
+
+
+def answer(size: int, request_id: str = "7") -> bytes:
+    head = b'{"jsonrpc":"2.0","id":%b,"result":{"text":"' % request_id.encode()
+    return head + b"x" * (size - len(head) - 3) + b'"}}'
+
+
+@requirement("exchange:sessions:bounded")
+def test_what_may_be_dropped_takes_half_the_budget_at_most() -> None:
+    budget = ReplayBudget(limit=10_000)
+    events = stream(budget)
+    for _ in range(100):
+        events.emit(b"x" * 400, droppable=True)
+    assert (budget.used, events.dropped) == (4800, 88)
+
+
+@requirement("exchange:sessions:bounded")
+def test_what_may_be_dropped_of_others_makes_room_for_an_answer() -> None:
+    budget = ReplayBudget(limit=10_000)
+    others = [stream(budget) for _ in range(3)]
+    for other in others:
+        other.emit(b'{"id":1,"method":"ask"}', droppable=False)
+        for _ in range(3):
+            other.emit(b"x" * 500, droppable=True)
+    own = stream(budget)
+    whole = answer(8500)
+    own.emit(whole, droppable=False)
+    own.finish(1.0)
+    assert data_of(reading(own, 0)) == [whole]
+    assert sum(other.dropped for other in others) > 0
+    for other in others:
+        assert data_of(reading(other, 0))[0] == b'{"id":1,"method":"ask"}'
+        other.forget()
+    own.forget()
+    assert budget.used == 0
+
+
+@requirement("exchange:sessions:bounded")
+@pytest.mark.parametrize("request_id", ["7", '"7"', "7.0"])
+def test_for_an_answer_that_cannot_be_kept_an_error_with_its_id_is_kept(request_id: str) -> None:
+    budget = ReplayBudget(limit=20_000)
+    events = stream(budget)
+    reader = reading(events)
+    whole = answer(20_000, request_id)
+    events.emit(whole, droppable=False)
+    assert data_of(reader) == [whole]
+    (kept,) = data_of(reading(events, 0))
+    assert kept.startswith(b'{"jsonrpc":"2.0","id":%b,' % request_id.encode())
+    error = json.loads(kept)["error"]
+    assert error["code"] == -31005
+    assert error["data"]["holdfast"] == {"delivery": "delivered", "retryable": False, "upstream": "memory"}
+    events.emit(b'{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":"' + b"x" * 20_000 + b'"}}', droppable=False)
+    refused = json.loads(data_of(reading(events, 0))[-1])
+    assert (refused["id"], refused["error"]["data"]["holdfast"]["delivery"]) == (8, "unknown")
+    events.emit(b'{"jsonrpc":"2.0","id":9,"method":"' + b"x" * 20_000 + b'"}', droppable=False)
+    assert len(data_of(reading(events, 0))) == 2
+    assert events.dropped == 1
+    events.forget()
+    assert budget.used == 0
 
 
 @requirement("exchange:sessions:event-ids-are-proofs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -176,6 +177,47 @@ input()
         assert await inbox.messages.get() == '{"text":"é"}'.encode()
         assert await inbox.messages.get() == b"[1]"
         assert (link.skipped.junk, link.skipped.undecodable) == (4, 1)
+
+
+def test_the_first_skipped_line_of_a_kind_is_logged_and_a_summary_follows(caplog: pytest.LogCaptureFixture) -> None:
+    script = """
+import sys
+out = sys.stdout.buffer
+out.write(b"canary\\n" * 3 + b'{"canary":"\\xff"}\\n' + b'["canary' + b"x" * 9000 + b'"]\\n')
+out.write(b"[1]\\ncanary\\n[2]\\n")
+out.flush()
+input()
+"""
+    caplog.set_level(logging.INFO, "holdfast.stdio")
+
+    async def run() -> None:
+        async with asyncio.timeout(30), running(*python(script), max_message_bytes=8192) as (link, inbox):
+            while await inbox.messages.get() != b"[2]":
+                pass
+            assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
+            await link.close()
+            link.terminate()
+
+    asyncio.run(run())
+    name, no_json = Path(sys.executable).name, "no JSON (a program that speaks MCP over stdio should log to stderr)"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name} wrote a line to stdout that is {no_json}: it was skipped",
+        f"{name} wrote a line to stdout that is no UTF-8: it was skipped",
+        f"{name} wrote a line to stdout that is larger than 8192 bytes: it was skipped",
+        f"{name}: lines of stdout that were skipped in this session: 4 no JSON, 1 no UTF-8, 1 too large",
+    ]
+    assert "canary" not in caplog.text
+
+
+def test_a_single_skipped_line_needs_no_summary(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "holdfast.stdio")
+
+    async def run() -> None:
+        async with asyncio.timeout(30), running(*python('print("Hello\\n[1]", flush=True); input()')) as (_, inbox):
+            await inbox.messages.get()
+
+    asyncio.run(run())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 @on_both_loops

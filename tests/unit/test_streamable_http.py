@@ -424,7 +424,6 @@ async def test_after_terminate_nothing_is_heard_and_nothing_sent() -> None:
         r.link.terminate()
         for number in range(3):
             await r.server.dropped(number)
-        r.link.request(4, CALL)
         r.link.post(b"{}")
         r.clock.advance(1000)
         await r.link.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import signal
 import socket
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from holdfast.config import GatewaySettings
 from holdfast.errors import ConfigError
@@ -22,6 +24,14 @@ GRACE: Final = 1.0
 _CUT: Final = 2
 """Seconds after the signal at which whoever has not read its answer is cut off."""
 BACKLOG: Final = 2048
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that the application may drop: the extension that `holdfast.downstream.http` names."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
 
 
 class _HttpServer(uvicorn.Server):
@@ -43,7 +53,10 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"cannot listen on {host} port {port}: {reason}; choose another with --port") from None
+        other = (
+            "choose another with --port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "is the host right?"
+        )
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}; {other}") from None
     listener.setblocking(False)
     return listener
 
@@ -62,7 +75,7 @@ async def serve(
         server = _HttpServer(
             uvicorn.Config(
                 gateway.app,
-                http="httptools",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 loop="none",

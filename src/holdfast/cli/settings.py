@@ -97,6 +97,8 @@ def check_command(command: Sequence[str]) -> None:
         return
     if Path(program).name != program and Path(program).exists():
         raise ConfigError(f"{program} is no program that may be run")
+    if len(command) == 1 and re.match(r"[\w.-]+:\d+(/|$)", program):
+        raise ConfigError(f"{program} is no program; for a server at a URL, write http://{program}")
     raise ConfigError(f"{program}: command not found; install it or give its full path")
 
 
@@ -116,7 +118,8 @@ def parse_headers(values: Sequence[str]) -> dict[str, SecretStr]:
     for value in values:
         name, separator, text = value.partition("=")
         if not separator or not _HEADER_NAME.fullmatch(name):
-            raise ConfigError(f"--header takes NAME=VALUE, and {name!r} is no such name")
+            hint = "; write = instead of :" if ":" in name else ""
+            raise ConfigError(f"--header takes NAME=VALUE, and {name.partition(':')[0]!r} has no value{hint}")
         expanded = expand(text)
         if re.search(r"[\x00-\x08\x0a-\x1f\x7f]", expanded):
             raise ConfigError(f"--header {name}: the value has a control character")

@@ -11,7 +11,7 @@ from holdfast.clock import Clock, timeout
 from holdfast.config import MAX_REQUEST_BYTES, GatewaySettings
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.handshake import Handshake
-from holdfast.downstream.http import AsgiResponder, Message, Receive, Request, Responder, Send
+from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
 from holdfast.downstream.post import Post, Target, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
@@ -81,7 +81,8 @@ class App:
                     return
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
-        responder = AsgiResponder()
+        extensions: Message = scope.get("extensions") or {}
+        responder = AsgiResponder(self._clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
         try:
             request = self._read_head(scope)
             target = self._target(request)
@@ -95,7 +96,7 @@ class App:
         except Exception:
             logger.exception("a request failed")
             refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
-        await responder.run(receive, send, self._scope, self._clock)
+        await responder.run(receive, send, self._scope)
 
     async def _read_body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
         try:

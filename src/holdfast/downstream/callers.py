@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status
 from holdfast.downstream.answer import Answer
-from holdfast.errors import CallFailed
+from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.wire import jsonrpc
 
 
@@ -65,6 +65,21 @@ def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:
     if isinstance(outcome, RpcError):
         return jsonrpc.error(message_id, outcome.raw)
     return jsonrpc.error(message_id, encode_failure(outcome))
+
+
+def stand_in(message: bytes, server: str) -> bytes | None:
+    """What is kept of an answer of `server` that is too large to keep: an error with its id; None for no answer."""
+    fields = jsonrpc.decode_fields(message)
+    if "method" in fields:
+        return None
+    failure = CallFailed(
+        Code.OVERLOADED,
+        "The answer was too large to keep for a client that was away.",
+        server=server,
+        delivery=Delivery.DELIVERED if "result" in fields else Delivery.UNKNOWN,
+        retryable=False,
+    )
+    return jsonrpc.error(bytes(fields["id"]), encode_failure(failure))
 
 
 def encode_failure(failure: CallFailed) -> bytes:

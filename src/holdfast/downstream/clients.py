@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Raw
@@ -12,13 +14,13 @@ from msgspec import Raw
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Json, Reply, Running
 from holdfast.clock import Clock, Timer
 from holdfast.downstream.answer import KEEP_ALIVE
-from holdfast.downstream.callers import level_of, wants_log
+from holdfast.downstream.callers import level_of, stand_in, wants_log
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, EventStream, ReplayBudget, read_event_id
 from holdfast.identity.caller import Identity
 from holdfast.server import Server
-from holdfast.session.key import Principal, SessionKey
+from holdfast.session.key import Principal, SessionKey, stranger
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
@@ -56,15 +58,17 @@ class ClientSession:
     """One client's session with one server; a `Watcher` of the upstream sessions that it uses."""
 
     def __init__(
-        self, server: Server, principal: Principal, revision: str, abilities: Abilities, budget: ReplayBudget
+        self, server: Server, identity: Identity, revision: str, abilities: Abilities, budget: ReplayBudget
     ) -> None:
         self.id = secrets.token_urlsafe(24)
         self.server = server
-        self.principal = principal
+        self.owner = identity.principal
+        """Who must ask to be let in."""
+        self.principal = stranger(identity.principal.client) if identity.lacks_user else identity.principal
+        """Who it counts as where several listen."""
         self.revision = revision
         self.own_abilities = abilities
         self.log_level: str | None = None
-        self.subscriptions: set[str] = set()
         self.calls: dict[bytes, OpenCall] = {}
         self.keys: dict[SessionKey, None] = {}
         self.requests = 0
@@ -80,8 +84,10 @@ class ClientSession:
         self._next_stream = PUSH + 1
         self._next_ask = 0
         self._asks: dict[int, _OpenAsk] = {}
+        self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
         self._pushed: dict[AskId, int] = {}
-        self.push_stream = EventStream(PUSH, self._secret, budget)
+        self._stand_in = partial(stand_in, server=server.name)
+        self.push_stream = EventStream(PUSH, self._secret, budget, self._stand_in)
         self.streams: dict[int, EventStream] = {PUSH: self.push_stream}
 
     @property
@@ -117,6 +123,7 @@ class ClientSession:
             for old in [k for k in self.keys if not k.ends_with_client and self.server.pool.session_of(k) is None]:
                 del self.keys[old]
                 self.server.detach(old, self)
+                self._subscriptions.pop(old, None)
         self.keys[key] = None
         self.server.attach(key, self)
 
@@ -124,7 +131,7 @@ class ClientSession:
         """A stream for one POST."""
         if len(self.streams) >= MAX_STREAMS:
             self.forget_streams(now, keep=0.0)
-        stream = EventStream(self._next_stream, self._secret, self._budget)
+        stream = EventStream(self._next_stream, self._secret, self._budget, self._stand_in)
         self.streams[stream.name] = stream
         self._next_stream += 1
         return stream
@@ -193,6 +200,7 @@ class ClientSession:
             call.send_away()
         for key in self.keys:
             self.server.detach(key, self)
+        self._subscriptions.clear()
         self._asks.clear()
         self._pushed.clear()
         self.rest()
@@ -201,6 +209,9 @@ class ClientSession:
         self.streams.clear()
 
     # Watcher: what belongs to no call.
+
+    def subscriptions_of(self, key: SessionKey | None) -> set[str]:
+        return self._subscriptions[key]
 
     def push(self, method: str, params: Raw | None) -> None:
         if self.is_ended:
@@ -242,17 +253,18 @@ class ClientSessions:
     def __iter__(self) -> Iterator[ClientSession]:
         return iter(list(self._sessions.values()))
 
-    def create(self, server: Server, principal: Principal, revision: str, abilities: Abilities) -> ClientSession:
+    def create(self, server: Server, identity: Identity, revision: str, abilities: Abilities) -> ClientSession:
         """A new session, known from now on. Raises `Refusal` where there are too many."""
         if len(self._sessions) >= MAX_SESSIONS:
             raise Refusal(503, f"There are {MAX_SESSIONS} sessions already: try again later.", headers=_RETRY_AFTER)
-        if principal.user is not None:
-            self._make_room(principal)
-        session = ClientSession(server, principal, revision, abilities, self.budget)
+        user = identity.principal if identity.principal.user is not None else None
+        if user is not None:
+            self._make_room(user)
+        session = ClientSession(server, identity, revision, abilities, self.budget)
         session.last_used_at = self._clock.now()
         self._sessions[session.id] = session
-        if principal.user is not None:
-            self._by_user.setdefault(principal, {})[session] = None
+        if user is not None:
+            self._by_user.setdefault(user, {})[session] = None
         if self._timer is None:
             self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep)
         return session
@@ -260,7 +272,7 @@ class ClientSessions:
     def find(self, session_id: str, principal: Principal, server: Server) -> ClientSession | None:
         """The session of that id, if it is the caller's own: another's is as unknown as none."""
         session = self._sessions.get(session_id)
-        if session is None or session.principal != principal or session.server is not server:
+        if session is None or session.owner != principal or session.server is not server:
             return None
         return session
 
@@ -268,11 +280,11 @@ class ClientSessions:
         """End a session; its id is unknown from now on."""
         if self._sessions.pop(session.id, None) is None:
             return
-        own = self._by_user.get(session.principal)
+        own = self._by_user.get(session.owner)
         if own is not None:
             own.pop(session, None)
             if not own:
-                del self._by_user[session.principal]
+                del self._by_user[session.owner]
         session.end()
 
     def enter(self, session: ClientSession) -> None:

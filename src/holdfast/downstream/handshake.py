@@ -110,7 +110,7 @@ class Handshake:
         revision = negotiate(params["protocolVersion"])
         client = self._sessions.create(
             post.target.server,
-            post.target.identity.principal,
+            post.target.identity,
             revision,
             abilities_of(capabilities if isinstance(capabilities, dict) else {}),
         )
@@ -210,12 +210,14 @@ class Handshake:
         return stream
 
     def _check(self, requests: list[ClientRequest], client: ClientSession) -> None:
-        ids = [jsonrpc.id_bytes(request.id) for request in requests]
-        for request, message_id in zip(requests, ids, strict=True):
+        seen: set[bytes] = set()
+        for request in requests:
             if request.method == "initialize":
                 raise Refusal(400, "This session is initialized already.", request_id=request.id)
-            if message_id in client.calls or ids.count(message_id) > 1:
+            message_id = jsonrpc.id_bytes(request.id)
+            if message_id in client.calls or message_id in seen:
                 raise Refusal(409, "A request with this id is still running.", request_id=request.id)
+            seen.add(message_id)
 
     def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
         call, token = read_call(request)

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from holdfast.clock import Clock, timeout
+from holdfast.clock import Clock, Timer
 from holdfast.tasks import TaskScope
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+Abort: TypeAlias = Callable[[], None]
 
 JOIN_LIMIT: Final = 64 * 1024
 """Bytes: bodies up to this go out in one piece; larger parts are not copied together."""
@@ -26,13 +27,18 @@ QUEUE_LIMIT: Final = 1024 * 1024
 QUEUE_LENGTH: Final = 256
 STALL_TIMEOUT: Final = 30.0
 """Seconds without a byte taken before a stalled reader is given up."""
+ABORT: Final = "dev.holdfast.abort"
+"""The ASGI extension with which a server lets us drop a connection: closed, it would wait for the stalled reader."""
 WATCH_AFTER: Final = 0.1
 """Seconds: an answer that comes sooner needs nobody to watch whether the client leaves."""
 
 
 @dataclass(slots=True)
 class Request:
-    """What a client sent. Header names are in lower case; of repeated ones the first counts."""
+    """What a client sent. Header names are in lower case; `accept` is joined where it is repeated.
+
+    Of other repeated headers that are not refused the first counts.
+    """
 
     method: str
     path: str
@@ -74,9 +80,15 @@ class Responder(Protocol):
 class AsgiResponder:
     """A `Responder` that is emptied by `run` into ASGI's `send`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, abort: Abort | None = None) -> None:
         self.on_gone: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
+        self._clock = clock
+        self._abort = abort
+        self._bound = asyncio.timeout(None)
+        """Around `run`; it has no end unless the reader stalls."""
+        self._stall: Timer | None = None
+        """Runs while the reader is behind, anew with each piece that it takes."""
         self._out: deque[Message] = deque()
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
@@ -117,47 +129,72 @@ class AsgiResponder:
             self._push(_body(b"", more=True))
             self._last()
 
-    async def run(self, receive: Receive, send: Send, scope: TaskScope, clock: Clock) -> None:
-        """Send what is written until the answer ends or the client leaves."""
+    async def run(self, receive: Receive, send: Send, scope: TaskScope) -> None:
+        """Send what is written until the answer ends, the client leaves, or it has stalled for too long."""
         watch: asyncio.Task[None] | None = None
 
         def start_watching() -> None:
             nonlocal watch
             watch = scope.start(self._watch(receive), "watch for a disconnect")
 
-        timer = clock.call_later(WATCH_AFTER, start_watching)
+        timer = self._clock.call_later(WATCH_AFTER, start_watching)
         try:
-            while await self._drain(send, clock):
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-        except TimeoutError:
+            async with self._bound:
+                while await self._drain(send):
+                    self._wake = asyncio.get_running_loop().create_future()
+                    await self._wake
+        except OSError:  # the bound's TimeoutError, or the connection is gone (ASGI HTTP 2.4)
             self._leave()
         except asyncio.CancelledError:
             self._leave()
             raise
         finally:
             timer.cancel()
+            self._stop_stall()
             if watch is not None:
                 watch.cancel()
 
-    async def _drain(self, send: Send, clock: Clock) -> bool:
+    async def _drain(self, send: Send) -> bool:
         """Send what waits; False once there will be no more."""
         while self._out:
             message = self._out.popleft()
             is_last = message["type"] == "http.response.body" and not message["more_body"]
-            if self._is_slow or self._size > JOIN_LIMIT:
-                async with timeout(clock, STALL_TIMEOUT):
-                    await send(message)
-            else:
-                await send(message)
+            await send(message)
             self._size -= len(message.get("body", b""))
             if is_last:
                 return False
-            if self._is_slow and self._size <= QUEUE_LIMIT // 2 and len(self._out) <= QUEUE_LENGTH // 2:
-                self._is_slow = False
-                if self.on_drained is not None:
-                    self.on_drained()
+            if self._stall is not None:
+                self._taken()
         return not self._is_over
+
+    def _taken(self) -> None:
+        """A reader that is behind took a piece."""
+        self._stop_stall()
+        if self._is_slow and self._size <= QUEUE_LIMIT // 2 and len(self._out) <= QUEUE_LENGTH // 2:
+            self._is_slow = False
+            if self.on_drained is not None:
+                self.on_drained()
+        if self._is_slow or self._size > JOIN_LIMIT:
+            self._fall_behind()
+
+    def _fall_behind(self) -> None:
+        if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
+            self._is_slow = True
+        if self._stall is None:
+            self._stall = self._clock.call_later(STALL_TIMEOUT, self._give_up)
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _give_up(self) -> None:
+        """Nobody can wait for who takes nothing: not the stream's owner, not `run`, not the connection."""
+        self._stall = None
+        self._leave()
+        if self._abort is not None:
+            self._abort()
+        self._bound.reschedule(asyncio.get_running_loop().time())
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -176,8 +213,8 @@ class AsgiResponder:
     def _push(self, message: Message, size: int = 0) -> None:
         self._out.append(message)
         self._size += size
-        if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
-            self._is_slow = True
+        if self._size > JOIN_LIMIT or len(self._out) > QUEUE_LENGTH:
+            self._fall_behind()
         self._wake_up()
 
     def _last(self) -> None:

@@ -18,6 +18,8 @@ from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientRequest
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, MODERN_VERSION_KEY
 
+MAX_MESSAGES: Final = 1000
+"""Of one array: they are all taken up before anything else runs."""
 CHAT_KEY: Final = "dev.holdfast/chat"
 """The `_meta` key by which a client names the chat of one request; it is ours and goes no further."""
 
@@ -74,6 +76,10 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
         decoded = jsonrpc.decode_client(request.body)
     except BadMessage as error:
         raise bad_message(error) from None
+    if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:
+        raise Refusal(
+            413, f"The array has {len(decoded)} messages, and {MAX_MESSAGES} may come together: send several."
+        )
     messages = decoded if isinstance(decoded, list) else [decoded]
     for message in messages:
         if isinstance(message, ClientRequest):

@@ -6,7 +6,8 @@ import hashlib
 import hmac
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from enum import Enum
+from typing import Final, TypeAlias
 
 from holdfast.downstream.http import Headers, Responder
 from holdfast.wire import sse
@@ -25,23 +26,51 @@ KEEP_FINISHED: Final = 60.0
 """Seconds that a finished stream can still be resumed."""
 
 
+class Share(Enum):
+    """How much of the budget may be in use once something of a kind has been kept."""
+
+    DROPPABLE = 1 / 2
+    WHOLE = 15 / 16
+    """Answers and questions."""
+    STAND_IN = 1.0
+    """The short errors that stand for answers for which there was no room."""
+
+
+StandIn: TypeAlias = Callable[[bytes], bytes | None]
+"""Makes what is kept in place of a message for which there is no room; None for nothing."""
+
+
 class ReplayBudget:
     """Bytes that all streams of the process may keep for clients that are away."""
 
     def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
         self._limit = limit
+        self._droppers: dict[EventStream, None] = {}
+        """The streams that keep what may be dropped, longest first."""
         self.used = 0
 
-    def take(self, size: int) -> bool:
-        """Take `size` bytes if they are left."""
-        if self.used + size > self._limit:
+    def take(self, size: int, share: Share, stream: EventStream) -> bool:
+        """Take `size` bytes for `stream` if they are left, or come free by dropping what may be dropped."""
+        limit = self._limit * share.value
+        if self.used + size > limit and share is not Share.DROPPABLE:
+            for dropper in list(self._droppers):
+                dropper.shed()
+                if self.used + size <= limit:
+                    break
+        if self.used + size > limit:
             return False
         self.used += size
+        if share is Share.DROPPABLE:
+            self._droppers[stream] = None
         return True
 
     def give_back(self, size: int) -> None:
         """Return what was taken."""
         self.used -= size
+
+    def has_shed(self, stream: EventStream) -> None:
+        """`stream` keeps nothing more that may be dropped."""
+        self._droppers.pop(stream, None)
 
 
 class EventStream:
@@ -51,8 +80,9 @@ class EventStream:
     who resumes. Event ids are authenticated per session, so those of another replay nothing.
     """
 
-    def __init__(self, name: int, secret: bytes, budget: ReplayBudget) -> None:
+    def __init__(self, name: int, secret: bytes, budget: ReplayBudget, stand_in: StandIn) -> None:
         self.name = name
+        self._stand_in = stand_in
         self.finished_at: float | None = None
         self._secret = secret
         self._budget = budget
@@ -85,7 +115,7 @@ class EventStream:
             return
         number = self._next
         self._next += 1
-        self._keep(number, data, droppable)
+        self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
         if reader is not None:
             self._write(reader, number, data)
 
@@ -138,13 +168,25 @@ class EventStream:
         self.send_away()
         self._kept.clear()
         self._budget.give_back(self._size)
+        self._budget.has_shed(self)
         self._size = 0
 
-    def _keep(self, number: int, data: bytes, droppable: bool) -> None:
-        if not self._budget.take(len(data)):
+    def shed(self) -> None:
+        """Drop what may be dropped: somebody's answer needs the room."""
+        for item in [item for item in self._kept if item[2]]:
+            self._drop(item)
             self.dropped += 1
+        self._budget.has_shed(self)
+
+    def _keep(self, number: int, data: bytes, share: Share) -> None:
+        if not self._budget.take(len(data), share, self):
+            stand_in = self._stand_in(data) if share is Share.WHOLE else None
+            if stand_in is not None:
+                self._keep(number, stand_in, Share.STAND_IN)
+            else:
+                self.dropped += 1
             return
-        self._kept.append((number, data, droppable))
+        self._kept.append((number, data, share is Share.DROPPABLE))
         self._size += len(data)
         if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
             return

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from collections.abc import Callable
 from typing import Final
 
 from holdfast import events
@@ -23,13 +25,20 @@ HOW_TO_NAME_A_USER: Final = (
     "chats only (--trust chat=HEADER)."
 )
 
+_CONSEQUENCE: Final = "; what it remembered is gone, and its next call is told so"
+
+FLOOD: Final = 10.0
+"""Seconds in which the same kind of line is written once."""
+
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class EventLog:
     """Writes one line per event, at the level that fits it; what stays as it is, is said once."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._floods: dict[tuple[str, str], tuple[float, int]] = {}
         self._failing: dict[str, str] = {}
         """Why each server that cannot be reached was not, the last time that this was said."""
 
@@ -40,8 +49,13 @@ class EventLog:
                 self._take_change(event)
             case events.SessionOpening(server, session):
                 logger.debug("%s: session %s opens", server, session)
-            case events.SessionClosed(server, session, reason):
-                logger.debug("%s: session %s closed: %s", server, session, reason)
+            case events.SessionClosed(server, session, reason, was_dirty):
+                level, consequence = (logging.INFO, _CONSEQUENCE) if was_dirty else (logging.DEBUG, "")
+                logger.log(level, "%s: session %s closed: %s%s", server, session, reason, consequence)
+            case events.CallFailed(server, method, reason):
+                self._warn_once(server, f"{method} failed", reason)
+            case events.CallRefused(server, reason):
+                self._warn_once(server, "calls are refused", reason)
             case events.ListsLearned(server, tools):
                 logger.debug("%s: lists learned, %s", server, count(tools))
             case events.CallUnnamed(server, _, lacks):
@@ -56,13 +70,30 @@ class EventLog:
                 level = logging.INFO if is_reopened or was_failing else logging.DEBUG
                 word = "restored" if is_reopened else "ready"
                 logger.log(level, "%s: session %s %s in %s", server, session, word, duration(seconds))
-            case events.SessionFailed(server, session, reason):
+            case events.SessionFailed(server, session, reason, advice):
                 level = logging.DEBUG if self._failing.get(server) == reason else logging.WARNING
                 self._failing[server] = reason
-                logger.log(level, "%s: session %s could not be opened: %s", server, session, reason)
+                logger.log(level, "%s: session %s could not be opened: %s", server, session, advised(reason, advice))
             case events.SessionLost(server, session, reason, was_dirty):
-                consequence = "; what it remembered is gone, and its next call is told so" if was_dirty else ""
-                logger.warning("%s: session %s was lost: %s%s", server, session, reason, consequence)
+                consequence = _CONSEQUENCE if was_dirty else ""
+                self._warn_once(server, "a session was lost", f"{session}: {reason}{consequence}")
+
+    def _warn_once(self, server: str, what: str, why: str) -> None:
+        """Warn of what may come hundreds of times at once: the first, and how many followed before the next."""
+        now = self._now()
+        since, more = self._floods.get((server, what), (float("-inf"), 0))
+        if now - since < FLOOD:
+            self._floods[server, what] = (since, more + 1)
+            logger.debug("%s: %s: %s", server, what, why)
+            return
+        self._floods[server, what] = (now, 0)
+        followed = f" (and {more} more since the last such line)" if more else ""
+        logger.warning("%s: %s: %s%s", server, what, why, followed)
+
+
+def advised(reason: str, advice: str) -> str:
+    """A reason, and what to do about it where that is known."""
+    return f"{reason} ({advice})" if advice else reason
 
 
 def count(tools: int) -> str:

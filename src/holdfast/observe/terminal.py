@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast import events
-from holdfast.observe.log import EventLog, count, duration, logger, one_line, printable
+from holdfast.observe.log import EventLog, advised, count, duration, logger, one_line, printable
 
 REFRESHES_PER_SECOND: Final = 4
 _SAY_SECONDS_AFTER: Final = 2.0
@@ -77,8 +77,8 @@ class StatusBoard:
         match event:
             case events.ListsLearned(server, tools):
                 self._learned(self._lines[server], server, tools)
-            case events.SessionFailed(server, _, reason) if self._lines[server].tools is None:
-                self._failed(self._lines[server], server, one_line(reason))
+            case events.SessionFailed(server, _, reason, advice) if self._lines[server].tools is None:
+                self._failed(self._lines[server], server, one_line(advised(reason, advice)))
             case _:
                 self._log.take(event)
 

@@ -6,6 +6,7 @@ from random import Random
 from typing import Final
 
 from holdfast.clock import Clock
+from holdfast.errors import OpenFailed
 from holdfast.session.key import SessionKey
 
 FAIL_FAST_AFTER: Final = 1.0
@@ -85,9 +86,10 @@ class CrashLoops:
         loop = self._loops.get(key)
         return 0.0 if loop is None else loop.delay(self._clock.now())
 
-    def refusal(self, key: SessionKey) -> str | None:
+    def refusal(self, key: SessionKey) -> OpenFailed | None:
         """Why `key` gets no session soon; None where it does."""
         delay = self.delay(key)
         if delay <= FAIL_FAST_AFTER:
             return None
-        return f"it died again and again, last of this: {self._loops[key].reason}; the next attempt is in {delay:.0f} s"
+        last = self._loops[key].reason
+        return OpenFailed(f"it died again and again, last of this: {last}; the next attempt is in {delay:.0f} s")

@@ -19,6 +19,8 @@ class Principal:
 
     client: str
     user: str | None = None
+    nonce: str = field(default="", repr=False)
+    """Not empty for somebody who equals nobody else: see `stranger`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class SessionKey:
         """A keyed hash for logs: tells keys apart within a process, reveals nothing."""
         whole = repr((self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id))
         return hmac.new(_PROCESS_SECRET, whole.encode(), hashlib.sha256).hexdigest()[:12]
+
+
+def stranger(client: str) -> Principal:
+    """One whom a client that names its users has left unnamed: it may be anybody, so it is like nobody else."""
+    return Principal(client, None, secrets.token_hex(16))
 
 
 def private(key: SessionKey, principal: Principal, lacks: Literal["chat", "user"]) -> SessionKey:

@@ -39,7 +39,8 @@ async def shake_hands(session: Session, clock: Clock, limit: float) -> Hello:
         async with timeout(clock, limit):
             return await session.upstream.open()
     except TimeoutError:
-        raise OpenFailed(f"no answer to initialize within {limit:g} s") from None
+        advice = "is it an MCP server? A slow one needs a longer open_timeout"
+        raise OpenFailed(f"no answer to initialize within {limit:g} s", advice=advice) from None
 
 
 async def replay(session: Session, watchers: Sequence[Watcher], clock: Clock) -> None:
@@ -78,7 +79,7 @@ def _wishes(session: Session, watchers: Sequence[Watcher]) -> list[Wish]:
     if level is not None and level != session.level and offers_logging:
         wishes[Wish("logging/setLevel", "level", level)] = None
     for watcher in watchers:
-        for uri in sorted(watcher.subscriptions - session.subscriptions):
+        for uri in sorted(watcher.subscriptions_of(session.key) - session.subscriptions):
             wishes[Wish("resources/subscribe", "uri", uri)] = None
     return list(wishes)
 

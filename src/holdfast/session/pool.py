@@ -96,7 +96,7 @@ class Pool:
         if watcher not in place.watchers:
             place.watchers.append(watcher)
         if place.session is not None and place.session.is_open:
-            place.session.attach(watcher)
+            set_up(place.session, (watcher,))
 
     def detach(self, key: SessionKey, watcher: Watcher) -> None:
         """Forget `watcher`; a session that only its client session named ends."""
@@ -142,8 +142,10 @@ class Pool:
         while True:
             session = self._any_session(prefer, unused=unused)
             if session is None:
-                if self._is_closing or self._roster.refusal is not None:
-                    raise OpenFailed(self._roster.refusal or _SHUTTING_DOWN)
+                if self._is_closing:
+                    raise OpenFailed(_SHUTTING_DOWN)
+                if (refusal := self._roster.refusal) is not None:
+                    raise refusal
                 if not self._roster.has_room:
                     try:
                         async with timeout(self._clock, give_up_at - self._clock.now()):
@@ -238,7 +240,7 @@ class Pool:
             self._admit(run, place.session)
             return
         if self._places.waiting >= MAX_WAITING:
-            run.end(retry.overloaded(self.settings.name, f"{MAX_WAITING} calls wait for sessions to open"))
+            self._refuse(run, f"{MAX_WAITING} calls wait for sessions to open")
             self._places.tidy(place)
             return
         self._places.join(place, run)
@@ -273,7 +275,7 @@ class Pool:
         refusal = self._roster.refusal or self._crashes.refusal(place.key)
         if refusal is None:
             return False
-        self._fail_waiting(place, self._unavailable(refusal))
+        self._fail_waiting(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
         return True
 
     def _adopt(self, place: Place, spare: Session) -> None:
@@ -316,7 +318,7 @@ class Pool:
                 run.wait(self.settings.acquire_timeout)
                 run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
             case Admission.FULL:
-                run.end(retry.overloaded(self.settings.name, f"{self.settings.max_queue} calls wait already"))
+                self._refuse(run, f"{self.settings.max_queue} calls wait already")
 
     # Desk: what a call reports.
 
@@ -330,6 +332,8 @@ class Pool:
                 session.is_dirty = True
             if isinstance(outcome, CallFailed):
                 session.abandon()
+            elif outcome is not None:
+                session.is_doubted = False  # it lives
             self._release(run, session)
         self._send_next()
 
@@ -338,7 +342,10 @@ class Pool:
             self._recovery.faulted(run, run.session, fault)
 
     def waited_too_long(self, run: RunningCall) -> None:
-        limit = f"no session or slot came free within {self.settings.acquire_timeout:g} s"
+        self._refuse(run, f"no session or slot came free within {self.settings.acquire_timeout:g} s")
+
+    def _refuse(self, run: RunningCall, limit: str) -> None:
+        self._emit(events.CallRefused(self.settings.name, limit))
         run.end(retry.overloaded(self.settings.name, limit))
 
     def parked(self, run: RunningCall, is_parked: bool) -> None:
@@ -398,10 +405,10 @@ class Pool:
         if session in self._settling:
             return
         self.mark_lost(session)
-        self._leave_marker(session)
+        is_missed = self._leave_marker(session)
         if session.died_of is not None and session.key is not None:
             self._crashes.died(session.key, session.opened_at, session.died_of)
-        self._emit(events.SessionLost(self.settings.name, session.id, reason, session.is_dirty))
+        self._emit(events.SessionLost(self.settings.name, session.id, reason, is_missed))
         for run in self._slots.queued_for(session):
             self.restart(run, session)
         timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self._leave(session))
@@ -430,7 +437,7 @@ class Pool:
     def _reopen_for_subscribers(self, lost: Session) -> None:
         """Whoever waits for updates makes no call that would open the next session."""
         place = self._places.get(lost.key)
-        if place is None or place.session is not None or not any(w.subscriptions for w in place.watchers):
+        if place is None or place.session is not None or not any(w.subscriptions_of(place.key) for w in place.watchers):
             return
         is_refused = self._roster.refusal or self._crashes.refusal(place.key)
         if self._roster.has_room and not is_refused and not self._is_closing:
@@ -483,23 +490,25 @@ class Pool:
         """Take an open session from its key now and end it behind."""
         if session.state in {State.CLOSED, State.LOST}:
             return
-        if leaves_marker:
-            self._leave_marker(session)
+        is_missed = leaves_marker and self._leave_marker(session)
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
-        self._roster.close(session, reason)
+        self._roster.close(session, reason, is_missed=is_missed)
         if place is not None:
             self._places.tidy(place)
 
     # Small bookkeeping.
 
-    def _leave_marker(self, session: Session) -> None:
+    def _leave_marker(self, session: Session) -> bool:
         """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
         key = session.key
-        is_missed = session.is_dirty and not session.has_told and self.settings.on_loss == "tell"
-        if is_missed and key is not None and not key.is_private:
-            self._markers.add(key)
+        has_heard = session.has_told or session.is_doubted
+        is_missed = session.is_dirty and not has_heard and self.settings.on_loss == "tell"
+        if not is_missed or key is None or key.is_private:
+            return False
+        self._markers.add(key)
+        return True
 
     def _release(self, run: RunningCall, session: Session) -> None:
         session.calls.discard(run)

@@ -79,7 +79,7 @@ class Recovery:
     def _carry_out(self, run: RunningCall, session: Session, verdict: Verdict, fault: Fault) -> None:
         match verdict:
             case Verdict.SUSPECT:
-                self._suspicion(session, fault.detail).calls.append((run, fault))
+                self._suspicion(session, fault.reason).calls.append((run, fault))
             case Verdict.RESEND:
                 self._budget -= 1
                 self._note_repetition(run, fault)
@@ -150,6 +150,9 @@ class Recovery:
                     self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
+                    session.is_doubted = fault.kind is FaultKind.CUT
+                if fault.remark:
+                    self._emit(events.CallFailed(self._settings.name, run.call.method, fault.reason))
                 run.end(retry.failure(fault, run.call, self._settings.name))
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
@@ -169,7 +172,7 @@ class Recovery:
             safety=run.safety,
             was_sent_before=run.was_sent_before,
             has_relayed=run.has_relayed,
-            is_dirty=session.is_dirty,
+            is_dirty=session.is_dirty and not session.is_doubted,
             resumes=self._settings.on_loss == "resume",
             has_budget=self._budget >= 1,
         )

@@ -180,8 +180,8 @@ def session_lost(server: str) -> CallFailed:
     """Told once to the next call of a session whose memory is gone."""
     return CallFailed(
         Code.SESSION_LOST,
-        f"The session with {server} was lost, and what it remembered is gone. This call was not executed;"
-        " the next one runs in a new session.",
+        f"The session with {server} has ended, and what it remembered is gone: the server lost it, or it was closed"
+        " after long idleness or to make room. This call was not executed; the next one runs in a new session.",
         server=server,
         delivery=Delivery.REFUSED,
         retryable=True,

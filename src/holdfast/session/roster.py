@@ -74,6 +74,7 @@ class Roster:
         self._rng = rng
         self._sessions: dict[Session, None] = {}
         self._backoff = Backoff(0.25, 30.0 if settings.command is not None else 5.0, rng)
+        self._is_unauthorized = False
         self._room: asyncio.Future[None] | None = None
 
     def __iter__(self) -> Iterator[Session]:
@@ -96,12 +97,13 @@ class Roster:
         return self._backoff.delay(self._clock.now())
 
     @property
-    def refusal(self) -> str | None:
+    def refusal(self) -> OpenFailed | None:
         """Why no session can be opened soon; None where one can."""
         delay = self.retry_delay
         if delay <= FAIL_FAST_AFTER:
             return None
-        return f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"
+        reason = f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"
+        return OpenFailed(reason, is_unauthorized=self._is_unauthorized)
 
     def next_room(self) -> asyncio.Future[None]:
         """Done when a session has gone."""
@@ -124,14 +126,17 @@ class Roster:
         session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
         return session
 
-    def close(self, session: Session, reason: str) -> None:
-        """End a session that is opening or open: its calls at once, itself behind."""
+    def close(self, session: Session, reason: str, *, is_missed: bool = False) -> None:
+        """End a session that is opening or open: its calls at once, itself behind.
+
+        `is_missed`: somebody will be told that what it remembered is gone.
+        """
         was_opening = session.state is State.OPENING
         session.advance(Event.CLOSE)
         for call in list(session.calls):
             call.cancel(reason)
         session.give_up(Fault(FaultKind.GONE, reason))
-        self._emit(events.SessionClosed(self._settings.name, session.id, reason))
+        self._emit(events.SessionClosed(self._settings.name, session.id, reason, is_missed))
         if was_opening:
             session.fail_opening(OpenFailed(reason))
             if session.opening is not None:
@@ -213,7 +218,8 @@ class Roster:
     def _opening_failed(self, session: Session, error: OpenFailed, attempted: float) -> None:
         session.advance(Event.LOSE)
         self._backoff.failed(self._clock.now(), str(error), attempted)
-        self._emit(events.SessionFailed(self._settings.name, session.id, str(error)))
+        self._is_unauthorized = error.is_unauthorized
+        self._emit(events.SessionFailed(self._settings.name, session.id, str(error), error.advice))
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)
         self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")

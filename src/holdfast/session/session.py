@@ -94,6 +94,8 @@ class Session:
         """It remembers something that a person would miss."""
         self.has_told = False
         """Somebody has been told that it is lost."""
+        self.is_doubted = False
+        """Its last call was cut off and told so: should the session prove to be lost, that was the word for it."""
         self.is_forgotten = False
         """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
         self.has_push = False
@@ -295,7 +297,7 @@ class Session:
 
     def suspected(self, fault: Fault) -> None:
         if self.is_open:
-            self._owner.suspect(self, fault.detail)
+            self._owner.suspect(self, fault.reason)
 
     def lost(self, fault: Fault) -> None:
         self.died_of = fault.detail
@@ -326,7 +328,7 @@ class Session:
         fields: Fields = jsonrpc.decode_fields(params or b"{}")
         if method == "notifications/resources/updated":
             uri = jsonrpc.decode_value(fields.get("uri", b"null"))
-            return subscribers(self.watchers, uri) if isinstance(uri, str) else []
+            return subscribers(self.watchers, self.key, uri) if isinstance(uri, str) else []
         elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
         owner = self._urls.pop(elicitation_id, None) if isinstance(elicitation_id, str) else None
         return [owner] if owner is not None else []

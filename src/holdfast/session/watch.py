@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from msgspec import Raw
 
 from holdfast.call import LOG_LEVELS, Abilities, Ask, AskId, Reply
-from holdfast.session.key import Principal
+from holdfast.session.key import Principal, SessionKey
 from holdfast.wire import jsonrpc
 
 CANCELLED = Reply(result=Raw(b'{"action":"cancel"}'))
@@ -21,8 +21,10 @@ class Watcher(Protocol):
 
     log_level: str | None
     """The level it set; None where it set none."""
-    subscriptions: set[str]
-    """The resource URIs it subscribed to."""
+
+    def subscriptions_of(self, key: SessionKey | None) -> set[str]:
+        """The resource URIs it subscribed to in the sessions of `key`; the server's face keeps the set."""
+        ...
 
     @property
     def principal(self) -> Principal:
@@ -69,10 +71,8 @@ def lowest_level(watchers: Collection[Watcher]) -> str | None:
     return LOG_LEVELS[min(levels)] if levels else None
 
 
-def subscribers(watchers: Collection[Watcher], uri: str) -> list[Watcher]:
-    """Those to tell that `uri` changed: it may lie below what they subscribed to."""
+def subscribers(watchers: Collection[Watcher], key: SessionKey | None, uri: str) -> list[Watcher]:
+    """Those to tell that `uri` changed in the session of `key`: it may lie below what they subscribed to."""
     return [
-        w
-        for w in watchers
-        if uri in w.subscriptions or any(uri.startswith(s.rstrip("/") + "/") for s in w.subscriptions)
+        w for w in watchers if any(uri == s or uri.startswith(s.rstrip("/") + "/") for s in w.subscriptions_of(key))
     ]

@@ -6,6 +6,7 @@ chose reaches the server's tables; the server's ids are restored byte for byte i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +19,19 @@ from holdfast.errors import OpenFailed
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
+
+logger = logging.getLogger("holdfast.session")
+
+_ADVICE: Final = {
+    FaultKind.NOT_SENT: "start it, or correct the URL",
+    FaultKind.CUT: "look into its log; a server behind TLS needs https://",
+    FaultKind.UNAUTHORIZED: "give its credential, as in --header 'Authorization=Bearer ${TOKEN}'",
+    FaultKind.INVALID: "is the URL right? Many servers speak MCP at /mcp",
+    FaultKind.UNAVAILABLE: "look into its log",
+    FaultKind.FAILED: "look into its log; a server that takes one connection at a time needs --scope shared",
+    FaultKind.GONE: "run its command by hand to see why",
+}
+"""What the operator can do about a handshake that failed."""
 
 ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
     "roots": {"listChanged": True},
@@ -56,9 +70,15 @@ class _SentCall:
 
 
 class HandshakeUpstream:
-    """An `Upstream` of the revisions with `initialize`, and the `Receiver` of its link."""
+    """An `Upstream` of the revisions with `initialize`, and the `Receiver` of its link.
 
-    def __init__(self, link: Link, listener: Listener, capabilities: Mapping[str, Any]) -> None:
+    `server` is what the log calls the server.
+    """
+
+    def __init__(
+        self, link: Link, listener: Listener, capabilities: Mapping[str, Any], *, server: str = "the server"
+    ) -> None:
+        self._server = server
         self._link = link
         self._listener = listener
         self._capabilities = capabilities
@@ -66,7 +86,7 @@ class HandshakeUpstream:
         self._next_ask = 0
         self._exchanges: dict[int, Exchange] = {}
         self._asks: dict[AskId, _OpenAsk] = {}
-        self.unreadable = 0
+        self._unreadable = 0
         """Messages of the server that were no JSON-RPC."""
 
     async def open(self) -> Hello:
@@ -85,9 +105,10 @@ class HandshakeUpstream:
                 outcome.detail,
                 is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
                 is_unsent=outcome.kind is FaultKind.NOT_SENT,
+                advice=_ADVICE.get(outcome.kind, ""),
             )
         if isinstance(outcome, RpcError):
-            raise OpenFailed(f"the server refused to initialize: {_error_text(outcome.raw)}")
+            raise OpenFailed(f"the server refused to initialize: {jsonrpc.error_message(outcome.raw)}")
         answer = jsonrpc.decode_fields(outcome.raw)
         version = jsonrpc.decode_value(answer.get("protocolVersion", b"null"))
         if not isinstance(version, str) or version not in HANDSHAKE_REVISIONS:
@@ -127,9 +148,11 @@ class HandshakeUpstream:
             )
 
     async def close(self) -> None:
+        self._sum_up()
         await self._link.close()
 
     def terminate(self) -> None:
+        self._sum_up()
         self._exchanges.clear()
         self._link.terminate()
 
@@ -140,7 +163,7 @@ class HandshakeUpstream:
             parts = jsonrpc.decode_array(message) if message[:1] == b"[" else [message]
             envelopes = [jsonrpc.decode_server(part) for part in parts]
         except ValueError:
-            self.unreadable += 1
+            self._skip()
             if request_id is not None:
                 self.failed(request_id, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
             return
@@ -174,6 +197,19 @@ class HandshakeUpstream:
             exchange.failed(fault)
         self._listener.lost(fault)
 
+    def _skip(self) -> None:
+        """Count a message that cannot be read. Its content is not logged: it may be anybody's."""
+        self._unreadable += 1
+        if self._unreadable == 1:
+            logger.warning(
+                "%s sent a message that is no JSON-RPC: it was skipped, as others like it will be", self._server
+            )
+
+    def _sum_up(self) -> None:
+        count, self._unreadable = self._unreadable, 0
+        if count > 1:
+            logger.info("%s sent %d messages in this session that are no JSON-RPC", self._server, count)
+
     # What the messages mean.
 
     def _mint(self, exchange: Exchange) -> int:
@@ -186,8 +222,10 @@ class HandshakeUpstream:
         if own_id is None and bytes(envelope.id) in {b"", b"null"}:
             own_id = request_id  # a refusal that could not read our id
         exchange = self._exchanges.pop(own_id, None) if own_id is not None else None
-        if exchange is None:
+        if exchange is None or own_id is None:
             return  # late: cancelled or timed out
+        if own_id != request_id:
+            self._link.answered_elsewhere(own_id)
         if envelope.error:
             exchange.answered(RpcError(envelope.error))
         elif envelope.result:
@@ -254,8 +292,3 @@ def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:
         is_url_elicitation=jsonrpc.decode_value(fields.get("mode", b"null")) == "url",
         elicitation_id=elicitation_id if isinstance(elicitation_id, str) else None,
     )
-
-
-def _error_text(raw: Raw) -> str:
-    message = jsonrpc.decode_value(jsonrpc.decode_fields(raw).get("message", b"null"))
-    return message if isinstance(message, str) else "no message"

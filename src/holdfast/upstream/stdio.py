@@ -151,13 +151,22 @@ class StderrRing:
 
 @dataclass(slots=True)
 class SkippedLines:
-    """Lines of stdout that were no messages, counted."""
+    """Lines of stdout that were no messages, counted. What was in them is not logged: it may be anybody's."""
 
     junk: int = 0
     """Banners and logs: no JSON object or array."""
     undecodable: int = 0
     """No UTF-8."""
     oversized: int = 0
+
+    def __str__(self) -> str:
+        counts = {"no JSON": self.junk, "no UTF-8": self.undecodable, "too large": self.oversized}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+    @property
+    def has_repeats(self) -> bool:
+        """Whether there were more than the first of a kind."""
+        return max(self.junk, self.undecodable, self.oversized) > 1
 
 
 class _State(Enum):
@@ -309,6 +318,8 @@ class StdioLink:
             self._receiver.failed(request_id, Fault(FaultKind.NOT_SENT, problem))
         return _WRITTEN
 
+    def answered_elsewhere(self, request_id: int) -> None: ...
+
     def post(self, message: bytes) -> None:
         problem = self._write(message)
         if problem is not None:
@@ -375,15 +386,22 @@ class StdioLink:
             return
         if line[0] not in b"{[":
             self.skipped.junk += 1
+            if self.skipped.junk == 1:
+                what = "no JSON (a program that speaks MCP over stdio should log to stderr)"
+                logger.warning("%s wrote a line to stdout that is %s: it was skipped", self._name, what)
         elif not line.isascii() and not _is_utf8(line):
             self.skipped.undecodable += 1
+            if self.skipped.undecodable == 1:
+                logger.warning("%s wrote a line to stdout that is no UTF-8: it was skipped", self._name)
         elif self._receiver is not None:
             self._receiver.received(line, None)
 
     def _on_oversized(self, line: Oversized) -> None:
         self.skipped.oversized += 1
+        if self.skipped.oversized == 1:
+            what = f"is larger than {self._max_message_bytes} bytes"
+            logger.warning("%s wrote a line to stdout that %s: it was skipped", self._name, what)
         request_id = line.answered_id
-        logger.debug("%s: a line of more than %d bytes was dropped", self._name, self._max_message_bytes)
         if request_id is not None and self._receiver is not None:
             detail = f"{self._name} sent an answer of more than {self._max_message_bytes} bytes: too large"
             self._receiver.failed(request_id, Fault(FaultKind.INVALID, detail))
@@ -458,6 +476,8 @@ class StdioLink:
         return self._transport is not None and self._transport.get_returncode() is not None
 
     def _fall_silent(self) -> None:
+        if self._state is not _State.SILENT and self.skipped.has_repeats:
+            logger.info("%s: lines of stdout that were skipped in this session: %s", self._name, self.skipped)
         self._state = _State.SILENT
         if self._drain_timer is not None:
             self._drain_timer.cancel()

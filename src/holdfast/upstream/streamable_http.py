@@ -13,7 +13,8 @@ from typing import Final
 from holdfast.clock import Clock, Timer
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
-from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, RETRY, HttpSession, Request, resumable
+from holdfast.upstream.streamable_answer import resumable
+from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, RETRY, HttpSession, Request
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire.headers import EVENT_STREAM, media_type
 from holdfast.wire.sse import EventTooLarge, SseParser
@@ -23,6 +24,12 @@ CLOSE_TIMEOUT: Final = 2.0
 
 INITIALIZED_TIMEOUT: Final = 5.0
 """How long requests wait for the server to take `notifications/initialized`."""
+
+POST_TIMEOUT: Final = 30.0
+"""How long the server may take to accept a notification or reply; nobody waits, but a connection is taken."""
+
+MAX_POSTS: Final = 64
+"""Notifications and replies of one session that may be unanswered at once."""
 
 PUSH_STABLE_AFTER: Final = 30.0
 """A push stream that lived shorter counts as a failure, however cleanly it ended."""
@@ -54,7 +61,9 @@ class StreamableHttpLink:
             client, target, configured, clock=clock, max_message_bytes=max_message_bytes, jitter=jitter
         )
         self._wants_push = wants_push
-        self._initialized: _Post | None = None
+        self._has_posted = False
+        self._posts: dict[_Post, None] = {}
+        """Those not answered yet, the oldest first."""
         self._is_holding = False
         self._held: list[Request] = []
         self._hold_timer: Timer | None = None
@@ -66,7 +75,7 @@ class StreamableHttpLink:
     def request(self, request_id: int, message: bytes) -> Sent:
         request = Request(self._session, request_id, message)
         if self._is_over:
-            request.drop()
+            request.refuse("the session has ended")
         elif self._is_holding:
             self._held.append(request)
         else:
@@ -78,15 +87,22 @@ class StreamableHttpLink:
     def post(self, message: bytes) -> None:
         if self._is_over:
             return
-        post = _Post(self._session, message)
-        if self._initialized is None:
+        if len(self._posts) >= MAX_POSTS:
+            next(iter(self._posts)).give_up()
+        post = _Post(self._session, message, self._posts)
+        if not self._has_posted:
             # The first is `notifications/initialized`. Servers refuse requests that overtake it,
             # and it has its own connection.
-            self._initialized = post
+            self._has_posted = True
             self._is_holding = True
             self._hold_timer = self._session.clock.call_later(INITIALIZED_TIMEOUT, self._let_go)
             post.when_ended(self._let_go)
         post.start()
+
+    def answered_elsewhere(self, request_id: int) -> None:
+        request = self._session.requests.get(request_id)
+        if request is not None:
+            request.answered_elsewhere()
 
     def established(self, protocol_version: str) -> None:
         self._session.establish(protocol_version)
@@ -117,6 +133,9 @@ class StreamableHttpLink:
         self._held.clear()
         if self._hold_timer is not None:
             self._hold_timer.cancel()
+        while self._posts:
+            post, _ = self._posts.popitem()
+            post.drop()
         self._session.stop()
 
     def _let_go(self) -> None:
@@ -130,28 +149,40 @@ class StreamableHttpLink:
 
 
 class _Post:
-    """A notification or reply: nobody waits for what becomes of it."""
+    """A notification or reply: nobody waits for what becomes of it. In `posts` while it is unanswered."""
 
-    def __init__(self, session: HttpSession, message: bytes) -> None:
+    def __init__(self, session: HttpSession, message: bytes, posts: dict[_Post, None]) -> None:
         self._session = session
         self._message = message
+        self._posts = posts
+        self._timer: Timer | None = None
         self._exchange: HttpExchange | None = None
         self._when_ended: Callable[[], None] | None = None
         self._is_repeated = False
         self._size = 0
-        session.activities[self] = None
+        posts[self] = None
 
     def when_ended(self, callback: Callable[[], None]) -> None:
         """Run `callback` when the server has taken the message, or never will."""
         self._when_ended = callback
 
     def start(self) -> None:
-        session = self._session
-        self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
+        self._timer = self._session.clock.call_later(POST_TIMEOUT, self.give_up)
+        self._send()
+
+    def give_up(self) -> None:
+        """End at once, answered or not."""
+        callback = self._when_ended
+        self.drop()
+        if callback is not None:
+            callback()
 
     def drop(self) -> None:
-        self._session.activities.pop(self, None)
+        """As `give_up`, and tell nobody."""
+        self._posts.pop(self, None)
         self._when_ended = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._exchange is not None:
             self._exchange.abort()
 
@@ -161,30 +192,28 @@ class _Post:
             detail = f"{session.answered(status)} to a message of the session"
             session.receiver.suspected(Fault(FaultKind.REFUSED, detail))
         if media_type(headers.get("content-type")) == EVENT_STREAM:
-            self._give_up()  # a stream behind a notification may never end
+            self.give_up()  # a stream behind a notification may never end
 
     def body(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self._size > MAX_REFUSAL_BYTES:
-            self._give_up()
+            self.give_up()
 
     def end(self) -> None:
         self._exchange = None
-        self._give_up()
+        self.give_up()
 
     def failed(self, fault: HttpFault) -> None:
         self._exchange = None
         if fault.is_sent or self._is_repeated:
-            self._give_up()
+            self.give_up()
         else:
             self._is_repeated = True
-            self.start()
+            self._send()
 
-    def _give_up(self) -> None:
-        callback = self._when_ended
-        self.drop()
-        if callback is not None:
-            callback()
+    def _send(self) -> None:
+        session = self._session
+        self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
 
 
 class _PushStream:

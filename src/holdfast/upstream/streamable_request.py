@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Raw
 
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, header_block
+from holdfast.upstream.quotation import MIN_SECRET_CHARS, QUOTED_BYTES, is_text, quotation
+from holdfast.upstream.streamable_answer import (
+    error_of,
+    has_response,
+    is_response,
+    readable_path,
+    resumable,
+    same_origin_target,
+)
 from holdfast.upstream.transport import Fault, FaultKind, Receiver
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import EVENT_STREAM, JSON, is_session_id, media_type
@@ -35,8 +44,10 @@ LINGER: Final = 5.0
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 """Of the body of a refusal; a larger one is not looked at."""
 
+FOREIGN_TIMEOUT: Final = 1.0
+"""How long an answer that is no MCP is read, for what it says."""
+
 _SESSION_HEADER: Final = "mcp-session-id"
-_MAX_EVENT_ID: Final = 1024
 _STREAM_HEADERS: Final = header_block([("accept", EVENT_STREAM)])
 _POST_HEADERS: Final = header_block([("content-type", JSON), ("accept", f"{JSON}, {EVENT_STREAM}")])
 _LINKS_OWN: Final = frozenset({"accept", "content-type", "last-event-id", "mcp-protocol-version", _SESSION_HEADER})
@@ -74,8 +85,12 @@ class HttpSession:
         self.first: Request | None = None
         """`initialize`: the only request whose answer may name the session or redirect."""
         self.activities: dict[Activity, None] = {}
+        self.requests: dict[int, Request] = {}
+        """The requests among them, by their ids."""
+        self.is_established = False
         self._receiver: Receiver | None = None
         self._configured = header_block(configured.items())
+        self._secrets = _secrets_in(target, configured.values())
         self._version = b""
         self._bear()
 
@@ -97,6 +112,7 @@ class HttpSession:
 
     def establish(self, protocol_version: str) -> None:
         """Bear the version from now on."""
+        self.is_established = True
         self._version = header_block([("mcp-protocol-version", protocol_version)])
         self._bear()
 
@@ -113,6 +129,10 @@ class HttpSession:
     def is_refusal(self, status: int) -> bool:
         """Whether `status` may mean that the server no longer knows the session."""
         return self.id is not None and status in {400, 404}
+
+    def quote(self, body: bytes) -> str:
+        """What `body` says, for a sentence, without what is the operator's secret."""
+        return quotation(body, self._secrets if self.id is None else {*self._secrets, self.id})
 
     def answered(self, status: int) -> str:
         """The beginning of a sentence about an answer."""
@@ -132,6 +152,8 @@ class _Reading(Enum):
     MESSAGE = auto()
     EVENTS = auto()
     REFUSAL = auto()
+    FOREIGN = auto()
+    """Accepted, but no MCP: read only to be quoted."""
     REDIRECT = auto()
 
 
@@ -151,6 +173,7 @@ class Request:
         self._reading = _Reading.NOTHING
         self._status = 0
         self._media = ""
+        self._is_text = False
         self._body: list[bytes] = []
         self._size = 0
         self._events: SseParser | None = None
@@ -164,6 +187,7 @@ class Request:
         self._is_answered = False
         self._is_over = False
         session.activities[self] = None
+        session.requests[request_id] = self
 
     def start(self) -> None:
         """Send the POST; nothing where the request was cancelled meanwhile."""
@@ -185,10 +209,24 @@ class Request:
         if self._exchange is not None:
             self._exchange.resume()
 
+    def refuse(self, detail: str) -> None:
+        """Report the request as one that is not sent."""
+        self._fail(FaultKind.NOT_SENT, detail)
+
+    def answered_elsewhere(self) -> None:
+        """Treat the request as answered: its stream may end in good order, but soon."""
+        if self._exchange is None:
+            self.drop()  # not sent, or to be resumed
+        elif not self._is_answered:
+            self._linger()
+
     def drop(self) -> None:
         """End at once; the receiver hears nothing more of this request."""
         self._is_over = True
-        self._session.activities.pop(self, None)
+        session = self._session
+        session.activities.pop(self, None)
+        if session.requests.get(self._request_id) is self:
+            del session.requests[self._request_id]
         if self._timer is not None:
             self._timer.cancel()
         if self._exchange is not None:
@@ -201,17 +239,38 @@ class Request:
         if self._is_paused:
             exchange.pause()
 
-    def _fail(self, kind: FaultKind, detail: str, error: Raw | None = None) -> None:
-        if not self._is_over:
-            self.drop()
-            if not self._is_answered:
-                self._session.receiver.failed(self._request_id, Fault(kind, detail, error))
+    def _arm(self, delay: float, callback: Callable[[], None]) -> None:
+        """Run `callback` after `delay` seconds, instead of what was to be run before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._session.clock.call_later(delay, callback)
+
+    def _linger(self) -> None:
+        self._is_answered = True
+        self._arm(LINGER, self.drop)
+
+    def _fail(self, kind: FaultKind, detail: str, error: Raw | None = None, said: str = "") -> None:
+        """Report that no answer comes; `said` is the server's own account of it.
+
+        It may speak of anybody's call and is for the operator alone, but not while the session
+        opens: nobody was served on it, and whoever started the gateway needs to read it.
+        """
+        if self._is_over:
+            return
+        session = self._session
+        self.drop()
+        if self._is_answered:
+            return
+        if said and session.first is self and not session.is_established:
+            detail, said = f"{detail}: {said}", ""
+        session.receiver.failed(self._request_id, Fault(kind, detail, error, said))
 
     # The HTTP client's side.
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
         self._media = media_type(headers.get("content-type"))
+        self._is_text = is_text(self._media) and headers.get("content-encoding", "identity").lower() == "identity"
         self._reading = _Reading.NOTHING
         if self._is_resuming:
             self._resumed()
@@ -231,12 +290,12 @@ class Request:
             self._body.append(chunk)
             if self._size > self._session.max_message_bytes:
                 self._fail_too_large()
-        elif self._size > MAX_REFUSAL_BYTES:
-            self._abort()
-            self._body.clear()
-            self.end()
-        elif self._reading is _Reading.REFUSAL:
+            return
+        if self._reading in {_Reading.REFUSAL, _Reading.FOREIGN}:
             self._body.append(chunk)
+        if self._size > (QUOTED_BYTES if self._reading is _Reading.FOREIGN else MAX_REFUSAL_BYTES):
+            self._abort()
+            self.end()
 
     def end(self) -> None:
         self._exchange = None
@@ -247,6 +306,8 @@ class Request:
                 self._message_ended(b"".join(self._body))
             case _Reading.REFUSAL:
                 self._refused(b"".join(self._body))
+            case _Reading.FOREIGN:
+                self._quote_foreign()
             case _Reading.REDIRECT:
                 self.start()
             case _Reading.NOTHING:
@@ -262,6 +323,8 @@ class Request:
                 self._stream_ended(fault.detail)
             case _Reading.REFUSAL:
                 self._refused(b"")
+            case _Reading.FOREIGN:
+                self._quote_foreign()
             case _Reading.REDIRECT:
                 self.start()
             case _:
@@ -298,8 +361,24 @@ class Request:
             self._reading = _Reading.EVENTS
             self._events = SseParser(session.max_message_bytes)
         elif self._media or self._status == 200:
-            what = self._media[:80] or "no content type"
-            self._fail(FaultKind.INVALID, f"{session.answered(self._status)} with {what}, which is no MCP")
+            self._reading = _Reading.FOREIGN
+            if self._is_answered:
+                self.drop()
+            else:
+                self._arm(FOREIGN_TIMEOUT, self._quote_foreign)
+
+    def _quote_foreign(self) -> None:
+        self._fail(FaultKind.INVALID, self._foreign, said=self._quoted(b"".join(self._body)))
+
+    @property
+    def _foreign(self) -> str:
+        what = self._media[:80] or "no content type"
+        return f"{self._session.answered(self._status)} with {what}, which is no MCP"
+
+    def _quoted(self, body: bytes) -> str:
+        """What `body` says beyond its status."""
+        text = self._session.quote(body) if self._is_text else ""
+        return "" if text.lower() in {"", _phrase(self._status).lower()} else text
 
     def _fail_too_large(self) -> None:
         limit = self._session.max_message_bytes
@@ -307,11 +386,11 @@ class Request:
 
     def _message_ended(self, body: bytes) -> None:
         session, request_id = self._session, self._request_id
-        if not _has_response(body, request_id):
-            error = _error_of(body)
+        if not has_response(body, request_id):
+            error = error_of(body)
             if error is None:
-                what = "a body that is not the JSON-RPC response to the request"
-                self._fail(FaultKind.INVALID, f"{session.client.peer} answered with {what}")
+                detail = f"{session.client.peer} answered with a body that is not the JSON-RPC response to the request"
+                self._fail(FaultKind.INVALID, detail, said=self._quoted(body))
                 return
             body = jsonrpc.error(b"%d" % request_id, error)
         self._is_answered = True
@@ -320,31 +399,33 @@ class Request:
 
     def _redirected(self, location: str) -> None:
         session = self._session
-        target = _same_origin_target(session.client, session.target, location)
+        target = same_origin_target(session.client, session.target, location)
         if self._status in {307, 308} and session.first is self and not self._is_redirected and target is not None:
             self._is_redirected = True
             session.target = target
             self._reading = _Reading.REDIRECT
         else:
-            path = _path(location)
+            path = readable_path(location)
             self._fail(FaultKind.INVALID, f"{session.answered(self._status)} and points to {path}: is the URL right?")
 
     def _refused(self, body: bytes) -> None:
-        status, error, detail = self._status, _error_of(body), self._session.answered(self._status)
+        status, detail = self._status, self._session.answered(self._status)
+        error = error_of(body) if len(body) <= MAX_REFUSAL_BYTES else None
+        said = self._quoted(body if error is None else jsonrpc.error_message(error).encode(errors="replace"))
         if status in {401, 403}:
-            self._fail(FaultKind.UNAUTHORIZED, detail, error)
+            self._fail(FaultKind.UNAUTHORIZED, detail, error, said)
         elif status in {502, 503}:
-            self._fail(FaultKind.UNAVAILABLE, detail, error)
+            self._fail(FaultKind.UNAVAILABLE, detail, error, said)
         elif status >= 500:
-            self._fail(FaultKind.FAILED, detail, error)
+            self._fail(FaultKind.FAILED, detail, error, said)
         elif self._bears_session and status in {400, 404}:
-            self._fail(FaultKind.REFUSED, f"{detail} to a request of the session", error)
+            self._fail(FaultKind.REFUSED, f"{detail} to a request of the session", error, said)
         elif error is not None:
             self._is_answered = True
             self.drop()
             self._session.receiver.received(jsonrpc.error(b"%d" % self._request_id, error), self._request_id)
         else:
-            self._fail(FaultKind.INVALID, f"{detail} with {self._media[:80] or 'no content type'}, which is no MCP")
+            self._fail(FaultKind.INVALID, self._foreign, said=said)
 
     # Streams.
 
@@ -371,19 +452,16 @@ class Request:
         if event.event != "message" or not event.data:
             return
         try:
-            is_response = _is_response(event.data, self._request_id)
+            is_answer = is_response(event.data, self._request_id)
         except ValueError:
             self._has_unreadable = True
             return
-        if is_response and not self._is_answered:
-            self._is_answered = True
-            self._timer = self._session.clock.call_later(LINGER, self.drop)
+        if is_answer and not self._is_answered:
+            self._linger()
         self._session.receiver.received(event.data, self._request_id)
 
     def _stream_ended(self, detail: str) -> None:
-        if self._is_answered:
-            self.drop()
-        elif self._last_event_id is not None:
+        if self._is_answered or self._last_event_id is not None:
             self._suspend(detail)
         elif self._has_unreadable:
             peer = self._session.client.peer
@@ -393,13 +471,16 @@ class Request:
 
     def _suspend(self, detail: str) -> None:
         """Wait, then resume; `detail` says why the stream ended, in case this was the last time."""
+        if self._is_answered:
+            self.drop()
+            return
         if self._barren >= MAX_BARREN_RESUMPTIONS:
             self._fail(FaultKind.CUT, f"{detail}; {self._barren} resumptions in a row brought nothing")
             return
         self._is_resuming = True
         session = self._session
         delay = min(max(self._retry, MIN_RETRY) * 2**self._barren, MAX_RETRY) * (1 + 0.2 * session.jitter())
-        self._timer = session.clock.call_later(delay, self._resume_stream)
+        self._arm(delay, self._resume_stream)
         if self._barren == 0:
             session.receiver.suspended(self._request_id)
 
@@ -430,42 +511,13 @@ class Request:
             exchange.abort()
 
 
-def resumable(event_id: str) -> str | None:
-    """`event_id` where a stream can be resumed after it: it must fit into a header."""
-    return event_id if event_id.isprintable() and 0 < len(event_id) <= _MAX_EVENT_ID else None
-
-
-def _is_response(message: bytes, request_id: int) -> bool:
-    """Whether `message` is, or as an array holds, the response to the request. Raises `ValueError`."""
-    if message[:64].lstrip()[:1] == b"[":
-        return any(_responds(part, request_id) for part in jsonrpc.decode_array(message))
-    return _responds(message, request_id)
-
-
-def _responds(message: bytes | Raw, request_id: int) -> bool:
-    envelope = jsonrpc.decode_server(message)
-    if envelope.method is not None:
-        return False
-    own_id = envelope.own_id
-    return own_id == request_id or (own_id is None and bytes(envelope.id) in {b"", b"null"} and bool(envelope.error))
-
-
-def _has_response(body: bytes, request_id: int) -> bool:
-    try:
-        return _is_response(body, request_id)
-    except ValueError:
-        return False
-
-
-def _error_of(body: bytes) -> Raw | None:
-    """The `error` object where `body` is a JSON-RPC refusal; its id is not asked for, many servers cannot tell it."""
-    try:
-        envelope = jsonrpc.decode_server(body)
-    except ValueError:
-        return None
-    if envelope.method is not None or not envelope.error or bytes(envelope.error)[:1] != b"{":
-        return None
-    return envelope.error.copy()
+def _secrets_in(target: str, configured: Iterable[str]) -> frozenset[str]:
+    """What a server may repeat of what it was sent, and people must not read: headers and the query, in parts too."""
+    query = urlsplit(target).query
+    found = {query, *(value for _, value in parse_qsl(query))}
+    for value in configured:
+        found |= {value.strip(), *value.split()}
+    return frozenset(text for text in found if len(text) >= MIN_SECRET_CHARS)
 
 
 def _phrase(status: int) -> str:
@@ -473,25 +525,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _same_origin_target(client: HttpClient, target: str, location: str) -> str | None:
-    try:
-        url = urlsplit(urljoin(f"{client.scheme}://{client.peer}{target}", location))
-        port = url.port or (443 if url.scheme == "https" else 80)
-    except ValueError:
-        return None
-    if not location or (url.scheme, url.hostname, port) != (client.scheme, client.host, client.port):
-        return None
-    path = url.path or "/"
-    new = f"{path}?{url.query}" if url.query else path
-    return new if new.isascii() and new.isprintable() and " " not in new else None
-
-
-def _path(location: str) -> str:
-    """The path alone: a query may hold secrets."""
-    try:
-        path = urlsplit(location).path
-    except ValueError:
-        path = ""
-    return repr(path[:200]) if path else "nowhere"

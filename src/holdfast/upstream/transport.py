@@ -220,8 +220,18 @@ class Link(Protocol):
         """Get ready to send: start the process, resolve nothing for HTTP. Raises `OpenFailed`."""
 
     def request(self, request_id: int, message: bytes) -> Sent:
-        """Send a request. `Sent.cancel` here only stops reading; the conversation tells the server."""
+        """Send a request. `Sent.cancel` here only stops reading; the conversation tells the server.
+
+        Where it cannot be sent, also because the link is closed or terminated, `Receiver.failed`
+        is called with `NOT_SENT`, possibly before this returns.
+        """
         ...
+
+    def answered_elsewhere(self, request_id: int) -> None:
+        """The answer came, but not on the request's own stream: no need to keep that open.
+
+        Harmless where there is no such stream, or no such request.
+        """
 
     def post(self, message: bytes) -> None:
         """Send a notification or a reply."""

@@ -50,7 +50,7 @@ def test_the_example_loads() -> None:
     loaded = load(ROOT / "examples" / "holdfast.yaml", {"OPEN_WEBUI_KEY": "k"})
     assert loaded.notes == []
     browser, search = loaded.settings.servers
-    assert (browser.name, browser.command) == ("browser", ("npx", "@playwright/mcp", "--headless", "--isolated"))
+    assert (browser.name, browser.command) == ("browser", ("npx", "-y", "@playwright/mcp", "--headless", "--isolated"))
     assert browser.open_timeout == 60
     assert (search.scope, search.max_sessions) == ("shared", 1)
     assert search.headers["Authorization"].get_secret_value() == "Bearer none"

@@ -123,7 +123,7 @@ def test_the_lowest_level_is_the_most_talkative_that_anybody_set(levels: list[st
 def test_a_subscription_covers_what_lies_below_it(subscription: str, uri: str, expected: bool) -> None:
     watcher = FakeWatcher()
     watcher.subscriptions = {subscription}
-    assert subscribers([watcher], uri) == ([watcher] if expected else [])
+    assert subscribers([watcher], None, uri) == ([watcher] if expected else [])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What the parts of a Streamable HTTP server's answer mean: pure functions of `streamable_request.py`."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+from msgspec import Raw
+
+from holdfast.upstream.http1 import HttpClient
+from holdfast.wire import jsonrpc
+
+_MAX_EVENT_ID: Final = 1024
+
+
+def resumable(event_id: str) -> str | None:
+    """`event_id` where a stream can be resumed after it: it must fit into a header."""
+    return event_id if event_id.isprintable() and 0 < len(event_id) <= _MAX_EVENT_ID else None
+
+
+def is_response(message: bytes, request_id: int) -> bool:
+    """Whether `message` is, or as an array holds, the response to the request. Raises `ValueError`."""
+    if message[:64].lstrip()[:1] == b"[":
+        return any(_responds(part, request_id) for part in jsonrpc.decode_array(message))
+    return _responds(message, request_id)
+
+
+def _responds(message: bytes | Raw, request_id: int) -> bool:
+    envelope = jsonrpc.decode_server(message)
+    if envelope.method is not None:
+        return False
+    own_id = envelope.own_id
+    return own_id == request_id or (own_id is None and bytes(envelope.id) in {b"", b"null"} and bool(envelope.error))
+
+
+def has_response(body: bytes, request_id: int) -> bool:
+    """As `is_response`, and False for what is no JSON-RPC."""
+    try:
+        return is_response(body, request_id)
+    except ValueError:
+        return False
+
+
+def error_of(body: bytes) -> Raw | None:
+    """The `error` object where `body` is a JSON-RPC refusal; its id is not asked for, many servers cannot tell it."""
+    try:
+        envelope = jsonrpc.decode_server(body)
+    except ValueError:
+        return None
+    if envelope.method is not None or not envelope.error or bytes(envelope.error)[:1] != b"{":
+        return None
+    return envelope.error.copy()
+
+
+def same_origin_target(client: HttpClient, target: str, location: str) -> str | None:
+    """Path and query of `location` where it stays at the client's origin; None otherwise."""
+    try:
+        url = urlsplit(urljoin(f"{client.scheme}://{client.peer}{target}", location))
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError:
+        return None
+    if not location or (url.scheme, url.hostname, port) != (client.scheme, client.host, client.port):
+        return None
+    path = url.path or "/"
+    new = f"{path}?{url.query}" if url.query else path
+    return new if new.isascii() and new.isprintable() and " " not in new else None
+
+
+def readable_path(location: str) -> str:
+    """The path of `location` alone, for a sentence: a query may hold secrets."""
+    try:
+        path = urlsplit(location).path
+    except ValueError:
+        path = ""
+    return repr(path[:200]) if path else "nowhere"
