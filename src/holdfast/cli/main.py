@@ -10,6 +10,16 @@ import typer
 from pydantic import ValidationError
 
 from holdfast import __version__
+from holdfast.cli.options import (
+    CALL_EXAMPLES,
+    TOOLS_EXAMPLES,
+    ChatOption,
+    ConfigOption,
+    HeaderOption,
+    KeyOption,
+    TimeoutOption,
+    check_limit,
+)
 from holdfast.cli.settings import (
     check_command,
     describe_options,
@@ -19,6 +29,7 @@ from holdfast.cli.settings import (
     parse_trust,
     split_target,
 )
+from holdfast.cli.target import DashedCommand, after_dashes, find_server
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
 from holdfast.errors import ConfigError
 
@@ -32,7 +43,7 @@ SettingsFile = Annotated[
 EXAMPLES: Final = """\b
 Examples:
   holdfast run http://127.0.0.1:3000/mcp
-  holdfast run -- npx @playwright/mcp --headless --isolated
+  holdfast run -- npx -y @playwright/mcp --headless --isolated
   holdfast run --trust openwebui --key '${OPEN_WEBUI_KEY}' -- uvx mcp-server-git
 """
 
@@ -161,6 +172,62 @@ def schema() -> None:
     print(command.schema())
 
 
+@app.command(cls=DashedCommand, epilog=TOOLS_EXAMPLES, options_metavar="[OPTIONS]")
+def tools(
+    context: typer.Context,
+    server: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | NAME | -- COMMAND ARG…", help="The MCP server.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    chat: ChatOption = None,
+    timeout: TimeoutOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tools as the server sent them.")] = False,
+) -> int:
+    """List the tools of a server."""
+    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    from holdfast.cli import tools as command  # noqa: PLC0415
+
+    return command.tools(found, chat=chat or None, limit=check_limit(timeout), is_json=as_json)
+
+
+@app.command(cls=DashedCommand, epilog=CALL_EXAMPLES, options_metavar="[OPTIONS]")
+def call(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="URL | NAME  TOOL  ARGUMENT…  -- COMMAND ARG…",
+            help="The MCP server, its tool, and the tool's arguments.",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    chat: ChatOption = None,
+    timeout: TimeoutOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as the server sent it.")] = False,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="Show the server's log messages from this level on.")
+    ] = None,
+) -> int:
+    """Call a tool of a server, and show its progress and its result."""
+    found, rest = find_server(words or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if not rest:
+        raise ConfigError(f"name a tool of {found.name}; holdfast tools lists them")
+    from holdfast.cli import call as command  # noqa: PLC0415
+    from holdfast.cli.arguments import parse_arguments  # noqa: PLC0415
+
+    arguments = parse_arguments(rest[1:], sys.stdin.buffer.read)
+    wanted = command.Wanted(rest[0], arguments, chat or None, check_limit(timeout), as_json, log_level)
+    return command.call(found, wanted)
+
+
 def _check_log_level(level: str) -> None:
     if level not in LOG_LEVELS:
         raise ConfigError(f"--log-level is {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
@@ -195,7 +262,8 @@ def main() -> None:
         words = " ".join(error.format_message().split()).rstrip(".")
         is_for_server = arguments[0] == "run" and "--" not in arguments and words.startswith("No such option")
         hint = "; the server's own options come after --" if is_for_server else ""
-        _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast run --help)")
+        command = arguments[0] if arguments[0] in {"run", "serve", "check", "schema", "tools", "call"} else "run"
+        _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast {command} --help)")
     else:
         sys.exit(status if isinstance(status, int) else 0)
 

@@ -12,7 +12,7 @@ from holdfast.config import MAX_REQUEST_BYTES, GatewaySettings
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
-from holdfast.downstream.post import Post, Target, read_post
+from holdfast.downstream.post import Post, Target, check_name, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
 from holdfast.identity.caller import Clients
@@ -172,11 +172,12 @@ class App:
         """The server that the path names, and the caller. Raises `Refusal`."""
         identity = self._clients.identify(request.headers)
         if identity is None:
+            what = "This key is not known here" if "authorization" in request.headers else "A key is needed"
             raise Refusal(
-                401,
-                "A key is needed: send it as Authorization: Bearer KEY.",
-                headers=((b"www-authenticate", b"Bearer"),),
+                401, f"{what}: send one as Authorization: Bearer KEY.", headers=((b"www-authenticate", b"Bearer"),)
             )
+        check_name(identity.principal.user or "", "user")
+        check_name(identity.chat or "", "chat")
         try:
             parts = [unquote(part, errors="strict") for part in request.path.strip("/").split("/")]
         except UnicodeDecodeError:
@@ -187,6 +188,7 @@ class App:
             case ["mcp", name] if name in self._servers:
                 return Target(self._servers[name], identity, None)
             case ["mcp", name, "chats", chat] if name in self._servers and chat:
+                check_name(chat, "chat")
                 return Target(self._servers[name], identity, chat)
             case _:
                 whole = ("/mcp",) if len(self._servers) == 1 else ()

@@ -210,14 +210,11 @@ class Handshake:
         return stream
 
     def _check(self, requests: list[ClientRequest], client: ClientSession) -> None:
-        seen: set[bytes] = set()
         for request in requests:
             if request.method == "initialize":
                 raise Refusal(400, "This session is initialized already.", request_id=request.id)
-            message_id = jsonrpc.id_bytes(request.id)
-            if message_id in client.calls or message_id in seen:
+            if jsonrpc.id_bytes(request.id) in client.calls:
                 raise Refusal(409, "A request with this id is still running.", request_id=request.id)
-            seen.add(message_id)
 
     def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
         call, token = read_call(request)

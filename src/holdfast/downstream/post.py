@@ -24,6 +24,10 @@ CHAT_KEY: Final = "dev.holdfast/chat"
 """The `_meta` key by which a client names the chat of one request; it is ours and goes no further."""
 
 
+MAX_NAME: Final = 1024
+"""Characters of a user's or chat's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Whom a request is for, and by whom."""
@@ -81,14 +85,29 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
             413, f"The array has {len(decoded)} messages, and {MAX_MESSAGES} may come together: send several."
         )
     messages = decoded if isinstance(decoded, list) else [decoded]
+    seen: set[bytes] = set()
     for message in messages:
         if isinstance(message, ClientRequest):
-            _refuse_modern(message)
+            _check_request(message)
+            message_id = jsonrpc.id_bytes(message.id)
+            if message_id in seen:
+                raise Refusal(409, "Two requests of the array have the same id.", request_id=message.id)
+            seen.add(message_id)
     return Post(target, responder, accepts, messages, isinstance(decoded, list))
 
 
-def _refuse_modern(message: ClientRequest) -> None:
+def check_name(name: str, what: str) -> None:
+    """Names are kept for as long as their sessions. Raises `Refusal` over `MAX_NAME` characters."""
+    if len(name) > MAX_NAME:
+        raise Refusal(400, f"The name of the {what} is longer than {MAX_NAME} characters.")
+
+
+def _check_request(message: ClientRequest) -> None:
     meta = message.params.get("_meta")
+    if isinstance(meta, dict) and (chat := meta.get(CHAT_KEY)) is not None:
+        if not isinstance(chat, str):
+            raise Refusal(400, f"The chat in _meta ({CHAT_KEY}) must be a string.", request_id=message.id)
+        check_name(chat, "chat")
     if message.method == "server/discover" or (isinstance(meta, dict) and MODERN_VERSION_KEY in meta):
         raise Refusal(
             400,

@@ -35,6 +35,7 @@ STDERR_BYTES: Final = 64 * 1024
 
 _EDGE_BYTES: Final = 4096
 _TAIL_LINES: Final = 20
+_TELLING: Final = re.compile(r"\berror\b|Error\b|Exception\b|\bfatal\b", re.IGNORECASE)
 _SENTENCE_CHARS: Final = 300
 _MIN_SECRET_CHARS: Final = 8
 _DRAIN_TIMEOUT: Final = 0.25
@@ -137,9 +138,11 @@ class StderrRing:
         return "\n".join(self.readable(line) for line in lines[-_TAIL_LINES:])
 
     @property
-    def last_line(self) -> str:
-        """The last line that is not blank, at a length that fits a sentence."""
-        return self.tail.rpartition("\n")[2][:_SENTENCE_CHARS]
+    def telling_line(self) -> str:
+        """The first of the last lines that speaks of an error, else the last, at a length that fits a sentence."""
+        lines = self.tail.split("\n")
+        telling = (line for line in lines if _TELLING.search(line))
+        return next(telling, lines[-1])[:_SENTENCE_CHARS]
 
     def readable(self, line: bytes | bytearray) -> str:
         """`line` as it may be shown and logged."""
@@ -354,7 +357,10 @@ class StdioLink:
         stdin = cast("asyncio.WriteTransport", self._pipe(0))
         if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return f"{self._name} does not read its input"
-        stdin.write(one_line(message) + b"\n")
+        try:
+            stdin.write(one_line(message) + b"\n")
+        except RuntimeError:  # uvloop's, where its end was seen and is not reported yet; asyncio ignores the write
+            return f"{self._name} has ended"
         return None
 
     # What the loop reports.
@@ -466,10 +472,10 @@ class StdioLink:
             what = f"{self._name} was killed by {_signal_name(-status)}"
         else:
             what = f"{self._name} exited with code {status}"
-        last_line = self._stderr.last_line
-        if self._has_served or not last_line:
-            return Fault(FaultKind.GONE, what, remark=last_line)
-        return Fault(FaultKind.GONE, f"{what}: {last_line}")
+        words = self._stderr.telling_line
+        if self._has_served or not words:
+            return Fault(FaultKind.GONE, what, remark=words)
+        return Fault(FaultKind.GONE, f"{what}: {words}")
 
     @property
     def _has_exited(self) -> bool:

@@ -67,9 +67,11 @@ def same_origin_target(client: HttpClient, target: str, location: str) -> str | 
 
 
 def readable_path(location: str) -> str:
-    """The path of `location` alone, for a sentence: a query may hold secrets."""
+    """The host and path of `location` alone, for a sentence: a query may hold secrets, and so may a user's part."""
     try:
-        path = urlsplit(location).path
+        parts = urlsplit(location)
+        host = f"{parts.scheme}://{parts.hostname}" if parts.hostname else ""
     except ValueError:
-        path = ""
-    return repr(path[:200]) if path else "nowhere"
+        return "nowhere"
+    where = f"{host}{parts.path}"
+    return repr(where[:200]) if where else "nowhere"

@@ -1,0 +1,60 @@
+"""The options that `tools` and `call` share, and what their help says of servers and arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from holdfast.errors import ConfigError
+
+SERVER_GRAMMAR: Final = """\b
+The server is the first word: a URL, or a NAME of a settings file.
+Or it is a command, which follows -- at the end.
+"""
+TOOLS_EXAMPLES: Final = f"""{SERVER_GRAMMAR}
+\b
+Examples:
+  holdfast tools http://127.0.0.1:8790/mcp
+  holdfast tools --config holdfast.yaml browser
+  holdfast tools -- npx @playwright/mcp --headless
+"""
+CALL_EXAMPLES: Final = f"""{SERVER_GRAMMAR}
+\b
+Arguments are KEY=VALUE, a JSON object, or - for a JSON object from
+standard input. A VALUE is JSON where it can be read as JSON, else text.
+
+\b
+Examples:
+  holdfast call http://127.0.0.1:8790/mcp navigate url=https://example.org
+  holdfast call http://127.0.0.1:8790/mcp click '{{"x": 3, "y": 4}}' --chat mine
+  holdfast call --config holdfast.yaml browser snapshot --json
+  holdfast call git_log max_count=3 repo_path=. -- uvx mcp-server-git
+"""
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The settings file that has NAME.  [default: holdfast.yaml, if it is there]"),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Sent to the server; ${ENV} is filled in. May be repeated."),
+]
+KeyOption = Annotated[
+    str | None, typer.Option(metavar="KEY", help="Sent to the server as a bearer token; ${ENV} is filled in.")
+]
+ChatOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The chat whose state is met, through a Holdfast gateway.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Give up after this, connecting included.  [default: never]"),
+]
+
+
+def check_limit(seconds: float | None) -> float | None:
+    """The value of `--timeout`. Raises `ConfigError` where no call could meet it."""
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--timeout takes seconds, more than 0; not {seconds:g}")
+    return seconds

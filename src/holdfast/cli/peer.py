@@ -1,0 +1,286 @@
+"""A conversation of the command line with one server: what `tools` and `call` have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TypeAlias
+from urllib.parse import urlsplit
+
+from msgspec import Raw
+
+from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.clock import Clock, LoopClock, timeout
+from holdfast.config import ServerSettings
+from holdfast.errors import OpenFailed
+from holdfast.tasks import TaskScope
+from holdfast.upstream.handshake import HandshakeUpstream
+from holdfast.upstream.http1 import HttpClient
+from holdfast.upstream.stdio import StdioLink
+from holdfast.upstream.streamable_http import StreamableHttpLink
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Link, Listener
+from holdfast.upstream.watchdog import Watchdog
+from holdfast.wire import jsonrpc
+
+CHAT_KEY: Final = "dev.holdfast/chat"
+"""The `_meta` key by which a gateway is told the chat."""
+MAX_PAGES: Final = 1000
+
+_SETTLE_TIMEOUT: Final = 1.0
+"""For a cancellation to arrive before the session ends; servers that are busy do not answer pings."""
+_CAPABILITIES: Final[Mapping[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
+_CANCEL: Final = Reply(Raw(b'{"action":"cancel"}'))
+_NO_ROOTS: Final = Reply(Raw(b'{"roots":[]}'))
+"""Nobody meant to show a server the folder that they happen to be in."""
+
+Answer: TypeAlias = Result | RpcError | Fault
+Elicit: TypeAlias = Callable[[Ask], Awaitable[Raw]]
+"""Puts a question to the person; returns the `ElicitResult`."""
+
+
+class Hearer(Protocol):
+    """Who shows what a server says while a request runs."""
+
+    def progress(self, update: Fields) -> None:
+        """The params of a progress notification."""
+
+    def log(self, params: Raw) -> None:
+        """The params of a log message."""
+
+    def end(self) -> None:
+        """The call is given up, and there is nothing more to show."""
+
+
+class Peer:
+    """One session with `server`, open within its async context; entering raises `OpenFailed`.
+
+    Without a `hearer` the server is not heard between its answers. Questions go to `elicit`, one
+    at a time; without it they are answered with `cancel`. Leaving ends the session in order, and
+    leaves no process; cancelled meanwhile, at once.
+    """
+
+    hello: Hello
+
+    def __init__(self, server: ServerSettings, chat: str | None = None) -> None:
+        self._server = server
+        self._meta: dict[str, Json] = {} if chat is None else {"_meta": {CHAT_KEY: chat}}
+        self._stack = AsyncExitStack()
+        self._asking = asyncio.Lock()
+        self._questions: dict[AskId, asyncio.Task[None]] = {}
+        self.hearer: Hearer | None = None
+        self.elicit: Elicit | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._clock: Clock = LoopClock()
+            watchdog = Watchdog(self._clock)
+            stack.push_async_callback(watchdog.aclose)
+            self._scope = await stack.enter_async_context(TaskScope())
+            link = self._link(stack, watchdog)
+            self._upstream = HandshakeUpstream(link, _Listener(self), _CAPABILITIES)
+            stack.callback(self._upstream.terminate)
+            stack.push_async_callback(self._upstream.close)
+            limit = self._server.open_timeout
+            try:
+                async with timeout(self._clock, limit):
+                    self.hello = await self._upstream.open()
+            except TimeoutError:
+                raise OpenFailed(f"no answer to initialize within {limit:g} s", advice="is it an MCP server?") from None
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    @property
+    def server_name(self) -> str:
+        """What the server calls itself, with its version."""
+        info = jsonrpc.decode_value(jsonrpc.decode_fields(self.hello.raw).get("serverInfo", b"{}"))
+        words = [info.get("title") or info.get("name"), info.get("version")] if isinstance(info, dict) else []
+        return " ".join(word for word in words if isinstance(word, str)) or self._server.name
+
+    async def request(
+        self, method: str, params: Mapping[str, Json] | None = None, *, within: float | None = None
+    ) -> Answer:
+        """Send a request and wait for its answer, `within` seconds where that is given.
+
+        Raises `TimeoutError`. The server is told of a request that is given up, also by cancellation.
+        """
+        if within is None:
+            return await self._request(method, params or {})
+        async with timeout(self._clock, within):
+            return await self._request(method, params or {})
+
+    async def list_tools(self) -> list[Raw] | RpcError | Fault:
+        """Every tool, byte for byte as listed, from all pages; none where the server has no tools."""
+        tools: list[Raw] = []
+        cursor: Json = None
+        for _ in range(MAX_PAGES):
+            answer = await self.request("tools/list", None if cursor is None else {"cursor": cursor})
+            if isinstance(answer, RpcError) and not tools and error_code(answer) == jsonrpc.METHOD_NOT_FOUND:
+                return []
+            if not isinstance(answer, Result):
+                return answer
+            page = jsonrpc.decode_fields(answer.raw)
+            with suppress(ValueError):
+                tools += jsonrpc.decode_array(bytes(page.get("tools", b"[]")))
+            cursor = jsonrpc.decode_value(page.get("nextCursor", b"null"))
+            if not isinstance(cursor, str):
+                return tools
+        return Fault(FaultKind.INVALID, f"the list of tools has more than {MAX_PAGES} pages")
+
+    async def _request(self, method: str, params: Mapping[str, Json]) -> Answer:
+        exchange = _Exchange(self)
+        wants_progress = self.hearer is not None and method == "tools/call"
+        sent = self._upstream.send(Call(method, {**params, **self._meta}, wants_progress), exchange)
+        try:
+            return await exchange.outcome
+        except asyncio.CancelledError:
+            if self.hearer is not None:
+                self.hearer.end()
+            sent.cancel("the caller gave up")
+            await self._settle()
+            raise
+        finally:
+            for task in self._questions.values():
+                task.cancel()
+
+    async def _settle(self) -> None:
+        """Wait until what was sent last has arrived: the end of the session may overtake it."""
+        ping = _Exchange(self)
+        self._upstream.send(Call("ping"), ping)
+        with suppress(TimeoutError):
+            async with timeout(self._clock, _SETTLE_TIMEOUT):
+                await ping.outcome
+
+    def _link(self, stack: AsyncExitStack, watchdog: Watchdog) -> Link:
+        server = self._server
+        if server.url is None:
+            env = {name: value.get_secret_value() for name, value in server.env.items()}
+            return StdioLink(server.command or (), env=env, cwd=server.cwd, clock=self._clock, watchdog=watchdog)
+        headers = {name: value.get_secret_value() for name, value in server.headers.items()}
+        parts = urlsplit(server.url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            client = HttpClient(server.url, self._scope, self._clock)
+            stack.callback(client.close)
+            return StreamableHttpLink(client, target, headers, self._clock, wants_push=self.hearer is not None)
+        except ValueError as error:
+            raise OpenFailed(str(error)) from None
+
+    # What the server says.
+
+    def notified(self, method: str, params: Raw | None) -> None:
+        """Take a notification that came outside of the call's own."""
+        if method == "notifications/message" and params is not None and self.hearer is not None:
+            self.hearer.log(params)
+
+    def asked(self, ask: Ask) -> None:
+        """Answer what can be answered without the person, and put the rest to them."""
+        if ask.method == "roots/list":
+            self._upstream.reply(ask.id, _NO_ROOTS)
+        elif ask.method != "elicitation/create":
+            refusal = jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, f"{ask.method} is not offered here.")
+            self._upstream.reply(ask.id, Reply(error=Raw(refusal)))
+        elif self.elicit is None:
+            self._upstream.reply(ask.id, _CANCEL)
+        else:
+            self._questions[ask.id] = self._scope.start(self._put(ask, self.elicit), "question")
+
+    def withdrawn(self, ask_id: AskId) -> None:
+        """The server does not want the answer any more."""
+        if (task := self._questions.pop(ask_id, None)) is not None:
+            task.cancel()
+
+    async def _put(self, ask: Ask, elicit: Elicit) -> None:
+        async with self._asking:
+            reply = _CANCEL
+            try:
+                reply = Reply(await elicit(ask))
+            finally:
+                self._questions.pop(ask.id, None)
+                self._upstream.reply(ask.id, reply)
+
+
+class _Exchange(Exchange):
+    """One request of ours: its outcome as a future; what comes before it goes to the peer."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self.outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def answered(self, outcome: Result | RpcError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def failed(self, fault: Fault) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(fault)
+
+    def suspend(self) -> None: ...
+
+    def progress(self, update: Fields) -> None:
+        if self._peer.hearer is not None:
+            self._peer.hearer.progress(update)
+
+    def log(self, params: Raw) -> None:
+        if self._peer.hearer is not None:
+            self._peer.hearer.log(params)
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        self._peer.notified(method, params)
+
+    def ask(self, ask: Ask) -> None:
+        self._peer.asked(ask)
+
+    def withdraw(self, ask_id: AskId) -> None:
+        self._peer.withdrawn(ask_id)
+
+
+class _Listener(Listener):
+    """What comes on no request's stream is treated as if it had: there is one call at a time."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    def pushed(self, method: str, params: Raw | None) -> None:
+        self._peer.notified(method, params)
+
+    def asked(self, ask: Ask) -> None:
+        self._peer.asked(ask)
+
+    def withdrawn(self, ask_id: AskId) -> None:
+        self._peer.withdrawn(ask_id)
+
+    def push_stream(self, is_up: bool) -> None: ...
+
+    def suspected(self, fault: Fault) -> None: ...
+
+    def lost(self, fault: Fault) -> None: ...
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run `work` and return its status; Ctrl-C and SIGTERM cancel it, with the status that shells give them."""
+
+    async def watched() -> int:
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(watched())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+def error_code(error: RpcError) -> Json:
+    """The code of a JSON-RPC error."""
+    return jsonrpc.decode_value(jsonrpc.decode_fields(error.raw).get("code", b"null"))
