@@ -50,13 +50,26 @@ async def test_an_empty_name_is_no_name() -> None:
         client = await running.connected()
         assert await count(client) == 1
         assert await count(client, "", x_chat=" ") == 2
-        odd: list[Any] = [7, ["a"], {}, None, True]
+        assert int(text_of(await client.ask(named(client.tool("count"), None)))) == 3
+        odd: list[Any] = [7, ["a"], {}, True]
         for name in odd:
-            call = named(client.tool("count"), name)
-            assert int(text_of(await client.ask(call))) > 2
+            assert await client.status("POST", named(client.tool("count"), name)) == 400
         bare = running.client()
         assert await count(bare, "", x_chat=" ") == 1
         assert await count(bare, "", x_chat=" ") == 1
+
+
+@requirement("exchange:chats:ladder")
+async def test_names_are_bounded_since_they_are_kept() -> None:
+    """A marker keeps a name for a day: unbounded ones would fill the memory."""
+    async with rig(clients=(CHATS,)) as running:
+        client = running.client()
+        longest, longer = "c" * 1024, "c" * 1025
+        assert await count(client, "", x_chat=longest) == 1
+        assert await client.status("POST", client.tool("count"), x_chat=longer) == 400
+        assert await client.status("POST", named(client.tool("count"), longer)) == 400
+        async with client.request("POST", client.tool("count"), f"/mcp/upstream/chats/{longer}") as response:
+            assert response.status in {400, 404}
 
 
 @requirement("exchange:chats:ladder")

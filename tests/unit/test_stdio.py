@@ -109,7 +109,7 @@ def test_stderr_is_kept_up_to_its_bound_without_secrets_and_control_characters()
         ring.feed(b"x" * 5000)
     assert ring.tail == "x" * STDERR_BYTES
     ring.feed(b"\n\x1b[31mError 1:\x07 key hunter2-hunter2 \xff\x1b[0m\r\n\n")
-    assert ring.last_line == "Error 1:  key *** \N{REPLACEMENT CHARACTER}"
+    assert ring.telling_line == "Error 1:  key *** \N{REPLACEMENT CHARACTER}"
 
 
 # The pipe

@@ -86,6 +86,7 @@ class HandshakeUpstream:
         self._next_ask = 0
         self._exchanges: dict[int, Exchange] = {}
         self._asks: dict[AskId, _OpenAsk] = {}
+        self._lost: Fault | None = None
         self._unreadable = 0
         """Messages of the server that were no JSON-RPC."""
 
@@ -101,6 +102,7 @@ class HandshakeUpstream:
         self._link.request(request_id, jsonrpc.request(request_id, "initialize", hello))
         outcome = await opening.outcome
         if isinstance(outcome, Fault):
+            outcome = self._lost or outcome  # why the link ended says more than that nothing could be sent
             raise OpenFailed(
                 outcome.detail,
                 is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
@@ -192,6 +194,7 @@ class HandshakeUpstream:
         self._listener.suspected(fault)
 
     def lost(self, fault: Fault) -> None:
+        self._lost = fault
         while self._exchanges:
             _, exchange = self._exchanges.popitem()
             exchange.failed(fault)

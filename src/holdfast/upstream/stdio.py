@@ -317,7 +317,7 @@ class StdioLink:
 
     def request(self, request_id: int, message: bytes) -> Sent:
         problem = self._write(message)
-        if problem is not None and self._receiver is not None:
+        if problem is not None and self._receiver is not None and not self._dies_as_it_starts:
             self._receiver.failed(request_id, Fault(FaultKind.NOT_SENT, problem))
         return _WRITTEN
 
@@ -476,6 +476,13 @@ class StdioLink:
         if self._has_served or not words:
             return Fault(FaultKind.GONE, what, remark=words)
         return Fault(FaultKind.GONE, f"{what}: {words}")
+
+    @property
+    def _dies_as_it_starts(self) -> bool:
+        """`lost` will follow and say why, which is of more use than that nothing could be written."""
+        if self._has_served or self._state not in {_State.RUNNING, _State.ENDING}:
+            return False
+        return self._state is _State.ENDING or self._pipe(0).is_closing()
 
     @property
     def _has_exited(self) -> bool:
