@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import OpenFailed
-from holdfast.upstream.stdio import STDERR_BYTES, LineSplitter, Oversized, StderrRing
+from holdfast.upstream.stdio_output import STDERR_BYTES, LineSplitter, Oversized, StderrRing
 from holdfast.upstream.transport import FaultKind
 from stdio_rig import (
     Inbox,
