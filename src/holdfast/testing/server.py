@@ -36,6 +36,8 @@ class _Connections(ServerState):
     """uvicorn's state, with a count of all that ever connected."""
 
     accepted: int = 0
+    is_over: bool = False
+    """The server has stopped: what was accepted at the last moment is aborted as soon as it is made."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -48,6 +50,8 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
+        if self._counted.is_over:
+            cast("asyncio.Transport", transport).abort()
         self._counted.accepted += 1
         self._changes.touch()
 
@@ -114,6 +118,7 @@ class ScriptedServer:
         if listener is None:
             return
         listener.close()
+        self._connections.is_over = True
         self._crash()
         if self._connections.tasks:
             await asyncio.wait(self._connections.tasks)
