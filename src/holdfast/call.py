@@ -21,7 +21,7 @@ Fields: TypeAlias = dict[str, Raw]
 """One level of a JSON object; its values are still the sender's bytes."""
 
 AskId = NewType("AskId", int)
-"""Names one question of a server within one upstream conversation."""
+"""Names one question of a server; unique in the process, since a client may have several servers asking."""
 
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """Lowest first, as RFC 5424 orders them and `logging/setLevel` names them."""

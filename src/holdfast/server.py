@@ -144,8 +144,10 @@ class Server:
         def subscribed() -> None:
             watcher.subscriptions_of(key).add(uri)
             held = self.pool.session_of(key)
-            if held is not None:
+            if held is not None and (session is None or held is session):
                 held.subscriptions.add(uri)
+            elif held is not None:
+                set_up(held, (watcher,))  # another one answered, and is lost
 
         return self.start(key, call, _Noting(caller, subscribed), watcher)
 

@@ -216,3 +216,75 @@ async def test_a_session_that_answers_after_a_cut_is_dirty_as_before() -> None:
         rig.fake.session.call.fail(FaultKind.REFUSED, "404 Not Found")
         await rig.passes(1.0)
         assert refused.code == -31006
+
+
+# A second reader.
+
+
+@requirement("pool:cancel:ends-once")
+async def test_queued_calls_of_a_lost_session_go_on_once_each() -> None:
+    async with pool_rig(max_concurrency=2, max_queue=50) as rig:
+        await rig.answered()
+        running = [await rig.call() for _ in range(2)]
+        queued = [rig.start() for _ in range(4)]
+        await settle()
+        rig.fake.session.die()
+        await rig.passes(3.0)
+        for request in list(rig.fake.session.calls):
+            request.text("done")
+        await rig.passes(1.0)
+        for request in list(rig.fake.session.calls):
+            request.text("done")
+        await settle()
+        assert [len(caller.outcomes) for caller in (*running, *queued)] == [1] * 6
+        assert len(rig.fake.session.calls) == 4, "each of those that waited, once"
+
+
+async def test_a_spare_that_a_chat_was_given_meanwhile_is_not_lent_as_unused() -> None:
+    async with pool_rig(max_sessions=1) as rig:
+        rig.fake.holds_openings = True
+        listing = await rig.call(Call("resources/list"), rig.key(user="alice"))
+        call = await rig.call(key=rig.key(user="bob"))
+        rig.fake.session.let_open()
+        await settle()
+        bobs = rig.fake.sessions[0]
+        assert not call.is_over
+        assert bobs.got("resources/list") == []
+        rig.fake.holds_openings = False
+        bobs.call.text("done")
+        await rig.passes(40.0)
+        assert listing.is_over
+        assert bobs.got("resources/list") == []
+
+
+async def test_who_lists_resources_where_every_room_is_taken_gets_a_session_as_for_a_call() -> None:
+    async with pool_rig(max_sessions=1) as rig:
+        rig.fake.answers["resources/list"] = lambda request: request.result({"resources": []})
+        await rig.answered(rig.key(user="alice"))
+        listing = await rig.call(Call("resources/list"), rig.key(user="bob"))
+        await rig.passes(1.0)
+        assert listing.result == {"resources": []}
+        assert len(rig.fake.sessions) == 2
+
+
+async def test_a_question_that_a_dying_server_put_to_a_watcher_is_taken_back() -> None:
+    async with pool_rig() as rig:
+        watcher = FakeWatcher(EVERYTHING)
+        rig.pool.attach(rig.key(), watcher)
+        await rig.answered()
+        rig.fake.session.ask(message="?")
+        await settle()
+        rig.fake.session.die()
+        await rig.passes(3.0)
+        assert watcher.withdrawn == [watcher.asks[0][0].id]
+
+
+async def test_a_serial_shared_session_asks_nobody_after_a_call_timed_out() -> None:
+    async with pool_rig(serial=True, call_timeout=5) as rig:
+        alices, bobs = (rig.key(scope="shared", user=user) for user in ("alice", "bob"))
+        await rig.call(key=alices)
+        await rig.passes(6.0)
+        other = await rig.call(key=bobs, caller=FakeCaller(EVERYTHING))
+        rig.fake.session.ask(message="of the call that timed out")
+        await settle()
+        assert other.asks == []

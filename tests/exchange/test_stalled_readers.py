@@ -104,6 +104,9 @@ async def test_a_reader_that_has_caught_up_may_be_silent_for_as_long_as_it_likes
         assert reader.responder.is_slow
         reader.take()
         await settle()
+        assert drained == [], "a server hands a piece on at once, and waits for it to be taken at the next"
+        reader.take()
+        await settle()
         assert drained == [True]
         await reader.clock.advance_settled(10 * STALL_TIMEOUT)
         assert not reader.responder.is_gone

@@ -13,6 +13,7 @@ from holdfast.downstream.callers import stand_in
 from holdfast.downstream.replay import (
     MAX_BYTES,
     MAX_EVENTS,
+    PUSH,
     EventStream,
     ReplayBudget,
     event_id,
@@ -25,8 +26,8 @@ from unit.recorded import RecordedResponder
 SECRET = b"s" * 32
 
 
-def stream(budget: ReplayBudget | None = None) -> EventStream:
-    return EventStream(3, SECRET, budget or ReplayBudget(), partial(stand_in, server="memory"))
+def stream(budget: ReplayBudget | None = None, name: int = 3) -> EventStream:
+    return EventStream(name, SECRET, budget or ReplayBudget(), partial(stand_in, server="memory"))
 
 
 def data_of(responder: RecordedResponder) -> list[bytes]:
@@ -146,11 +147,19 @@ def test_what_is_kept_is_bounded_and_answers_outlive_notifications() -> None:
 @requirement("exchange:sessions:bounded")
 def test_questions_of_long_ago_are_forgotten_too() -> None:
     budget = ReplayBudget()
-    events = stream(budget)
+    events = stream(budget, PUSH)
     for number in range(3 * MAX_EVENTS):
         events.emit(b"%04d" % number, droppable=False)
     assert budget.used == 4 * MAX_EVENTS
+    assert events.dropped == 2 * MAX_EVENTS
     assert data_of(reading(events, 0))[-1] == b"%04d" % (3 * MAX_EVENTS - 1)
+
+
+def test_every_answer_of_one_stream_is_kept_however_many() -> None:
+    events = stream()
+    for number in range(3 * MAX_EVENTS):
+        events.emit(b"%04d" % number, droppable=False)
+    assert len(data_of(reading(events, 0))) == 3 * MAX_EVENTS
 
 
 def test_beyond_the_budget_of_the_process_nothing_is_kept_but_readers_still_read() -> None:

@@ -156,7 +156,9 @@ class Catalog:
             or call.params.keys() - {"cursor", "_meta"}
         ):
             return self._pool.start(key, call, caller, watcher)
-        if call.method in _OF_THE_SESSION and not self._is_shared and self._pool.session_of(key) is not None:
+        if not self._is_everybodys(call.method) and (
+            self._pool.session_of(key) is not None or not self._pool.can_lend_unused
+        ):
             return self._pool.start(key, call, caller, watcher)
         waiting = _Waiting(key, call, caller, watcher)
         self.introduce(lambda hello: self._answer_introduced(waiting, hello), key)
@@ -164,9 +166,11 @@ class Catalog:
 
     async def learn(self, prefer: SessionKey | None) -> None:
         """Learn the introduction and every list. Raises `OpenFailed`."""
-        async with self._pool.borrow(prefer, unused=not self._is_shared) as session:
+        unused = not self._is_shared and self._pool.can_lend_unused
+        async with self._pool.borrow(prefer, unused=unused) as session:
             for method in CAPABILITY:
-                if self._offers(method) and self._settings.lists == "server":
+                may_keep = unused or self._is_everybodys(method)
+                if self._offers(method) and self._settings.lists == "server" and may_keep:
                     self._must_list(session, method, await self._fetch_in(session, method))
         tools = sum(_length(page, "tools") for page in self._lists["tools/list"].pages.values())
         self._emit(events.ListsLearned(self._settings.name, tools))
@@ -182,6 +186,10 @@ class Catalog:
         self._emit(events.SessionFailed(self._settings.name, session.id, reason))
         raise OpenFailed(reason)
 
+    def _is_everybodys(self, method: str) -> bool:
+        """Whether a list says the same in every session."""
+        return self._is_shared or method not in _OF_THE_SESSION
+
     @property
     def _is_shared(self) -> bool:
         return self._settings.scope == "shared"
@@ -194,7 +202,7 @@ class Catalog:
 
     def restored(self, key: SessionKey) -> None:
         for method, kept in self._lists.items():
-            if kept.pages and self._offers(method):
+            if kept.pages and self._offers(method) and (self._is_everybodys(method) or self._pool.can_lend_unused):
                 self._refresh(method, key)  # and whoever watches is told if it differs
 
     def lists_changed(self, method: str) -> None:
@@ -334,7 +342,7 @@ class Catalog:
 
     async def _try_to_fetch(self, method: str, key: SessionKey) -> tuple[RpcError | Fault | None, bool]:
         """What hindered it, if anything did, and whether another try may go better. Raises `OpenFailed`."""
-        unused = method in _OF_THE_SESSION and not self._is_shared
+        unused = not self._is_everybodys(method)
         async with self._pool.borrow(self._shared(key), unused=unused) as session:
             hindrance = await self._fetch_in(session, method)
             if not isinstance(hindrance, Fault):

@@ -17,15 +17,13 @@ from holdfast.downstream.answer import KEEP_ALIVE
 from holdfast.downstream.callers import level_of, stand_in, wants_log
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
-from holdfast.downstream.replay import KEEP_FINISHED, EventStream, ReplayBudget, read_event_id
+from holdfast.downstream.replay import KEEP_FINISHED, PUSH, EventStream, ReplayBudget, read_event_id
 from holdfast.identity.caller import Identity
 from holdfast.server import Server
 from holdfast.session.key import Principal, SessionKey, stranger
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
-PUSH: Final = 0
-"""The number of the GET stream."""
 MAX_KEYS: Final = 1024
 """Keys that one client session may have used before those without an open session are forgotten."""
 MAX_SESSIONS: Final = 10_000

@@ -160,7 +160,10 @@ class AsgiResponder:
             message = self._out.popleft()
             is_last = message["type"] == "http.response.body" and not message["more_body"]
             await send(message)
-            self._size -= len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            if size > JOIN_LIMIT and not is_last:
+                await send(_body(b"", more=True))  # uvicorn waits for a piece to be taken at the next one only
+            self._size -= size
             if is_last:
                 return False
             if self._stall is not None:

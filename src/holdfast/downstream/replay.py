@@ -19,6 +19,8 @@ STREAM_HEADERS: Final[Headers] = (
 )
 RETRY_MS: Final = 1000
 """When a client that was sent away should come back."""
+PUSH: Final = 0
+"""The number of the GET stream."""
 MAX_EVENTS: Final = 256
 MAX_BYTES: Final = 1024 * 1024
 """Notifications kept per stream for a client that is away; answers and questions are kept beyond `MAX_BYTES`."""
@@ -195,8 +197,9 @@ class EventStream:
                 return
             if item[2]:
                 self._drop(item)
-        while len(self._kept) > MAX_EVENTS:  # questions of long ago, on a stream that never finishes
+        while self.name == PUSH and len(self._kept) > MAX_EVENTS:  # questions of long ago: it never finishes
             self._drop(self._kept[0])
+            self.dropped += 1
 
     def _drop(self, item: tuple[int, bytes, bool]) -> None:
         self._kept.remove(item)

@@ -64,6 +64,8 @@ class Pool:
         self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
         self._markers = Markers(clock)
         self._crashes = CrashLoops(clock, rng)
+        self._reopenings = CrashLoops(clock, rng)
+        """Of sessions that were reopened for who waits for updates, and lost again."""
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
         self._settling: dict[Session, tuple[Timer, bool]] = {}
@@ -144,7 +146,7 @@ class Pool:
             if session is None:
                 if self._is_closing:
                     raise OpenFailed(_SHUTTING_DOWN)
-                if (refusal := self._roster.refusal) is not None:
+                if (refusal := self._roster.refusal or self._crash_refusal(prefer)) is not None:
                     raise refusal
                 if not self._roster.has_room:
                     try:
@@ -160,8 +162,23 @@ class Pool:
                 was_ended = session.state is State.CLOSED  # by whoever it was for: that says nothing of the server
                 if not was_ended or self._is_closing or self._clock.now() >= give_up_at:
                     raise
-            if session.is_open:
+            if session.is_open and self._may_lend(session, unused=unused):
                 return session
+
+    def _crash_refusal(self, prefer: SessionKey | None) -> OpenFailed | None:
+        """A new session would be that of `prefer` only where it is shared."""
+        return self._crashes.refusal(prefer) if prefer is not None and prefer.is_shared else None
+
+    def _may_lend(self, session: Session, *, unused: bool) -> bool:
+        """A spare may have been handed to a chat while it was waited for."""
+        if unused:
+            return session.is_spare
+        return session.key is None or not session.key.is_private
+
+    @property
+    def can_lend_unused(self) -> bool:
+        """Whether there is a session that nobody used, or room for one."""
+        return self._roster.has_room or any(session.is_spare for session in self._roster)
 
     def _new_session(self, prefer: SessionKey | None) -> Session:
         if prefer is None or not prefer.is_shared:
@@ -175,9 +192,7 @@ class Pool:
         place = self._places.get(prefer)
         if place is not None and place.session is not None and not unused:
             return place.session
-        usable = [s for s in self._roster if not (s.key is not None and s.key.is_private)]
-        if unused:
-            usable = [s for s in usable if s.is_spare]
+        usable = [s for s in self._roster if self._may_lend(s, unused=unused)]
         ready = [s for s in usable if s.is_open]
         if ready:
             return min(ready, key=lambda s: s.leases)
@@ -369,12 +384,15 @@ class Pool:
             self._is_sending = False
 
     def restart(self, run: RunningCall, session: Session) -> None:
-        """Send a call of a session that is gone in the one that follows it."""
+        """Send a call of a session that is gone in the one that follows it, unless it is on its way there."""
+        if run.session is not session:
+            return
         self._slots.release(run)
         run.session = None
         run.wait(None)
         self._release(run, session)
         self._begin(run)
+        self._send_next()
 
     # Owner: what a session reports.
 
@@ -439,7 +457,8 @@ class Pool:
         place = self._places.get(lost.key)
         if place is None or place.session is not None or not any(w.subscriptions_of(place.key) for w in place.watchers):
             return
-        is_refused = self._roster.refusal or self._crashes.refusal(place.key)
+        self._reopenings.died(place.key, lost.opened_at, "it was lost")
+        is_refused = self._roster.refusal or self._crashes.refusal(place.key) or self._reopenings.delay(place.key) > 0
         if self._roster.has_room and not is_refused and not self._is_closing:
             self._open(place)
 

@@ -149,6 +149,7 @@ class Recovery:
                 if session.state is State.LOST:
                     self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
+                    session.abandon()
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:

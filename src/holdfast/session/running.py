@@ -186,6 +186,8 @@ class RunningCall:
         delivery = Delivery.NOT_SENT if self.phase is Phase.WAITING else Delivery.UNKNOWN
         if sent is not None:
             sent.cancel(reason)
+        if self.phase is Phase.SUSPENDED and self.session is not None:
+            self.session.abandon()
         self.end(
             CallFailed(
                 Code.OUTCOME_UNKNOWN,

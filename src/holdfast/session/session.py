@@ -185,7 +185,9 @@ class Session:
     def give_up(self, fault: Fault) -> None:
         """The session is over: whatever is sent and not answered will get no answer."""
         for ask_id in list(self._pushed_asks):
-            self._close_pushed(ask_id)
+            pushed = self._close_pushed(ask_id)
+            if pushed is not None:
+                pushed.to.withdraw(ask_id)
         for run in list(self.calls):
             run.failed(fault)
         for inquiry in self._inquiries:

@@ -6,6 +6,7 @@ chose reaches the server's tables; the server's ids are restored byte for byte i
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _ADVICE: Final = {
     FaultKind.GONE: "run its command by hand to see why",
 }
 """What the operator can do about a handshake that failed."""
+
+_ask_ids = itertools.count(1)
 
 ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
     "roots": {"listChanged": True},
@@ -83,7 +86,6 @@ class HandshakeUpstream:
         self._listener = listener
         self._capabilities = capabilities
         self._next_id = 0
-        self._next_ask = 0
         self._exchanges: dict[int, Exchange] = {}
         self._asks: dict[AskId, _OpenAsk] = {}
         self._lost: Fault | None = None
@@ -240,9 +242,8 @@ class HandshakeUpstream:
         if method == "ping":
             self._link.post(jsonrpc.result(bytes(envelope.id), b"{}"))
             return
-        self._next_ask += 1
         exchange = self._exchanges.get(request_id) if request_id is not None else None
-        ask = _read_ask(AskId(self._next_ask), method, envelope.params or None)
+        ask = _read_ask(AskId(next(_ask_ids)), method, envelope.params or None)
         self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange)
         if exchange is not None:
             exchange.ask(ask)
