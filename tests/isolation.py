@@ -249,8 +249,8 @@ class Person:
 class World:
     """The gateway, its servers, and the people; `report` is what came of it."""
 
-    def __init__(self, *, users: int, seed: int, workers: int = 48) -> None:
-        self.rng = Random(seed)
+    def __init__(self, *, users: int, seed: int = 1, rng: Random | None = None, workers: int = 48) -> None:
+        self.rng = rng if rng is not None else Random(seed)
         self.report = Report()
         self.jobs: list[Job] = []
         self.cancelled: set[int] = set()
@@ -622,9 +622,9 @@ class _Errors(logging.Handler):
         self._report.errors.append(self.format(record))
 
 
-async def run_world(calls: int, *, users: int = 20, seed: int = 1) -> Report:
-    """A world in which `calls` things are done."""
-    return await World(users=users, seed=seed).run(calls)
+async def run_world(calls: int, *, users: int = 20, seed: int = 1, rng: Random | None = None) -> Report:
+    """A world in which `calls` things are done; `rng` decides which, by `seed` if there is none."""
+    return await World(users=users, seed=seed, rng=rng).run(calls)
 
 
 # Ids that everybody uses at once.

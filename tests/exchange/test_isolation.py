@@ -9,11 +9,15 @@ way that has been seen in the wild, are put before it, and each must be found ou
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from holdfast.call import Ask, Call, Caller, Running
@@ -250,3 +254,13 @@ async def test_a_gateway_that_leaks_is_found_out(
 
 async def test_the_checks_that_find_leaks_find_none_where_there_is_none() -> None:
     assert [await check() for check in (leaks_of_a_world, leaks_of_colliding_ids)] == [[], []]
+
+
+@requirement("isolation:nobody-gets-anothers")
+@given(rng=st.randoms(use_true_random=False), users=st.integers(2, 6), actions=st.integers(1, 80))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_no_course_of_events_that_hypothesis_finds_leaks(rng: Random, users: int, actions: int) -> None:
+    """Who does what, when, and in which order servers answer: every choice is Hypothesis's, so that it can shrink."""
+    report = asyncio.run(run_world(actions, users=users, rng=rng))
+    assert report.leaks == []
+    assert report.errors == []
