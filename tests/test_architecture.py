@@ -170,7 +170,7 @@ def test_the_machine_pattern_finds_what_it_is_for() -> None:
     assert MACHINE.search(f"cd {ROOT}")
     assert MACHINE.search('"resolved": "https://registry.npm' + 'js.org/yaml"')
     assert MACHINE.search("open('/home/someone/file')")
-    assert not MACHINE.search("POST /mcp/work/chats")
+    assert not MACHINE.search("POST /mcp/tmpfiles/chats")
 
 
 @pytest.mark.parametrize("settings", [ServerSettings, ClientSettings, GatewaySettings])
