@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.wire import revisions
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST, allows_batches, allows_priming, negotiate
 from requirements import requirement
 
@@ -24,7 +23,6 @@ def test_any_other_is_answered_with_our_latest(requested: object) -> None:
 
 def test_revisions_stand_oldest_first() -> None:
     assert list(HANDSHAKE_REVISIONS) == sorted(HANDSHAKE_REVISIONS)
-    assert revisions.ASSUMED in HANDSHAKE_REVISIONS
 
 
 def test_arrays_came_with_the_first_revisions_and_went_in_2025_06_18() -> None:

@@ -12,9 +12,6 @@ HANDSHAKE_REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11
 
 LATEST: Final = HANDSHAKE_REVISIONS[-1]
 
-ASSUMED: Final = "2025-03-26"
-"""What a request without a version header speaks, where nothing else is known (2025-11-25, Transports)."""
-
 MODERN_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 """The `_meta` key that marks a request of revision 2026-07-28."""
 
