@@ -82,6 +82,8 @@ class Call:
     params: dict[str, Json] = field(default_factory=dict[str, Json])
     wants_progress: bool = False
     """The client gave a progress token; the upstream conversation mints its own."""
+    request: str = field(default="", compare=False)
+    """The id of the HTTP request that brought it, for the log."""
 
     @property
     def target(self) -> str | None:

@@ -1,4 +1,7 @@
-"""What happened, as values: the pool emits them, the log and the terminal show them."""
+"""What happened, as values: the pool emits them; the log, the terminal and the metrics show them.
+
+`request` is the id of the HTTP request that brought a call, `key` the digest of a session's key.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class SessionOpening:
-    """A connection to a server is being made."""
+    """A connection to a server is being made; `key` is the digest of whom it is for, empty for a spare."""
 
     server: str
     session: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class SessionReady:
     session: str
     seconds: float
     is_reopened: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class SessionLost:
     session: str
     reason: str
     was_dirty: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class SessionClosed:
     session: str
     reason: str
     was_dirty: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class CallUnnamed:
     server: str
     method: str
     lacks: str
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class CallRepeated:
     server: str
     method: str
     why: str
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,7 @@ class CallFailed:
     server: str
     method: str
     reason: str
+    request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +106,79 @@ class CallRefused:
 
     server: str
     reason: str
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call that went to a session was answered, `seconds` after it came.
+
+    `outcome` is `result`, `error` for an error of the server's own, `cancelled`, or the name of our own
+    `Code` in lower case.
+    """
+
+    server: str
+    method: str
+    outcome: str
+    seconds: float
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpened:
+    """A server failed so often that it is left alone for `seconds`; then one attempt shows whether it is back."""
+
+    server: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitClosed:
+    """The attempt after `CircuitOpened` went well: calls flow again."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAdded:
+    """A server is served from now on."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRemoved:
+    """A server is not served any more; calls under way may still end."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReloaded:
+    """New settings are in force; the names of the servers that came, differ, and went."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What the operator may want to know, as that a change of `listen` waits for a restart."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRefused:
+    """New settings had mistakes, so those before stay in force; `reason` has a line for each."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics` or `health`."""
+
+    route: str
+    method: str
+    status: int
 
 
 Event: TypeAlias = (
@@ -109,6 +192,14 @@ Event: TypeAlias = (
     | CallRepeated
     | CallFailed
     | CallRefused
+    | CallEnded
+    | CircuitOpened
+    | CircuitClosed
+    | ServerAdded
+    | ServerRemoved
+    | SettingsReloaded
+    | SettingsRefused
+    | RequestEnded
 )
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -46,6 +47,31 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
+class ToolRules(_Settings):
+    """Which tools may be seen and called; patterns with `*`, `?` and `[abc]`, where case counts."""
+
+    allow: tuple[str, ...] = ("*",)
+    """Patterns of which a tool's name must match one."""
+    deny: tuple[str, ...] = ()
+    """Patterns of which it must match none."""
+
+    @property
+    def admits_all(self) -> bool:
+        """Whether no name is refused."""
+        return "*" in self.allow and not self.deny
+
+    def admits(self, name: str) -> bool:
+        """Whether a tool of this name may be seen and called."""
+        return any(fnmatchcase(name, p) for p in self.allow) and not any(fnmatchcase(name, p) for p in self.deny)
+
+
+class ServerTools(ToolRules):
+    """The tools of one server: which there are, and what they are called where all servers are one."""
+
+    aliases: dict[str, str] = {}
+    """By a tool's name, the whole name that it has at `/mcp`, instead of prefix, separator and name."""
+
+
 class ServerSettings(_Settings):
     """One MCP server: how it is reached, how its sessions are shared, and how long things may take."""
 
@@ -60,6 +86,13 @@ class ServerSettings(_Settings):
     """Working directory of a stdio server; without it, the gateway's."""
     headers: dict[str, SecretStr] = {}
     """Sent with every request to an HTTP server; may carry its credential."""
+    pass_headers: tuple[str, ...] = ()
+    """Headers of the client's request that go on to the server, in lower case; callers whose values differ never share
+    a session."""
+    prefix: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] = None
+    """What its tools' names begin with at `/mcp`; by default the server's name."""
+    tools: ServerTools = ServerTools()
+    """Which of its tools there are, for everyone."""
     scope: Scope = "chat"
     """Over what a session is shared; `user` and `shared` join conversations, so only the operator may choose them."""
     trusted: bool = False
@@ -177,6 +210,38 @@ class ClientSettings(_Settings):
     only."""
     trust: Trust = Trust()
     """The headers in which it may name its users and chats."""
+    servers: dict[str, ToolRules] | None = None
+    """The servers that it may see, each with the tools that it may see there; without it, all."""
+
+    def may_see(self, server: str) -> bool:
+        """Whether the server exists for this client."""
+        return self.servers is None or server in self.servers
+
+
+class Limits(_Settings):
+    """What the whole gateway takes on; for one server, see its own settings."""
+
+    sessions: Count = 10_000
+    """Sessions of clients, and as many with servers."""
+    sessions_per_user: Count = 100
+    """Of a user whom a trusted client names: who opens more loses those of its own that are idle."""
+    user_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)] = 50.0
+    """Requests per second of a user whom a trusted client names; ten seconds' worth may come at once."""
+    client_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)] = None
+    """Requests per second of a client, all its users together; ten seconds' worth may come at once."""
+    request_bytes: Count = MAX_REQUEST_BYTES
+    """A client's request; the official TypeScript SDK's own limit."""
+    message_bytes: Count = MAX_MESSAGE_BYTES
+    """One message of a server: screenshots and notebooks reach several MiB."""
+
+
+class LogSettings(_Settings):
+    """The log, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines to write."""
+    format: Literal["text", "json"] = "text"
+    """`text` for people, `json` for programs: an object a line."""
 
 
 class GatewaySettings(_Settings):
@@ -196,6 +261,14 @@ class GatewaySettings(_Settings):
     """The MCP servers."""
     client_idle_timeout: Seconds = 300.0
     """A client's own MCP session ends this long after its last stream and request ended."""
+    separator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,4}$")] = SEPARATOR
+    """Between a server's prefix and its tool's name at `/mcp`."""
+    operator_key_digest: Annotated[bytes | None, Field(repr=False)] = None
+    """SHA-256 of the key for `/api` and `/metrics`; without it, they are open on loopback and closed elsewhere."""
+    limits: Limits = Limits()
+    """What the whole gateway takes on."""
+    log: LogSettings = LogSettings()
+    """The log."""
 
     @property
     def is_loopback(self) -> bool:
