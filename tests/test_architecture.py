@@ -16,7 +16,7 @@ from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "src" / "holdfast"
 
-GROUND: Final = frozenset({"call", "clock", "config", "errors", "events", "tasks"})
+GROUND: Final = frozenset({"call", "clock", "config", "errors", "events", "tasks", "views"})
 """Known to every room but the wire."""
 
 BESIDE: Final = frozenset({"catalog", "cluster", "identity", "observe", "store"})
@@ -29,6 +29,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "call": frozenset({"errors"}),
     "config": frozenset({"errors"}),
     "events": frozenset({"call", "errors"}),
+    "views": frozenset(),
     "wire": frozenset({"call", "errors"}),
     "upstream": GROUND | {"wire"},
     "session": GROUND | {"wire", "upstream.transport"},
