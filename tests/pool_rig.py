@@ -32,7 +32,8 @@ from holdfast.call import (
 )
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code
-from holdfast.server import Server
+from holdfast.identity.asker import next_nonce
+from holdfast.servers.server import Server
 from holdfast.session.key import KeyScope, Principal, SessionKey, private
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
@@ -205,7 +206,7 @@ class PoolRig:
         )
 
     def private_key(self, user: str = "alice") -> SessionKey:
-        return private(self.key(user=user), Principal("host", user), "chat")
+        return private(self.key(user=user), Principal("host", user), "chat", next_nonce())
 
     def start(
         self,

@@ -26,7 +26,7 @@ from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
 from holdfast.downstream.clients import ClientSession
 from holdfast.gateway import Gateway
-from holdfast.server import Server
+from holdfast.servers.server import Server
 from holdfast.session.lifecycle import State
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.server import ScriptedServer, ServerOptions

@@ -15,7 +15,7 @@ from holdfast.clock import Clock, LoopClock
 from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
-from holdfast.server import Server
+from holdfast.servers.server import Server
 from holdfast.session.roster import Connect
 from holdfast.tasks import TaskScope
 from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream

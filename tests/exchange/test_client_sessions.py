@@ -234,14 +234,14 @@ async def test_sessions_beyond_the_limit_are_refused_for_a_while(monkeypatch: py
 async def test_a_client_session_of_very_many_chats_forgets_those_that_are_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_KEYS", 10)
+    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 10)
     async with rig(max_sessions=2) as running:
         client = await running.connected()
         for number in range(40):
             call = client.tool("count")
             call["params"]["_meta"] = {"dev.holdfast/chat": str(number)}
             assert text_of(await client.ask(call)) == "1"
-            assert len(running.session_of(client).keys) <= 11
+            assert len(running.session_of(client).conversations) <= 11
 
 
 @requirement("exchange:sessions:ids-are-ours")

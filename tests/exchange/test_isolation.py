@@ -24,8 +24,8 @@ from holdfast.call import Ask, Call, Caller, Running
 from holdfast.catalog.catalog import Catalog
 from holdfast.downstream import handshake
 from holdfast.downstream.clients import ClientSession, ClientSessions
-from holdfast.identity.caller import Identity
-from holdfast.server import Server
+from holdfast.identity.asker import Asker
+from holdfast.servers.server import Server
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
@@ -127,8 +127,8 @@ def key_without_chat(patch: Patch) -> None:
 def rekey(patch: Patch, change: Callable[[SessionKey], SessionKey]) -> None:
     genuine = Server.key_for
 
-    def key_for(self: Server, identity: Identity, **where: Any) -> SessionKey:
-        key = genuine(self, identity, **where)
+    def key_for(self: Server, asker: Asker) -> SessionKey:
+        key = genuine(self, asker)
         return key if key.is_shared else change(key)
 
     patch.setattr(Server, "key_for", key_for)
@@ -194,8 +194,8 @@ def lists_of_one_session_for_all(patch: Patch) -> None:
 def nobody_is_somebody(patch: Patch) -> None:
     genuine = Server.key_for
 
-    def key_for(self: Server, identity: Identity, **where: Any) -> SessionKey:
-        return genuine(self, replace(identity, lacks_user=False), **where)
+    def key_for(self: Server, asker: Asker) -> SessionKey:
+        return genuine(self, replace(asker, identity=replace(asker.identity, lacks_user=False)))
 
     patch.setattr(Server, "key_for", key_for)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ from msgspec import Raw
 
 from holdfast.call import Call
 from holdfast.downstream.clients import ClientSession, ClientSessions
+from holdfast.identity.asker import Asker, next_nonce
 from holdfast.identity.caller import Identity
-from holdfast.session.key import Principal, SessionKey
+from holdfast.servers.server import ServerConversation
+from holdfast.servers.service import Conversation
+from holdfast.session.key import Principal
 from holdfast.testing.clock import settle
 from holdfast.wire.sse import SseParser
 from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, PoolRig, pool_rig
@@ -22,19 +26,23 @@ UNNAMED = Identity(Principal("host"), None, lacks_user=True)
 NOTE = "memo://note"
 
 
+def asker(identity: Identity) -> Asker:
+    return Asker(identity, next_nonce())
+
+
 class Listener:
     """A client session without HTTP, and what its GET stream got."""
 
     def __init__(self, sessions: ClientSessions, rig: PoolRig, identity: Identity = UNNAMED) -> None:
-        self.client: ClientSession = sessions.create(rig.server, identity, "2025-06-18", EVERYTHING)
+        self.client: ClientSession = sessions.create(rig.server, asker(identity), "2025-06-18", EVERYTHING)
         self._responder = RecordedResponder()
         self.client.open_push(self._responder, after=None, gone=lambda: None)
         self._identity = identity
         self._rig = rig
 
     @property
-    def key(self) -> SessionKey:
-        return self.client.key_for(self._identity, None, None)
+    def conversation(self) -> Conversation:
+        return self.client.converse(replace(asker(self._identity), client=self.client.id))
 
     @property
     def heard(self) -> list[Any]:
@@ -42,9 +50,10 @@ class Listener:
         return [json.loads(event.data)["method"] for event in events if event.data]
 
     async def call(self) -> FakeCaller:
-        key = self.key
-        self.client.use(key)
-        return await self._rig.call("tool", key, FakeCaller(EVERYTHING), self.client)
+        conversation = self.conversation
+        assert isinstance(conversation, ServerConversation)
+        self.client.use(conversation)
+        return await self._rig.call("tool", conversation.key, FakeCaller(EVERYTHING), self.client)
 
 
 @requirement("exchange:chats:unnamed-are-strangers")
@@ -71,7 +80,7 @@ async def test_users_whom_a_host_leaves_unnamed_hear_nothing_of_each_other_in_a_
 @requirement("exchange:chats:unnamed-are-strangers")
 async def test_calls_of_unnamed_users_without_a_session_are_of_different_people() -> None:
     async with pool_rig(scope="shared") as rig:
-        keys = [rig.server.key_for(UNNAMED, named=None, path=None, client=None) for _ in range(2)]
+        keys = [rig.server.key_for(asker(UNNAMED)) for _ in range(2)]
         await rig.answered(keys[0])
         call = await rig.call("tool", keys[1], FakeCaller(EVERYTHING))
         assert len(rig.fake.sessions) == 1
@@ -89,7 +98,7 @@ async def test_one_who_only_listens_without_a_name_makes_a_session_shared() -> N
         sessions = ClientSessions(rig.clock, 600)
         alice = Listener(sessions, rig, Identity(Principal("host", "alice"), None, lacks_user=False))
         listening = Listener(sessions, rig)
-        listening.client.use(listening.key)
+        listening.client.use(listening.conversation)
         await alice.call()
         rig.fake.session.log("of alice")
         assert listening.heard == []
@@ -155,7 +164,7 @@ async def test_who_lets_go_of_a_resource_in_one_chat_still_hears_of_it_in_anothe
         client, keys = listener.client, [rig.key("c1"), rig.key("c2")]
         for key in keys:
             await rig.answered(key)
-            client.use(key)
+            client.use(ServerConversation(rig.server, key, asker(UNNAMED)))
             rig.server.subscribe(key, Call("resources/subscribe", {"uri": NOTE}), FakeCaller(), client)
         await settle()
         one, two = rig.fake.sessions

@@ -16,7 +16,7 @@ from holdfast.downstream.post import Post, Target, check_name, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
 from holdfast.identity.caller import Clients
-from holdfast.server import Server
+from holdfast.servers.service import Service
 from holdfast.tasks import TaskScope
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import host_name, is_loopback_name, parse_accept
@@ -50,7 +50,7 @@ class App:
     """Serves `/mcp`, `/mcp/SERVER` and `/mcp/SERVER/chats/CHAT`. Its parts are owned by the gateway."""
 
     def __init__(
-        self, settings: GatewaySettings, servers: Mapping[str, Server], *, scope: TaskScope, clock: Clock
+        self, settings: GatewaySettings, servers: Mapping[str, Service], *, scope: TaskScope, clock: Clock
     ) -> None:
         self.sessions = ClientSessions(clock, settings.client_idle_timeout)
         self._servers = servers
@@ -136,7 +136,7 @@ class App:
         session_id = request.headers.get("mcp-session-id")
         if session_id is None:
             raise Refusal(400, "This needs a session: send its Mcp-Session-Id.")
-        client = self.sessions.find(session_id, target.identity.principal, target.server)
+        client = self.sessions.find(session_id, target.identity.principal, target.service)
         if client is None:
             raise session_not_found()
         return client

@@ -18,14 +18,14 @@ from holdfast.downstream.callers import level_of, stand_in, wants_log
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, PUSH, EventStream, ReplayBudget, read_event_id
-from holdfast.identity.caller import Identity
-from holdfast.server import Server
-from holdfast.session.key import Principal, SessionKey, stranger
+from holdfast.identity.asker import Asker
+from holdfast.servers.service import Conversation, Service
+from holdfast.session.key import Principal, SessionKey
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
-MAX_KEYS: Final = 1024
-"""Keys that one client session may have used before those without an open session are forgotten."""
+MAX_CONVERSATIONS: Final = 1024
+"""Those that one client session may have taken part in before those without an open session are forgotten."""
 MAX_SESSIONS: Final = 10_000
 MAX_SESSIONS_PER_USER: Final = 100
 """Of a user whom a trusted host names; one who opens more loses those of its own that are idle."""
@@ -53,30 +53,30 @@ class _OpenAsk:
 
 
 class ClientSession:
-    """One client's session with one server; a `Watcher` of the upstream sessions that it uses."""
+    """One client's session with one service; a `Watcher` of the upstream sessions that it uses."""
 
     def __init__(
-        self, server: Server, identity: Identity, revision: str, abilities: Abilities, budget: ReplayBudget
+        self, service: Service, asker: Asker, revision: str, abilities: Abilities, budget: ReplayBudget
     ) -> None:
         self.id = secrets.token_urlsafe(24)
-        self.server = server
-        self.owner = identity.principal
+        self.service = service
+        self.owner = asker.identity.principal
         """Who must ask to be let in."""
-        self.principal = stranger(identity.principal.client) if identity.lacks_user else identity.principal
+        self.principal = asker.principal
         """Who it counts as where several listen."""
         self.revision = revision
         self.own_abilities = abilities
         self.log_level: str | None = None
         self.calls: dict[bytes, OpenCall] = {}
-        self.keys: dict[SessionKey, None] = {}
+        self.conversations: dict[Conversation, None] = {}
         self.requests = 0
         """HTTP requests that are being answered."""
         self.last_used_at = 0.0
         self.is_ended = False
         self.heartbeat: Timer | None = None
         """The next sign of life on the GET stream."""
-        self._names: tuple[Identity, str | None, str | None] | None = None
-        self._key: SessionKey | None = None
+        self._asker: Asker | None = None
+        self._conversation: Conversation | None = None
         self._secret = secrets.token_bytes(32)
         self._budget = budget
         self._next_stream = PUSH + 1
@@ -84,7 +84,7 @@ class ClientSession:
         self._asks: dict[int, _OpenAsk] = {}
         self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
         self._pushed: dict[AskId, int] = {}
-        self._stand_in = partial(stand_in, server=server.name)
+        self._stand_in = partial(stand_in, server=service.name)
         self.push_stream = EventStream(PUSH, self._secret, budget, self._stand_in)
         self.streams: dict[int, EventStream] = {PUSH: self.push_stream}
 
@@ -102,28 +102,30 @@ class ClientSession:
         """Whether a request or a stream is open."""
         return self.requests > 0 or any(stream.is_read for stream in self.streams.values())
 
-    def key_for(self, identity: Identity, named: str | None, path: str | None) -> SessionKey:
-        """The key of a request of this session; mostly that of the one before."""
-        names = (identity, named, path)
-        if self._key is None or names != self._names:
-            self._names = names
-            self._key = self.server.key_for(identity, named=named, path=path, client=self.id)
-        key = self._key
-        if key.is_private:
-            self._key = None  # the next request has another
-        return key
+    def converse(self, asker: Asker) -> Conversation:
+        """The conversation of a request of this session; mostly that of the one before."""
+        conversation = self._conversation
+        if conversation is None or self._asker is None or not asker.names_as(self._asker):
+            self._asker = asker
+            self._conversation = conversation = self.service.converse(asker)
+        if conversation.is_private:
+            self._conversation = None  # the next request has another
+        return conversation
 
-    def use(self, key: SessionKey) -> None:
-        """Hear what the session of `key` pushes, from now on."""
-        if key in self.keys or key.is_private:
+    def use(self, conversation: Conversation) -> None:
+        """Hear what its session pushes, from now on."""
+        if conversation in self.conversations or conversation.is_private:
             return
-        if len(self.keys) >= MAX_KEYS:
-            for old in [k for k in self.keys if not k.ends_with_client and self.server.pool.session_of(k) is None]:
-                del self.keys[old]
-                self.server.detach(old, self)
-                self._subscriptions.pop(old, None)
-        self.keys[key] = None
-        self.server.attach(key, self)
+        if len(self.conversations) >= MAX_CONVERSATIONS:
+            for old in [c for c in self.conversations if not c.ends_with_client and not c.is_held]:
+                self.leave(old)
+        self.conversations[conversation] = None
+        conversation.attach(self)
+
+    def leave(self, conversation: Conversation) -> None:
+        """Hear no more of it."""
+        del self.conversations[conversation]
+        conversation.detach(self)
 
     def new_stream(self, now: float) -> EventStream:
         """A stream for one POST."""
@@ -173,10 +175,8 @@ class ClientSession:
     def open_push(self, responder: Responder, *, after: int | None, gone: Callable[[], None]) -> None:
         """Let `responder` read the GET stream."""
         self.push_stream.attach(responder, after=after, primes=after is None and self.primes, gone=gone)
-        for key in self.keys:
-            session = self.server.pool.session_of(key)
-            if session is not None:
-                session.offer_roots(self.own_abilities.roots)
+        for conversation in self.conversations:
+            conversation.offer_roots(self.own_abilities.roots)
 
     @property
     def questions(self) -> int:
@@ -196,8 +196,8 @@ class ClientSession:
         self.is_ended = True
         for call in list(self.calls.values()):
             call.send_away()
-        for key in self.keys:
-            self.server.detach(key, self)
+        for conversation in list(self.conversations):
+            self.leave(conversation)
         self._subscriptions.clear()
         self._asks.clear()
         self._pushed.clear()
@@ -251,14 +251,15 @@ class ClientSessions:
     def __iter__(self) -> Iterator[ClientSession]:
         return iter(list(self._sessions.values()))
 
-    def create(self, server: Server, identity: Identity, revision: str, abilities: Abilities) -> ClientSession:
+    def create(self, service: Service, asker: Asker, revision: str, abilities: Abilities) -> ClientSession:
         """A new session, known from now on. Raises `Refusal` where there are too many."""
         if len(self._sessions) >= MAX_SESSIONS:
             raise Refusal(503, f"There are {MAX_SESSIONS} sessions already: try again later.", headers=_RETRY_AFTER)
-        user = identity.principal if identity.principal.user is not None else None
+        principal = asker.identity.principal
+        user = principal if principal.user is not None else None
         if user is not None:
             self._make_room(user)
-        session = ClientSession(server, identity, revision, abilities, self.budget)
+        session = ClientSession(service, asker, revision, abilities, self.budget)
         session.last_used_at = self._clock.now()
         self._sessions[session.id] = session
         if user is not None:
@@ -267,10 +268,10 @@ class ClientSessions:
             self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep)
         return session
 
-    def find(self, session_id: str, principal: Principal, server: Server) -> ClientSession | None:
+    def find(self, session_id: str, principal: Principal, service: Service) -> ClientSession | None:
         """The session of that id, if it is the caller's own: another's is as unknown as none."""
         session = self._sessions.get(session_id)
-        if session is None or session.owner != principal or session.server is not server:
+        if session is None or session.owner != principal or session.service is not service:
             return None
         return session
 

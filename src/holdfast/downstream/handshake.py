@@ -7,37 +7,38 @@ from typing import Final
 
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Json, Outcome, Reply, Result, RpcError
+from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Outcome, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer, PlainStream, Stream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
 from holdfast.downstream.http import Responder
-from holdfast.downstream.post import Post, Target, named_chat, read_call, without_chat
+from holdfast.downstream.post import Post, Target, read_call, without_chat
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
 from holdfast.errors import CallFailed, Code, Delivery
-from holdfast.session.key import SessionKey
+from holdfast.servers.service import Conversation
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import Accepts
 from holdfast.wire.jsonrpc import ClientNotification, ClientReply, ClientRequest
 from holdfast.wire.revisions import allows_batches, negotiate
 
-_EMPTY: Final = Result(Raw(b"{}"))
+_NONE: Final = Raw(b"{}")
+_EMPTY: Final = Result(_NONE)
 
 
 class SessionCaller(AnswerCaller):
     """The caller of a request in a client session."""
 
-    __slots__ = ("_asks", "_client", "_key")
+    __slots__ = ("_asks", "_client", "_is_shared")
 
     def __init__(
-        self, answer: Answer, message_id: bytes, token: Raw | None, client: ClientSession, key: SessionKey
+        self, answer: Answer, message_id: bytes, token: Raw | None, client: ClientSession, *, is_shared: bool
     ) -> None:
         super().__init__(answer, message_id, token)
         self._client = client
-        self._key = key
+        self._is_shared = is_shared
         self._asks: dict[AskId, int] = {}
 
     @property
@@ -48,7 +49,7 @@ class SessionCaller(AnswerCaller):
 
     @property
     def floor(self) -> str | None:
-        return self._client.log_level or ("info" if self._key.is_shared else None)
+        return self._client.log_level or ("info" if self._is_shared else None)
 
     def notify(self, method: str, params: Raw | None) -> None:
         """On the GET stream where this answer is none: unlike progress and logs, it may matter beyond the call."""
@@ -109,8 +110,8 @@ class Handshake:
         capabilities = params.get("capabilities")
         revision = negotiate(params["protocolVersion"])
         client = self._sessions.create(
-            post.target.server,
-            post.target.identity,
+            post.target.service,
+            post.target.asker({}),
             revision,
             abilities_of(capabilities if isinstance(capabilities, dict) else {}),
         )
@@ -127,22 +128,21 @@ class Handshake:
             ended=lambda: self._sessions.leave(client),
         )
         message_id = jsonrpc.id_bytes(request.id)
-        key = _key(post.target, params, client)
+        conversation = client.converse(post.target.asker(params, client.id))
         caller = AnswerCaller(answer, message_id, None)
 
         def introduced(hello: Hello | CallFailed) -> None:
             if client.is_ended and not isinstance(hello, CallFailed):
-                hello = _ended(post.target.server.name)
+                hello = _ended(post.target.service.name)
             if isinstance(hello, CallFailed) or post.responder.is_gone:
                 self._sessions.end(client)
                 answer.headers = ()  # the id means nothing any more
                 caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
                 return
-            client.use(key)
-            fields = {**jsonrpc.decode_fields(hello.raw), "protocolVersion": Raw(jsonrpc.encode(revision))}
-            caller.answer(Result(Raw(jsonrpc.encode(fields))))
+            client.use(conversation)
+            caller.answer(Result(_introduction(hello, revision)))
 
-        post.target.server.introduce(key, introduced)
+        conversation.introduce(introduced)
 
     def post(self, post: Post, client: ClientSession) -> None:
         """Take the messages of a client with a session. Raises `Refusal`."""
@@ -218,37 +218,30 @@ class Handshake:
 
     def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
         call, token = read_call(request)
-        key = _key(target, request.params, client)
-        client.use(key)
+        conversation = client.converse(target.asker(request.params, client.id))
+        client.use(conversation)
         message_id = jsonrpc.id_bytes(request.id)
-        caller = SessionCaller(answer, message_id, token, client, key)
+        caller = SessionCaller(answer, message_id, token, client, is_shared=conversation.is_shared)
         client.calls[message_id] = caller
-        server = target.server
         match call.method:
             case "ping":
                 caller.answer(_EMPTY)
             case "logging/setLevel":
-                self._set_level(target, key, call, caller, client)
+                self._set_level(conversation, call, caller, client)
             case "resources/subscribe":
-                caller.begin(server.subscribe(key, call, caller, client))
+                caller.begin(conversation.subscribe(call, caller, client))
             case "resources/unsubscribe":
-                caller.begin(server.unsubscribe(key, call, caller, client))
+                caller.begin(conversation.unsubscribe(call, caller, client))
             case _:
-                caller.begin(server.start(key, call, caller, client))
+                caller.begin(conversation.start(call, caller, client))
 
-    def _set_level(
-        self, target: Target, key: SessionKey, call: Call, caller: SessionCaller, client: ClientSession
-    ) -> None:
-        hello = target.server.catalog.hello
+    def _set_level(self, conversation: Conversation, call: Call, caller: SessionCaller, client: ClientSession) -> None:
         level = call.params.get("level")
-        if hello is not None and "logging" not in hello.capabilities:
-            message = f"{target.server.name} offers no logging."
-            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
-        elif not isinstance(level, str) or level not in LOG_LEVELS:
+        if not isinstance(level, str) or level not in LOG_LEVELS:
             message = f"The level is one of {', '.join(LOG_LEVELS)}."
             caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, message))))
         else:
-            caller.begin(target.server.set_level(key, level, caller, client))
+            caller.begin(conversation.set_level(level, caller, client))
 
     def _notification(self, target: Target, message: ClientNotification, client: ClientSession) -> None:
         method, params = message.method, message.params
@@ -259,12 +252,23 @@ class Handshake:
             return
         raw = Raw(jsonrpc.encode(without_chat(params)))
         if method == "notifications/roots/list_changed":
-            for key in client.keys:
-                target.server.notify(key, method, raw)
+            for conversation in client.conversations:
+                conversation.notify(method, raw, client)
             return
         if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
             return  # it belongs to no question of a server to this client
-        target.server.notify(_key(target, params, client), method, raw)
+        client.converse(target.asker(params, client.id)).notify(method, raw, client)
+
+
+def _introduction(hello: Hello, revision: str) -> Raw:
+    """The server's own words, in our revision. Every client may get log messages, if only ours."""
+    capabilities = hello.capabilities if "logging" in hello.capabilities else {**hello.capabilities, "logging": _NONE}
+    fields = {
+        **jsonrpc.decode_fields(hello.raw),
+        "protocolVersion": Raw(jsonrpc.encode(revision)),
+        "capabilities": Raw(jsonrpc.encode(capabilities)),
+    }
+    return Raw(jsonrpc.encode(fields))
 
 
 def _ended(server: str) -> CallFailed:
@@ -275,10 +279,6 @@ def _ended(server: str) -> CallFailed:
         delivery=Delivery.NOT_SENT,
         retryable=True,
     )
-
-
-def _key(target: Target, params: dict[str, Json], client: ClientSession) -> SessionKey:
-    return client.key_for(target.identity, named_chat(params), target.chat)
 
 
 class _Once:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import Raw
@@ -10,9 +10,9 @@ from msgspec import Raw
 from holdfast.call import Call, Json
 from holdfast.downstream.http import Request, Responder
 from holdfast.downstream.refusal import Refusal, bad_message
+from holdfast.identity.asker import Asker, next_nonce
 from holdfast.identity.caller import Identity
-from holdfast.server import Server
-from holdfast.session.key import SessionKey
+from holdfast.servers.service import Service
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientRequest
@@ -30,16 +30,19 @@ MAX_NAME: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a request is for, and by whom."""
+    """What a request is for, and by whom."""
 
-    server: Server
+    service: Service
     identity: Identity
     chat: str | None
     """The chat that the URL names."""
+    passed: tuple[tuple[str, str], ...] = ()
+    """The headers that may go on."""
+    nonce: int = field(default_factory=next_nonce)
 
-    def key(self, params: dict[str, Json]) -> SessionKey:
-        """The session that serves a request with these params from a client without a session."""
-        return self.server.key_for(self.identity, named=named_chat(params), path=self.chat, client=None)
+    def asker(self, params: dict[str, Json], client: str | None = None) -> Asker:
+        """Who asks with these params; `client` is the id of the client's own session, if it has one."""
+        return Asker(self.identity, self.nonce, named_chat(params), self.chat, client, self.passed)
 
 
 def named_chat(params: dict[str, Json]) -> str | None:

@@ -12,7 +12,7 @@ from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.post import Post, read_call
 from holdfast.downstream.refusal import Refusal
-from holdfast.session.key import SessionKey
+from holdfast.servers.service import Conversation
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 
@@ -68,25 +68,22 @@ class Sessionless:
         )
         callers: list[DirectCaller] = []
         post.responder.on_gone = lambda: _leave(callers)
-        private: SessionKey | None = None
         for request in requests:
-            key = post.target.key(request.params)
-            if key.is_private:
-                key = private = private or key
-            self._start(post, request, answer, callers, key)
+            conversation = post.target.service.converse(post.target.asker(request.params))
+            self._start(request, answer, callers, conversation)
 
     def _start(
-        self, post: Post, request: ClientRequest, answer: Answer, callers: list[DirectCaller], key: SessionKey
+        self, request: ClientRequest, answer: Answer, callers: list[DirectCaller], conversation: Conversation
     ) -> None:
         call, token = read_call(request)
         caller = DirectCaller(answer, jsonrpc.id_bytes(request.id), token)
         callers.append(caller)
         if request.method == "ping":
             caller.answer(_PONG)
-        elif request.method in _LASTING and not key.is_private:
+        elif request.method in _LASTING and not conversation.is_private:
             caller.answer(_NEEDS_SESSION)
         else:
-            caller.begin(post.target.server.start(key, call, caller))
+            caller.begin(conversation.start(call, caller))
 
 
 def _leave(callers: list[DirectCaller]) -> None:

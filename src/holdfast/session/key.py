@@ -19,8 +19,8 @@ class Principal:
 
     client: str
     user: str | None = None
-    nonce: str = field(default="", repr=False)
-    """Not empty for somebody who equals nobody else: see `stranger`."""
+    nonce: int = field(default=0, repr=False)
+    """Not 0 for somebody who equals nobody else: see `stranger`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,11 @@ class SessionKey:
     principal: Principal | None = field(repr=False)
     """None only for `shared`."""
     scope_id: str = field(default="", repr=False)
-    """The chat for `chat`, a random value for `private`, else empty."""
+    """The chat for `chat`, the request's number for `private`, else empty."""
     ends_with_client: bool = field(default=False, compare=False, repr=False)
     """Only a client's own MCP session names it, so it ends with that session."""
+    passed: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Headers of the caller's that its session is opened with, and bears on every request."""
     asker: Principal | None = field(default=None, compare=False, repr=False)
     """Who asks with this very key, where the key itself does not say: `shared`."""
     lacks: Literal["", "chat", "user"] = field(default="", compare=False, repr=False)
@@ -45,8 +47,7 @@ class SessionKey:
 
     def __post_init__(self) -> None:
         """A key is hashed several times per call, and never changes."""
-        whole = (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id)
-        object.__setattr__(self, "_hash", hash(whole))
+        object.__setattr__(self, "_hash", hash(self._whole))
 
     def __hash__(self) -> int:
         return self._hash
@@ -69,17 +70,21 @@ class SessionKey:
     @property
     def digest(self) -> str:
         """A keyed hash for logs: tells keys apart within a process, reveals nothing."""
-        whole = repr((self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id))
-        return hmac.new(_PROCESS_SECRET, whole.encode(), hashlib.sha256).hexdigest()[:12]
+        return hmac.new(_PROCESS_SECRET, repr(self._whole).encode(), hashlib.sha256).hexdigest()[:12]
+
+    @property
+    def _whole(self) -> tuple[object, ...]:
+        return (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id, self.passed)
 
 
-def stranger(client: str) -> Principal:
+def stranger(client: str, nonce: int) -> Principal:
     """One whom a client that names its users has left unnamed: it may be anybody, so it is like nobody else."""
-    return Principal(client, None, secrets.token_hex(16))
+    return Principal(client, None, nonce)
 
 
-def private(key: SessionKey, principal: Principal, lacks: Literal["chat", "user"]) -> SessionKey:
-    """A key like `key` that no other call will ever have, since the request did not name its chat or user."""
-    return replace(
-        key, scope="private", principal=principal, scope_id=secrets.token_hex(16), ends_with_client=False, lacks=lacks
-    )
+def private(key: SessionKey, principal: Principal, lacks: Literal["chat", "user"], nonce: int) -> SessionKey:
+    """A key like `key` for one request alone, since that did not name its chat or user.
+
+    `nonce` is the request's: nothing from outside names a private session, so it need not be secret.
+    """
+    return replace(key, scope="private", principal=principal, scope_id=str(nonce), ends_with_client=False, lacks=lacks)

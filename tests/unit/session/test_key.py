@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "scope": "user",
     "principal": Principal("webui", "bob"),
     "scope_id": "chat:c2",
+    "passed": (("x-tenant", "two"),),
 }
 
 
@@ -51,7 +52,7 @@ def test_fields_do_not_run_into_each_other_in_a_digest(a: str, b: str, c: str, d
 
 def test_a_private_key_is_like_no_other() -> None:
     principal = Principal("webui", "alice")
-    keys = [private(replace(KEY, ends_with_client=True), principal, "chat") for _ in range(100)]
+    keys = [private(replace(KEY, ends_with_client=True), principal, "chat", number) for number in range(100)]
     assert len(set(keys)) == 100
     assert all(key.is_private and not key.ends_with_client and key.principal == principal for key in keys)
 

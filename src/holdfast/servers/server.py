@@ -1,20 +1,21 @@
-"""One configured server as the downstream side sees it: its introduction, lists, calls and sessions."""
+"""One configured server: its introduction, lists, calls and sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import Abilities, Ask, AskId, Call, Caller, Fields, Outcome, Result, Running, Status
+from holdfast.call import Call, Caller, Outcome, Result, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
-from holdfast.identity.caller import Identity
-from holdfast.session.key import SessionKey, private, stranger
+from holdfast.identity.asker import Asker
+from holdfast.servers.proxy import CallerProxy
+from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.roster import Connect
@@ -39,38 +40,45 @@ class Server:
         rng: Random,
     ) -> None:
         self.settings = settings
-        self.name = settings.name
         self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
         self.catalog = Catalog(settings, self.pool, scope=scope, clock=clock, emit=emit)
         self._revision = settings.revision
         self._credential = settings.fingerprint
+        self._passes = frozenset(settings.pass_headers)
         self._emit = emit
         self._hinted: set[str] = set()
 
-    def key_for(self, identity: Identity, *, named: str | None, path: str | None, client: str | None) -> SessionKey:
-        """Which session serves a request: the ladder of docs/sessions.md.
+    @property
+    def name(self) -> str:
+        """What the operator called it."""
+        return self.settings.name
 
-        Args:
-            identity: who is calling; its header may name a chat.
-            named: the chat of the `_meta` key.
-            path: the chat of the URL.
-            client: the id of the client's own MCP session.
-        """
-        scope = self.settings.scope
+    @property
+    def passes(self) -> frozenset[str]:
+        """The headers of a request that go on to it."""
+        return self._passes
+
+    def converse(self, asker: Asker) -> ServerConversation:
+        """The conversation of a request."""
+        return ServerConversation(self, self.key_for(asker), asker)
+
+    def key_for(self, asker: Asker) -> SessionKey:
+        """Which session serves a request: the ladder of docs/sessions.md."""
+        scope, identity = self.settings.scope, asker.identity
         if scope == "shared":
-            asker = stranger(identity.principal.client) if identity.lacks_user else identity.principal
-            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker)
-        whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal)
+            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker.principal)
+        passed = tuple(each for each in asker.passed if each[0] in self._passes)
+        whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal, passed=passed)
         if identity.lacks_user:
-            return private(whole, identity.principal, "user")
+            return private(whole, identity.principal, "user", asker.nonce)
         if scope == "user":
             return whole
-        chat = named or identity.chat or path
+        chat = asker.named or identity.chat or asker.path
         if chat is not None:
             return replace(whole, scope_id=f"chat:{chat}")
-        if client is not None:
-            return replace(whole, scope_id=f"client:{client}", ends_with_client=True)
-        return private(whole, identity.principal, "chat")
+        if asker.client is not None:
+            return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
+        return private(whole, identity.principal, "chat", asker.nonce)
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.
@@ -99,6 +107,7 @@ class Server:
         """The client session behind `watcher` ended."""
         held = self.pool.session_of(key)
         uris = set(watcher.subscriptions_of(key))
+        watcher.subscriptions_of(key).clear()
         self.pool.detach(key, watcher)
         if held is None or not held.is_open:
             return
@@ -114,14 +123,17 @@ class Server:
             session.upstream.notify(method, params)
 
     def set_level(self, key: SessionKey, level: str, caller: Caller, watcher: Watcher) -> Running | None:
-        """Keep the log level of `watcher`; the session gets the lowest that any of its watchers asked for."""
+        """Keep the log level of `watcher`; the session gets the lowest that any of its watchers asked for.
+
+        Our own messages obey it as well, so it is taken whether the server knows of levels or not.
+        """
         watcher.log_level = level
         session = self.pool.session_of(key)
         for other in self.pool.sessions:
             if other is not session and other.is_open and watcher in other.watchers:
                 set_up(other, (watcher,))
-        if session is None:
-            caller.answer(_EMPTY)  # it is set when the session opens
+        if session is None or session.hello is None or "logging" not in session.hello.capabilities:
+            caller.answer(_EMPTY)  # it is set when the session opens, if it can be
             return None
         lowest = lowest_level(session.watchers) or level
         if session.level == lowest:
@@ -164,39 +176,68 @@ class Server:
         return self.start(key, call, _Noting(caller, lambda: session.subscriptions.discard(uri)), watcher)
 
 
-class _Noting:
-    """Passes everything on to a caller, and notes that the server agreed."""
+@dataclass(frozen=True, slots=True)
+class ServerConversation:
+    """A `Conversation` with one server: the session of a key."""
 
-    def __init__(self, caller: Caller, agreed: Callable[[], None]) -> None:
-        self._caller = caller
-        self._agreed = agreed
+    server: Server
+    key: SessionKey
+    asker: Asker = field(compare=False)
 
     @property
-    def abilities(self) -> Abilities:
-        return self._caller.abilities
+    def is_private(self) -> bool:
+        return self.key.is_private
 
-    def status(self, status: Status) -> None:
-        self._caller.status(status)
+    @property
+    def is_shared(self) -> bool:
+        return self.key.is_shared
 
-    def progress(self, update: Fields) -> None:
-        self._caller.progress(update)
+    @property
+    def ends_with_client(self) -> bool:
+        return self.key.ends_with_client
 
-    def log(self, params: Raw) -> None:
-        self._caller.log(params)
+    @property
+    def is_held(self) -> bool:
+        return self.server.pool.session_of(self.key) is not None
 
-    def notify(self, method: str, params: Raw | None) -> None:
-        self._caller.notify(method, params)
+    def introduce(self, then: Introduced) -> None:
+        self.server.introduce(self.key, then)
 
-    def ask(self, ask: Ask) -> None:
-        self._caller.ask(ask)
+    def start(self, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
+        return self.server.start(self.key, call, caller, watcher)
 
-    def withdraw(self, ask_id: AskId) -> None:
-        self._caller.withdraw(ask_id)
+    def attach(self, watcher: Watcher) -> None:
+        self.server.attach(self.key, watcher)
 
-    def suspend(self) -> None:
-        self._caller.suspend()
+    def detach(self, watcher: Watcher) -> None:
+        self.server.detach(self.key, watcher)
+
+    def offer_roots(self, has_roots: bool) -> None:
+        session = self.server.pool.session_of(self.key)
+        if session is not None:
+            session.offer_roots(has_roots)
+
+    def notify(self, method: str, params: Raw | None, watcher: Watcher) -> None:  # noqa: ARG002 (matters to several)
+        self.server.notify(self.key, method, params)
+
+    def set_level(self, level: str, caller: Caller, watcher: Watcher) -> Running | None:
+        return self.server.set_level(self.key, level, caller, watcher)
+
+    def subscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
+        return self.server.subscribe(self.key, call, caller, watcher)
+
+    def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
+        return self.server.unsubscribe(self.key, call, caller, watcher)
+
+
+class _Noting(CallerProxy):
+    """Notes that the server agreed."""
+
+    def __init__(self, caller: Caller, agreed: Callable[[], None]) -> None:
+        super().__init__(caller)
+        self._agreed = agreed
 
     def answer(self, outcome: Outcome) -> None:
         if isinstance(outcome, Result):
             self._agreed()
-        self._caller.answer(outcome)
+        super().answer(outcome)

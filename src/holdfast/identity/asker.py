@@ -1,0 +1,49 @@
+"""Who asks, and how a request names its conversation."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from holdfast.identity.caller import Identity
+from holdfast.session.key import Principal, stranger
+
+_numbers = itertools.count(1)
+
+
+def next_nonce() -> int:
+    """A number that no other request of this process has."""
+    return next(_numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What each server makes the key of its session from."""
+
+    identity: Identity
+    nonce: int
+    """Of the HTTP request: what names no chat or user is private to it."""
+    named: str | None = None
+    """The chat of the `_meta` key."""
+    path: str | None = None
+    """The chat of the URL."""
+    client: str | None = None
+    """The id of the client's own MCP session."""
+    passed: tuple[tuple[str, str], ...] = ()
+    """The headers that may go on to a server (`pass_headers`): names in lower case, and values."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whom the request counts as where several share a session."""
+        identity = self.identity
+        return stranger(identity.principal.client, self.nonce) if identity.lacks_user else identity.principal
+
+    def names_as(self, other: Asker) -> bool:
+        """Whether both name the same conversation, wherever they name one."""
+        return (
+            self.named == other.named
+            and self.path == other.path
+            and self.passed == other.passed
+            and self.identity == other.identity
+            and self.client == other.client
+        )

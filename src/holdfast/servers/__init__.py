@@ -1,0 +1,1 @@
+"""What clients talk to: one configured server, or all of them as one."""
