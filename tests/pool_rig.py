@@ -57,6 +57,7 @@ class FakeCaller:
         self.suspended = 0
         self.outcomes: list[Outcome] = []
         self.running: Running
+        """Unless the call was answered on the spot."""
 
     @property
     def abilities(self) -> Abilities:
@@ -220,7 +221,9 @@ class PoolRig:
         caller = caller or FakeCaller()
         if isinstance(call, str):
             call = Call("tools/call", {"name": call, "arguments": arguments}, wants_progress=True)
-        caller.running = self.server.start(key or self.key(), call, caller, watcher)
+        running = self.server.start(key or self.key(), call, caller, watcher)
+        if running is not None:
+            caller.running = running
         return caller
 
     async def call(

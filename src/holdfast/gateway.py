@@ -14,7 +14,11 @@ from holdfast import events
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
+from holdfast.downstream.http import Request, Responder
+from holdfast.downstream.refusal import Refusal
 from holdfast.errors import OpenFailed
+from holdfast.servers.directory import Directory
+from holdfast.servers.merged import Merged
 from holdfast.servers.server import Server
 from holdfast.session.roster import Connect
 from holdfast.tasks import TaskScope
@@ -33,6 +37,11 @@ DRAIN_TIMEOUT: Final = 2.5
 def _ignore(_: events.Event) -> None: ...
 
 
+class _Pages:
+    def dispatch(self, request: Request, responder: Responder) -> None:  # noqa: ARG002 (until there are any)
+        raise Refusal(404, "There is nothing at this path.")
+
+
 class Gateway:
     """Everything between clients and servers. Used as an async context manager; `app` serves inside it.
 
@@ -41,6 +50,7 @@ class Gateway:
     """
 
     app: App
+    servers: Directory
 
     def __init__(
         self,
@@ -51,7 +61,6 @@ class Gateway:
         rng: random.Random | None = None,
     ) -> None:
         self.settings = settings
-        self.servers: dict[str, Server] = {}
         self._emit = emit
         self._given_clock = clock
         self._rng = rng if rng is not None else random.Random()
@@ -62,14 +71,21 @@ class Gateway:
         clock = self._clock = self._given_clock if self._given_clock is not None else LoopClock()
         scope = self._scope = await self._stack.enter_async_context(TaskScope())
         self._watchdog = Watchdog(clock)
-        for settings in self.settings.servers:
-            server = Server(settings, self._connect(settings), scope=scope, clock=clock, emit=self._emit, rng=self._rng)
-            self.servers[settings.name] = server
-            server.pool.run()
-            if settings.start == "eager":
-                scope.start(self._learn(server), f"learn {settings.name}")
-        self.app = App(self.settings, self.servers, scope=scope, clock=clock)
+        self.servers = Directory(Merged(self.settings.separator, clock))
+        self.servers.replace({each.name: self._serve(each) for each in self.settings.servers}, self.settings.separator)
+        self.app = App(self.settings, self.servers, pages=_Pages(), scope=scope, clock=clock, emit=self._emit)
         return self
+
+    def _serve(self, settings: ServerSettings) -> Server:
+        """A server that is served from now on."""
+        server = Server(
+            settings, self._connect(settings), scope=self._scope, clock=self._clock, emit=self._emit, rng=self._rng
+        )
+        server.admit(self.settings.clients)
+        server.pool.run()
+        if settings.start == "eager":
+            self._scope.start(self._learn(server), f"learn {settings.name}")
+        return server
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -77,12 +93,12 @@ class Gateway:
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 async with asyncio.TaskGroup() as group:
-                    for server in self.servers.values():
+                    for server in self.servers:
                         group.create_task(server.pool.aclose())
         except TimeoutError:
             pass  # what is left is dropped below
         self.app.sessions.close()
-        for server in self.servers.values():
+        for server in self.servers:
             server.pool.terminate()
         for client in self._clients:
             client.close()

@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from holdfast.config import ClientSettings, Trust, key_digest
-from holdfast.downstream.clients import MAX_SESSIONS_PER_USER
+from holdfast.config import ClientSettings, Limits, Trust, key_digest
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import is_session_id
 from requirements import requirement
@@ -203,23 +202,22 @@ async def test_a_user_who_opens_too_many_sessions_loses_its_own_idle_ones() -> N
     async with rig(clients=(ClientSettings(name="host", trust=Trust(user="x-user")),)) as running:
         bystander = running.client(x_user="bob")
         await bystander.open()
-        busy, *others = [running.client(x_user="ann") for _ in range(MAX_SESSIONS_PER_USER)]
+        busy, *others = [running.client(x_user="ann") for _ in range(Limits().sessions_per_user)]
         await busy.open()
         async with busy.stream():
             for client in others:
                 await client.open()
             late = running.client(x_user="ann")
             await late.open()
-            assert len(running.app.sessions) == MAX_SESSIONS_PER_USER + 1
+            assert len(running.app.sessions) == Limits().sessions_per_user + 1
             assert await others[0].post(others[0].call("ping")) == 404
             for client in (busy, others[1], late, bystander):
                 assert await client.post(client.call("ping")) == 200
 
 
 @requirement("exchange:sessions:bounded")
-async def test_sessions_beyond_the_limit_are_refused_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_SESSIONS", 2)
-    async with rig() as running:
+async def test_sessions_beyond_the_limit_are_refused_for_a_while() -> None:
+    async with rig(gateway={"limits": Limits(sessions=2)}) as running:
         first, _ = await running.connected(), await running.connected()
         late = running.client()
         hello = late.call("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={})
@@ -254,7 +252,7 @@ async def test_an_initialize_that_the_end_of_the_gateway_overtakes_is_refused() 
         async with asyncio.TaskGroup() as group:
             answer = group.create_task(client.ask(hello))
             await running.upstream.until(lambda: running.upstream.core.opening == 1)
-            for server in running.gateway.servers.values():
+            for server in running.gateway.servers:
                 await server.pool.aclose()
             assert (await answer)["error"]["code"] == -31001
         assert len(running.app.sessions) == 0

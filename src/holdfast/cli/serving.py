@@ -91,7 +91,7 @@ async def serve(
         def stop() -> None:
             if server.should_exit:
                 server.force_exit = True
-                for upstream in gateway.servers.values():
+                for upstream in gateway.servers:
                     upstream.pool.terminate()
                 return
             server.should_exit = True
@@ -100,8 +100,8 @@ async def serve(
             ending.append(loop.call_later(GRACE, end_sessions))
 
         def end_sessions() -> None:
-            for name, upstream in gateway.servers.items():
-                scope.start(upstream.pool.aclose(), f"close {name}")
+            for upstream in gateway.servers:
+                scope.start(upstream.pool.aclose(), f"close {upstream.name}")
 
         ending: list[asyncio.TimerHandle] = []
         loop = asyncio.get_running_loop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal, Self
@@ -143,6 +144,11 @@ class ServerSettings(_Settings):
         if self.command is not None and (not self.command or not self.command[0]):
             raise ValueError("the command is empty")
         return self
+
+    @property
+    def public_prefix(self) -> str:
+        """What its tools' names begin with at `/mcp`: model providers take no dots."""
+        return self.prefix if self.prefix is not None else re.sub(r"[^A-Za-z0-9_-]", "_", self.name)
 
     @property
     def session_limit(self) -> int:

@@ -1,40 +1,36 @@
-"""The ASGI application: checks a request's head, names its caller, and picks the dialect."""
+"""The ASGI application: finds out whom a request is for and who sent it, and picks the dialect."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Final
-from urllib.parse import unquote, urlsplit
+from collections.abc import Mapping
+from math import ceil
+from typing import Final, Protocol
+from urllib.parse import unquote
 
+from holdfast import events
 from holdfast.clock import Clock, timeout
-from holdfast.config import MAX_REQUEST_BYTES, GatewaySettings
+from holdfast.config import GatewaySettings
 from holdfast.downstream.clients import ClientSession, ClientSessions
+from holdfast.downstream.entrance import Entrance, given_request_id
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
 from holdfast.downstream.post import Post, Target, check_name, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
-from holdfast.identity.caller import Clients
+from holdfast.identity.caller import Identity
+from holdfast.identity.rates import Rates
+from holdfast.servers.directory import Directory
 from holdfast.servers.service import Service
 from holdfast.tasks import TaskScope
 from holdfast.wire import jsonrpc
-from holdfast.wire.headers import host_name, is_loopback_name, parse_accept
+from holdfast.wire.headers import parse_accept
 
 logger = logging.getLogger("holdfast.http")
 
-_SINGLE_HEADERS: Final = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"host",
-        b"last-event-id",
-        b"mcp-protocol-version",
-        b"mcp-session-id",
-        b"origin",
-    }
-)
+PAGES: Final = {"healthz": "health", "readyz": "health", "metrics": "metrics", "api": "api"}
+"""The first segments of paths beside MCP, and the routes that metrics name."""
+
 _ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
 _CLOSE: Final = ((b"connection", b"close"),)
 
@@ -46,28 +42,44 @@ class Disconnected(Exception):
     """The client left before its request was whole."""
 
 
+class Pages(Protocol):
+    """What is served beside MCP: health, metrics and the operator's API."""
+
+    def dispatch(self, request: Request, responder: Responder) -> None:
+        """Answer a request to one of `PAGES`."""
+
+
 class App:
     """Serves `/mcp`, `/mcp/SERVER` and `/mcp/SERVER/chats/CHAT`. Its parts are owned by the gateway."""
 
     def __init__(
-        self, settings: GatewaySettings, servers: Mapping[str, Service], *, scope: TaskScope, clock: Clock
+        self,
+        settings: GatewaySettings,
+        directory: Directory,
+        *,
+        pages: Pages,
+        scope: TaskScope,
+        clock: Clock,
+        emit: events.Emit,
     ) -> None:
-        self.sessions = ClientSessions(clock, settings.client_idle_timeout)
-        self._servers = servers
+        self.sessions = ClientSessions(clock, settings.client_idle_timeout, settings.limits)
+        self._directory = directory
+        self._pages = pages
         self._scope = scope
         self._clock = clock
-        self._clients = Clients(settings.clients)
+        self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
         self._sessionless = Sessionless(clock)
-        self._is_loopback = settings.is_loopback
-        self._hosts = frozenset(map(host_name, (*settings.allowed_hosts, settings.host))) - {""}
-        self._single_headers = _SINGLE_HEADERS | {
-            name.encode()
-            for client in settings.clients
-            for name in (client.trust.user, client.trust.chat)
-            if name is not None
-        }
-        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        self._entrance = Entrance(settings)
+        self._rates = Rates(settings.limits, clock)
+        self._request_bytes = settings.limits.request_bytes
+
+    def reconfigure(self, settings: GatewaySettings) -> None:
+        """Let in by these settings from now on; what is under way goes on."""
+        self._entrance = Entrance(settings)
+        self._rates.reconfigure(settings.limits)
+        self._request_bytes = settings.limits.request_bytes
+        self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: an HTTP request, or the server's lifespan, which the gateway does not need."""
@@ -83,12 +95,22 @@ class App:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         extensions: Message = scope.get("extensions") or {}
         responder = AsgiResponder(self._clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
+        route, method = "other", scope["method"]
+        responder.on_begun = lambda status: self._emit(events.RequestEnded(route, method, status))
         try:
-            request = self._read_head(scope)
-            target = self._target(request)
-            if request.method == "POST":
-                request.body = await self._read_body(receive, request.headers)
-            self.dispatch(request, responder, target)
+            request = self._entrance.read_head(scope)
+            request.id = responder.request_id = given_request_id(request.headers) or responder.request_id
+            parts = _parts(request.path)
+            route = PAGES.get(parts[0], "mcp")
+            if route != "health":
+                self._entrance.check_address(request.headers)
+            if route != "mcp":
+                self._pages.dispatch(request, responder)
+            else:
+                target = self._target(request, parts)
+                if request.method == "POST":
+                    request.body = await self._read_body(receive, request.headers)
+                self.dispatch(request, responder, target)
         except Refusal as refusal:
             refuse(responder, refusal)
         except Disconnected:
@@ -101,7 +123,7 @@ class App:
     async def _read_body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
         try:
             async with timeout(self._clock, BODY_TIMEOUT):
-                return await _receive_body(receive, headers)
+                return await _receive_body(receive, headers, self._request_bytes)
         except TimeoutError:
             raise Refusal(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.", headers=_CLOSE) from None
 
@@ -124,6 +146,8 @@ class App:
                 raise Refusal(405, f"{request.method} is not served here.", headers=_ALLOW)
 
     def _post(self, post: Post, request: Request) -> None:
+        if len(post.messages) > 1:
+            self._charge(post.target.identity, len(post.messages) - 1)
         first = post.messages[0]
         if isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
             self._handshake.initialize(post, first)
@@ -141,68 +165,55 @@ class App:
             raise session_not_found()
         return client
 
-    def _read_head(self, scope: Message) -> Request:
-        """The request without its body, from an address that belongs here. Raises `Refusal`."""
-        raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        headers: dict[str, str] = {}
-        for name, value in raw:
-            key = name.decode("latin-1")
-            if key not in headers:
-                headers[key] = value.decode("latin-1").strip()
-            elif name in self._single_headers:
-                raise Refusal(400, f"The header {key} came twice.")
-            elif name == b"accept":
-                headers[key] += "," + value.decode("latin-1")
-        self._check_address(headers)
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        return Request(scope["method"], path.partition(b"?")[0].decode("latin-1"), headers)
-
-    def _check_address(self, headers: Mapping[str, str]) -> None:
-        """Against DNS rebinding: a page on the web must not reach a gateway on this machine."""
-        host = host_name(headers.get("host", ""))
-        if host not in self._hosts and not is_loopback_name(host):
-            raise Refusal(421, "This gateway does not serve that host: allow the name with --allow-host.")
-        origin = headers.get("origin")
-        if origin is None or origin.lower() in self._origins:
-            return
-        if not (self._is_loopback and is_loopback_name(host_name(urlsplit(origin).netloc))):
-            raise Refusal(403, "Pages of that origin may not call this gateway.")
-
-    def _target(self, request: Request) -> Target:
-        """The server that the path names, and the caller. Raises `Refusal`."""
-        identity = self._clients.identify(request.headers)
-        if identity is None:
-            what = "This key is not known here" if "authorization" in request.headers else "A key is needed"
-            raise Refusal(
-                401, f"{what}: send one as Authorization: Bearer KEY.", headers=((b"www-authenticate", b"Bearer"),)
-            )
-        check_name(identity.principal.user or "", "user")
-        check_name(identity.chat or "", "chat")
-        try:
-            parts = [unquote(part, errors="strict") for part in request.path.strip("/").split("/")]
-        except UnicodeDecodeError:
-            parts = []  # names that differ must not become one
+    def _target(self, request: Request, parts: list[str]) -> Target:
+        """The service that the path names, and the caller. Raises `Refusal`."""
+        identity = self._entrance.identify(request.headers)
+        self._charge(identity, 1)
+        service: Service | None = None
+        chat: str | None = None
         match parts:
-            case ["mcp"] if len(self._servers) == 1:
-                return Target(next(iter(self._servers.values())), identity, None)
-            case ["mcp", name] if name in self._servers:
-                return Target(self._servers[name], identity, None)
-            case ["mcp", name, "chats", chat] if name in self._servers and chat:
+            case ["mcp"]:
+                service = self._directory.whole(identity)
+            case ["mcp", name]:
+                service = self._directory.one(name, identity)
+            case ["mcp", name, "chats", named] if named:
+                service, chat = self._directory.one(name, identity), named
                 check_name(chat, "chat")
-                return Target(self._servers[name], identity, chat)
             case _:
-                whole = ("/mcp",) if len(self._servers) == 1 else ()
-                served = ", ".join((*whole, *(f"/mcp/{name}" for name in self._servers)))
-                raise Refusal(404, f"There is nothing at this path; served are {served}.")
+                pass
+        if service is None:
+            served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
+            raise Refusal(404, f"There is nothing at this path; served are {served}.")
+        passed = tuple((name, request.headers[name]) for name in service.passes if name in request.headers)
+        return Target(service, identity, chat, passed, request=request.id)
+
+    def _charge(self, identity: Identity, count: int) -> None:
+        wait = self._rates.take(identity.principal, count)
+        if wait:
+            after = max(1, ceil(wait))
+            whose = "user" if identity.principal.user is not None else "client"
+            raise Refusal(
+                429,
+                f"This {whose} sends too many requests: go on in {after} s.",
+                headers=((b"retry-after", b"%d" % after),),
+            )
 
 
-async def _receive_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
+def _parts(path: str) -> list[str]:
+    """The segments of a path, decoded; one that is no UTF-8 is none that we serve."""
+    try:
+        return [unquote(part, errors="strict") for part in path.strip("/").split("/")]
+    except UnicodeDecodeError:
+        return [""]  # names that differ must not become one
+
+
+async def _receive_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
     """The whole body. Raises `Refusal` over the limit, `Disconnected` if it never becomes whole."""
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit():
         raise Refusal(400, "The Content-Length is no number.")
-    if int(length) > MAX_REQUEST_BYTES:
-        raise _too_large()
+    if int(length) > limit:
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -211,13 +222,13 @@ async def _receive_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
             raise Disconnected
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
-        if size > MAX_REQUEST_BYTES:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _too_large() -> Refusal:
+def _too_large(limit: int) -> Refusal:
     """The connection stays: closed with unread bytes it would be reset, and the refusal lost with it."""
-    return Refusal(413, f"The body is larger than {MAX_REQUEST_BYTES} bytes.")
+    return Refusal(413, f"The body is larger than {limit} bytes.")

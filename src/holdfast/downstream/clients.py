@@ -13,12 +13,14 @@ from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Json, Reply, Running
 from holdfast.clock import Clock, Timer
+from holdfast.config import Limits
 from holdfast.downstream.answer import KEEP_ALIVE
 from holdfast.downstream.callers import level_of, stand_in, wants_log
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, PUSH, EventStream, ReplayBudget, read_event_id
 from holdfast.identity.asker import Asker
+from holdfast.servers.branch import progress_token
 from holdfast.servers.service import Conversation, Service
 from holdfast.session.key import Principal, SessionKey
 from holdfast.wire import jsonrpc
@@ -26,12 +28,10 @@ from holdfast.wire.revisions import allows_priming
 
 MAX_CONVERSATIONS: Final = 1024
 """Those that one client session may have taken part in before those without an open session are forgotten."""
-MAX_SESSIONS: Final = 10_000
-MAX_SESSIONS_PER_USER: Final = 100
-"""Of a user whom a trusted host names; one who opens more loses those of its own that are idle."""
 MAX_STREAMS: Final = 256
 """Streams that one client session may have, finished ones that can be resumed included."""
 
+_LIMITS: Final = Limits()
 _RETRY_AFTER: Final = ((b"retry-after", b"30"),)
 
 
@@ -152,7 +152,7 @@ class ClientSession:
     def put(self, ask: Ask, reply: Callable[[Reply], None]) -> tuple[int, bytes]:
         """Remember a question; its id towards the client and the request to send."""
         self._next_ask += 1
-        self._asks[self._next_ask] = _OpenAsk(reply, _progress_token(ask.params))
+        self._asks[self._next_ask] = _OpenAsk(reply, progress_token(ask.params))
         return self._next_ask, jsonrpc.one_line(jsonrpc.request(self._next_ask, ask.method, ask.params))
 
     def take_back(self, ask_id: int) -> bytes | None:
@@ -236,14 +236,19 @@ class ClientSession:
 class ClientSessions:
     """All client sessions of the gateway, found by id and by whom they belong to."""
 
-    def __init__(self, clock: Clock, idle_timeout: float) -> None:
+    def __init__(self, clock: Clock, idle_timeout: float, limits: Limits = _LIMITS) -> None:
         self.budget = ReplayBudget()
         self._clock = clock
         self._idle_timeout = idle_timeout
+        self._limits = limits
         self._sessions: dict[str, ClientSession] = {}
         self._by_user: dict[Principal, dict[ClientSession, None]] = {}
         """Those of users whom trusted hosts name."""
         self._timer: Timer | None = None
+
+    def reconfigure(self, idle_timeout: float, limits: Limits) -> None:
+        """Go by these bounds from now on; sessions beyond them stay."""
+        self._idle_timeout, self._limits = idle_timeout, limits
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -253,8 +258,10 @@ class ClientSessions:
 
     def create(self, service: Service, asker: Asker, revision: str, abilities: Abilities) -> ClientSession:
         """A new session, known from now on. Raises `Refusal` where there are too many."""
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise Refusal(503, f"There are {MAX_SESSIONS} sessions already: try again later.", headers=_RETRY_AFTER)
+        if len(self._sessions) >= self._limits.sessions:
+            raise Refusal(
+                503, f"There are {len(self._sessions)} sessions already: try again later.", headers=_RETRY_AFTER
+            )
         principal = asker.identity.principal
         user = principal if principal.user is not None else None
         if user is not None:
@@ -319,7 +326,7 @@ class ClientSessions:
 
     def _make_room(self, user: Principal) -> None:
         own = self._by_user.get(user, {})
-        if len(own) < MAX_SESSIONS_PER_USER:
+        if len(own) < self._limits.sessions_per_user:
             return
         idle = [session for session in own if not session.is_busy and not session.calls]
         if not idle:
@@ -349,9 +356,3 @@ def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
         roots=isinstance(capabilities.get("roots"), dict),
         other=True,
     )
-
-
-def _progress_token(params: Raw | None) -> bytes:
-    meta = jsonrpc.decode_fields(params or b"{}").get("_meta")
-    token = jsonrpc.decode_fields(meta).get("progressToken") if meta is not None else None
-    return jsonrpc.encode(jsonrpc.decode_value(token)) if token is not None else b""

@@ -217,7 +217,7 @@ class Handshake:
                 raise Refusal(409, "A request with this id is still running.", request_id=request.id)
 
     def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
-        call, token = read_call(request)
+        call, token = read_call(request, target.request)
         conversation = client.converse(target.asker(request.params, client.id))
         client.use(conversation)
         message_id = jsonrpc.id_bytes(request.id)

@@ -6,6 +6,8 @@ A `Responder` is written to by callbacks; `AsgiResponder.run` is the only corout
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ STALL_TIMEOUT: Final = 30.0
 """Seconds without a byte taken before a stalled reader is given up."""
 ABORT: Final = "dev.holdfast.abort"
 """The ASGI extension with which a server lets us drop a connection: closed, it would wait for the stalled reader."""
+_PROCESS: Final = secrets.token_hex(3)
+_numbers = itertools.count(1)
 WATCH_AFTER: Final = 0.1
 """Seconds: an answer that comes sooner needs nobody to watch whether the client leaves."""
 
@@ -44,6 +48,9 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
+    query: str = ""
+    id: str = ""
+    """Names the request in the log and in the answer's `X-Request-Id`."""
 
 
 class Responder(Protocol):
@@ -83,6 +90,9 @@ class AsgiResponder:
     def __init__(self, clock: Clock, abort: Abort | None = None) -> None:
         self.on_gone: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
+        self.on_begun: Callable[[int], None] | None = None
+        """Called with the status once the answer begins."""
+        self.request_id = f"{_PROCESS}-{next(_numbers):x}"
         self._clock = clock
         self._abort = abort
         self._bound = asyncio.timeout(None)
@@ -111,14 +121,14 @@ class AsgiResponder:
         if size <= JOIN_LIMIT:
             pieces = [b"".join(pieces)]
         length = [] if status == 204 else [(b"content-length", b"%d" % size)]  # RFC 9110, section 8.6
-        self._push(_start(status, [*headers, *length]))
+        self._start(status, (*headers, *length))
         for piece in pieces:
             self._push(_body(piece, more=True), len(piece))
         self._last()
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
-            self._push(_start(200, headers))
+            self._start(200, headers)
 
     def write(self, chunk: bytes) -> None:
         if not self._is_over:
@@ -213,6 +223,12 @@ class AsgiResponder:
         if self.on_gone is not None:
             self.on_gone()
 
+    def _start(self, status: int, headers: Headers) -> None:
+        stamped = [*headers, (b"x-request-id", self.request_id.encode())]
+        self._push({"type": "http.response.start", "status": status, "headers": stamped})
+        if self.on_begun is not None:
+            self.on_begun(status)
+
     def _push(self, message: Message, size: int = 0) -> None:
         self._out.append(message)
         self._size += size
@@ -228,10 +244,6 @@ class AsgiResponder:
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
-
-
-def _start(status: int, headers: Headers) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": list(headers)}
 
 
 def _body(chunk: bytes, *, more: bool) -> Message:

@@ -39,6 +39,8 @@ class Target:
     passed: tuple[tuple[str, str], ...] = ()
     """The headers that may go on."""
     nonce: int = field(default_factory=next_nonce)
+    request: str = ""
+    """The id of the HTTP request."""
 
     def asker(self, params: dict[str, Json], client: str | None = None) -> Asker:
         """Who asks with these params; `client` is the id of the client's own session, if it has one."""
@@ -119,15 +121,18 @@ def _check_request(message: ClientRequest) -> None:
         )
 
 
-def read_call(request: ClientRequest) -> tuple[Call, Raw | None]:
-    """The call that a request makes, and the client's progress token, if it gave one."""
+def read_call(request: ClientRequest, request_id: str) -> tuple[Call, Raw | None]:
+    """The call that a request makes, and the client's progress token, if it gave one.
+
+    `request_id` is that of the HTTP request.
+    """
     params = request.params
     meta = params.get("_meta")
     if not isinstance(meta, dict):
-        return Call(request.method, params), None
+        return Call(request.method, params, request=request_id), None
     token = meta.get("progressToken")
     has_token = isinstance(token, str | int | float) and not isinstance(token, bool)
-    call = Call(request.method, without_chat(params), wants_progress=has_token)
+    call = Call(request.method, without_chat(params), has_token, request_id)
     return call, Raw(jsonrpc.encode(token)) if has_token else None
 
 

@@ -10,9 +10,8 @@ from holdfast.call import NOBODY, Abilities, Ask, AskId, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
-from holdfast.downstream.post import Post, read_call
+from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
-from holdfast.servers.service import Conversation
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 
@@ -69,13 +68,11 @@ class Sessionless:
         callers: list[DirectCaller] = []
         post.responder.on_gone = lambda: _leave(callers)
         for request in requests:
-            conversation = post.target.service.converse(post.target.asker(request.params))
-            self._start(request, answer, callers, conversation)
+            self._start(post.target, request, answer, callers)
 
-    def _start(
-        self, request: ClientRequest, answer: Answer, callers: list[DirectCaller], conversation: Conversation
-    ) -> None:
-        call, token = read_call(request)
+    def _start(self, target: Target, request: ClientRequest, answer: Answer, callers: list[DirectCaller]) -> None:
+        conversation = target.service.converse(target.asker(request.params))
+        call, token = read_call(request, target.request)
         caller = DirectCaller(answer, jsonrpc.id_bytes(request.id), token)
         callers.append(caller)
         if request.method == "ping":

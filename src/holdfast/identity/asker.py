@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from holdfast.identity.caller import Identity
@@ -38,8 +39,25 @@ class Asker:
         identity = self.identity
         return stranger(identity.principal.client, self.nonce) if identity.lacks_user else identity.principal
 
+    @property
+    def chat(self) -> str | None:
+        """The chat that the request names, by the first way that is there; None for the client's own session."""
+        return self.named or self.identity.chat or self.path
+
+    @property
+    def is_unnamed(self) -> bool:
+        """The request names no user, or no conversation at all, so nothing that it opens may outlast it."""
+        return self.identity.lacks_user or (self.chat is None and self.client is None)
+
+    @property
+    def conversation(self) -> Hashable:
+        """Equal for requests that name the same conversation, in whichever way."""
+        chat = self.chat
+        client = self.client if chat is None else None
+        return (self.identity.principal, chat, client, self.nonce if self.is_unnamed else 0, self.passed)
+
     def names_as(self, other: Asker) -> bool:
-        """Whether both name the same conversation, wherever they name one."""
+        """Whether `other` is of the same client session and says the same of itself."""
         return (
             self.named == other.named
             and self.path == other.path

@@ -20,13 +20,20 @@ class Identity:
     """The chat that a header named, where the client is trusted to name chats."""
     lacks_user: bool
     """The client is trusted to name its users, and this request names none."""
+    servers: frozenset[str] | None = None
+    """The servers that exist for it; None for all."""
+
+    def may_see(self, server: str) -> bool:
+        """Whether the server exists for this caller."""
+        return self.servers is None or server in self.servers
 
 
 class Clients:
     """The configured clients, found by the key that a request bears."""
 
     def __init__(self, clients: Sequence[ClientSettings]) -> None:
-        self._unnamed = {c.name: _identity(c.name, c.trust, {}) for c in clients}
+        self._visible = {c.name: None if c.servers is None else frozenset(c.servers) for c in clients}
+        self._unnamed = {c.name: _identity(c.name, c.trust, {}, self._visible[c.name]) for c in clients}
         self._by_digest = {digest: c for c in clients for digest in c.key_digests}
         self._open = next((c for c in clients if not c.key_digests), None)
 
@@ -38,7 +45,7 @@ class Clients:
         trust = client.trust
         if trust.user is None and trust.chat is None:
             return self._unnamed[client.name]
-        return _identity(client.name, trust, headers)
+        return _identity(client.name, trust, headers, self._visible[client.name])
 
     def _client(self, headers: Mapping[str, str]) -> ClientSettings | None:
         if not self._by_digest:
@@ -54,8 +61,8 @@ class Clients:
         return None
 
 
-def _identity(client: str, trust: Trust, headers: Mapping[str, str]) -> Identity:
+def _identity(client: str, trust: Trust, headers: Mapping[str, str], servers: frozenset[str] | None) -> Identity:
     """An empty header is absent: hosts send one where they have nothing to name."""
     user = (headers.get(trust.user) or None) if trust.user is not None else None
     chat = (headers.get(trust.chat) or None) if trust.chat is not None else None
-    return Identity(Principal(client, user), chat, lacks_user=trust.user is not None and user is None)
+    return Identity(Principal(client, user), chat, lacks_user=trust.user is not None and user is None, servers=servers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -12,8 +12,9 @@ from holdfast import events
 from holdfast.call import Call, Caller, Outcome, Result, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.clock import Clock
-from holdfast.config import ServerSettings
+from holdfast.config import ClientSettings, ServerSettings
 from holdfast.identity.asker import Asker
+from holdfast.servers.gate import FilteredList, Gate, unknown_tool
 from holdfast.servers.proxy import CallerProxy
 from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
@@ -47,6 +48,8 @@ class Server:
         self._passes = frozenset(settings.pass_headers)
         self._emit = emit
         self._hinted: set[str] = set()
+        self._gates: dict[str, Gate] = {}
+        """Of the clients that may not see everything, by name."""
 
     @property
     def name(self) -> str:
@@ -73,9 +76,8 @@ class Server:
             return private(whole, identity.principal, "user", asker.nonce)
         if scope == "user":
             return whole
-        chat = asker.named or identity.chat or asker.path
-        if chat is not None:
-            return replace(whole, scope_id=f"chat:{chat}")
+        if asker.chat is not None:
+            return replace(whole, scope_id=f"chat:{asker.chat}")
         if asker.client is not None:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
         return private(whole, identity.principal, "chat", asker.nonce)
@@ -92,11 +94,31 @@ class Server:
         """Call `then` with what the server says of itself, at once if that is known."""
         self.catalog.introduce(then, key)
 
-    def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
-        """Answer `call` from the catalogue or run it in the session of `key`."""
+    def admit(self, clients: Sequence[ClientSettings]) -> None:
+        """Take these clients' rules from now on."""
+        rules = {client.name: (client.servers or {}).get(self.name) for client in clients}
+        self._gates = {
+            name: Gate(*wanted)
+            for name, rule in rules.items()
+            if (wanted := [each for each in (self.settings.tools, rule) if each is not None and not each.admits_all])
+        }
+
+    def gate_of(self, key: SessionKey) -> Gate | None:
+        """What the caller behind `key` may see; None where that is everything."""
+        return self._gates.get(key.caller.client) if self._gates and key.caller is not None else None
+
+    def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
+        """Answer `call` from the catalogue or run it in the session of `key`; None where it was refused."""
+        gate = self.gate_of(key)
+        if gate is not None:
+            if call.method == "tools/call" and not gate.admits(call.params.get("name")):
+                caller.answer(unknown_tool(call.params.get("name")))
+                return None
+            if call.method == "tools/list":
+                caller = FilteredList(caller, gate)
         if key.lacks and key.lacks not in self._hinted and call.method not in CAPABILITY:
             self._hinted.add(key.lacks)
-            self._emit(events.CallUnnamed(self.name, call.method, key.lacks))
+            self._emit(events.CallUnnamed(self.name, call.method, key.lacks, call.request))
         return self.catalog.start(key, call, caller, watcher)
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:

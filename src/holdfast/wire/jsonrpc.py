@@ -204,6 +204,14 @@ def decode_fields(raw: Raw | bytes) -> Fields:
         return {}
 
 
+def decode_items(raw: Raw | bytes) -> list[Raw]:
+    """One level of a JSON array; empty where `raw` is no array."""
+    try:
+        return _decode_array(raw)
+    except (ValueError, RecursionError):
+        return []
+
+
 def decode_value(raw: Raw | bytes) -> Json:
     """A value of a server that is needed whole, such as a capability; None where it cannot be read."""
     try:

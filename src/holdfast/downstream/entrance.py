@@ -1,0 +1,89 @@
+"""Who may come in: a request's head, the address that it was sent to, and the key that it bears."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from holdfast.config import GatewaySettings
+from holdfast.downstream.http import Message, Request
+from holdfast.downstream.post import check_name
+from holdfast.downstream.refusal import Refusal
+from holdfast.identity.caller import Clients, Identity
+from holdfast.wire.headers import host_name, is_loopback_name
+
+_SINGLE_HEADERS: Final = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"last-event-id",
+        b"mcp-protocol-version",
+        b"mcp-session-id",
+        b"origin",
+    }
+)
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Entrance:
+    """The checks that settings ask for, made once for each edition of them."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._clients = Clients(settings.clients)
+        self._is_loopback = settings.is_loopback
+        self._hosts = frozenset(map(host_name, (*settings.allowed_hosts, settings.host))) - {""}
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        named = [name for client in settings.clients for name in (client.trust.user, client.trust.chat)]
+        passed = [name for server in settings.servers for name in server.pass_headers]
+        self._single_headers = _SINGLE_HEADERS | {name.encode() for name in (*named, *passed) if name is not None}
+
+    def read_head(self, scope: Message) -> Request:
+        """The request without its body. Raises `Refusal` where it can be read in two ways."""
+        raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        headers: dict[str, str] = {}
+        for name, value in raw:
+            key = name.decode("latin-1")
+            if key not in headers:
+                headers[key] = value.decode("latin-1").strip()
+            elif name in self._single_headers:
+                raise Refusal(400, f"The header {key} came twice.")
+            elif name == b"accept":
+                headers[key] += "," + value.decode("latin-1")
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        query: bytes = scope.get("query_string", b"")
+        return Request(
+            scope["method"], path.partition(b"?")[0].decode("latin-1"), headers, query=query.decode("latin-1")
+        )
+
+    def check_address(self, headers: Mapping[str, str]) -> None:
+        """Against DNS rebinding: a page on the web must not reach a gateway on this machine. Raises `Refusal`."""
+        host = host_name(headers.get("host", ""))
+        if host not in self._hosts and not is_loopback_name(host):
+            raise Refusal(421, "This gateway does not serve that host: allow the name with --allow-host.")
+        origin = headers.get("origin")
+        if origin is None or origin.lower() in self._origins:
+            return
+        if not (self._is_loopback and is_loopback_name(host_name(urlsplit(origin).netloc))):
+            raise Refusal(403, "Pages of that origin may not call this gateway.")
+
+    def identify(self, headers: Mapping[str, str]) -> Identity:
+        """Who is calling. Raises `Refusal`."""
+        identity = self._clients.identify(headers)
+        if identity is None:
+            what = "This key is not known here" if "authorization" in headers else "A key is needed"
+            raise Refusal(
+                401, f"{what}: send one as Authorization: Bearer KEY.", headers=((b"www-authenticate", b"Bearer"),)
+            )
+        check_name(identity.principal.user or "", "user")
+        check_name(identity.chat or "", "chat")
+        return identity
+
+
+def given_request_id(headers: Mapping[str, str]) -> str | None:
+    """The id that the caller, or a proxy before us, gave the request, if it is fit for a log."""
+    given = headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else None

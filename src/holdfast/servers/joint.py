@@ -1,0 +1,211 @@
+"""A list of all servers together."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Final, Protocol
+
+from msgspec import Raw
+
+from holdfast.call import AskId, Call, Caller, Json, Reply, Result, RpcError, Running
+from holdfast.clock import Clock
+from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.servers.gathering import Gathering, Listed, Lister
+from holdfast.servers.member import Member
+from holdfast.servers.server import ServerConversation
+from holdfast.wire import jsonrpc
+
+LIST_PATIENCE: Final = 5.0
+"""Seconds: a list holds the servers that have answered by then; the others follow with `list_changed`."""
+PAGE: Final = 1000
+"""Items of one page."""
+UNAVAILABLE_KEY: Final = "dev.holdfast/unavailable"
+"""In a list's `_meta`: the servers whose items are missing, and why."""
+
+_FIELDS: Final[Mapping[str, str]] = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+
+
+class House(Protocol):
+    """What a list asks of the whole."""
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+        ...
+
+    def left_out(self, names: Iterable[str]) -> None:
+        """These servers are missing from a list that somebody got."""
+
+
+class _Lists:
+    """The lists of several servers, while they are being asked for. A `Running`."""
+
+    def __init__(self, house: House, parts: Mapping[Member, ServerConversation]) -> None:
+        self._house = house
+        self._parts = parts
+        self._listers: list[Lister] = []
+
+    def _ask(self, methods: Iterable[str], done: Callable[[dict[tuple[str, str], Listed]], None]) -> None:
+        wanted = {(member.server.name, method): part for member, part in self._parts.items() for method in methods}
+
+        def gathered(listed: dict[tuple[str, str], Listed], late: list[tuple[str, str]]) -> None:
+            done(listed | {each: Listed(hindrance="It is still being connected.") for each in late})
+
+        gathering: Gathering[tuple[str, str], Listed] = Gathering(wanted, self._house.clock, LIST_PATIENCE, gathered)
+        self._listers = [Lister(part, each[1], partial(gathering.report, each)) for each, part in wanted.items()]
+        for lister in self._listers:
+            lister.start()
+        gathering.settle()
+        self._gathering = gathering
+
+    def _abandon(self, reason: str) -> None:
+        self._gathering.abandon()
+        for lister in self._listers:
+            lister.cancel(reason)
+
+
+class JointList(_Lists):
+    """Answers one list request."""
+
+    def __init__(self, house: House, parts: Mapping[Member, ServerConversation], call: Call, caller: Caller) -> None:
+        super().__init__(house, parts)
+        self._call = call
+        self._caller: Caller | None = caller
+
+    def start(self) -> Running:
+        """Ask every server."""
+        self._ask((self._call.method,), self._compose)
+        return self
+
+    def _compose(self, listed: dict[tuple[str, str], Listed]) -> None:
+        method = self._call.method
+        by_member = {member: listed[member.server.name, method] for member in self._parts}
+        missing = {member.server.name: each.hindrance for member, each in by_member.items() if each.hindrance}
+        self._house.left_out(missing)
+        items = list(_items(method, by_member))
+        answer = _page(_FIELDS[method], items, self._call.params.get("cursor"), missing)
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.answer(answer)
+
+    # Running: nobody is asked while a list is made.
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def cancel(self, reason: str) -> None:
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            self._abandon(reason)
+            caller.answer(_cancelled(reason))
+
+
+class Preparation(_Lists):
+    """A call that can only be routed once lists are known; then it is what `then` gives."""
+
+    def __init__(
+        self,
+        house: House,
+        parts: Mapping[Member, ServerConversation],
+        methods: Iterable[str],
+        then: Callable[[], Running | None],
+        caller: Caller,
+    ) -> None:
+        super().__init__(house, parts)
+        self._methods = tuple(methods)
+        self._then: Callable[[], Running | None] | None = then
+        self._caller = caller
+        self._running: Running | None = None
+
+    def start(self) -> Running:
+        """Ask for the lists."""
+        self._ask(self._methods, self._prepared)
+        return self
+
+    def _prepared(self, listed: dict[tuple[str, str], Listed]) -> None:
+        for member in self._parts:
+            for method in self._methods:
+                for _ in _items(method, {member: listed[member.server.name, method]}):
+                    pass  # the member remembers what it has seen
+        then, self._then = self._then, None
+        if then is not None:
+            self._running = then()
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        if self._running is not None:
+            self._running.reply(ask_id, reply)
+
+    def pause(self) -> None:
+        if self._running is not None:
+            self._running.pause()
+
+    def resume(self) -> None:
+        if self._running is not None:
+            self._running.resume()
+
+    def cancel(self, reason: str) -> None:
+        if self._running is not None:
+            self._running.cancel(reason)
+        elif self._then is not None:
+            self._then = None
+            self._abandon(reason)
+            self._caller.answer(_cancelled(reason))
+
+
+def _items(method: str, listed: Mapping[Member, Listed]) -> Iterator[tuple[str, Raw]]:
+    """Every item by what it is called outside, in the order of the servers."""
+    taken: set[str] = set()
+    for member, each in listed.items():
+        if method in {"tools/list", "prompts/list"}:
+            yield from member.named(method, each.pages)
+        else:
+            yield from member.located(method, each.pages, taken)
+
+
+def _page(
+    field: str, items: list[tuple[str, Raw]], cursor: Json, missing: Mapping[str, str | None]
+) -> Result | RpcError:
+    start = 0
+    if cursor is not None:
+        after = _read_cursor(cursor)
+        place = next((number for number, (name, _) in enumerate(items) if name == after), None)
+        if place is None:
+            message = "The cursor is unknown, or the list has changed since: begin again without one."
+            return RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, message)))
+        start = place + 1
+    page = items[start : start + PAGE]
+    fields: dict[str, object] = {field: [item for _, item in page]}
+    if start + PAGE < len(items):
+        fields["nextCursor"] = base64.urlsafe_b64encode(page[-1][0].encode()).decode()
+    if missing:
+        fields["_meta"] = {UNAVAILABLE_KEY: missing}
+    return Result(Raw(jsonrpc.encode(fields)))
+
+
+def _read_cursor(cursor: Json) -> str | None:
+    """The name of the last item of the page before."""
+    try:
+        return base64.urlsafe_b64decode(cursor).decode() if isinstance(cursor, str) else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _cancelled(reason: str) -> CallFailed:
+    return CallFailed(
+        Code.OUTCOME_UNKNOWN,
+        f"The call was cancelled: {reason}.",
+        server="holdfast",
+        delivery=Delivery.NOT_SENT,
+        retryable=False,
+    )
