@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import AskId, Call, Caller, Reply, Result, RpcError, Running
+from holdfast.call import AskId, Call, Caller, Reply, Result, RpcError, Running, Status, StatusWord
 from holdfast.clock import Clock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
@@ -161,6 +161,10 @@ class Catalog:
         ):
             return self._pool.start(key, call, caller, watcher)
         waiting = _Waiting(key, call, caller, watcher)
+        if self._hello is None or self._lists[call.method].is_stale:
+            caller.status(
+                Status(StatusWord.CONNECTING, f"Asking {self._settings.name} for its {CAPABILITY[call.method]}.")
+            )
         self.introduce(lambda hello: self._answer_introduced(waiting, hello), key)
         return waiting
 

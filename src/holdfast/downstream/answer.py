@@ -15,6 +15,8 @@ SILENCE: Final = 5.0
 """Seconds: a longer silence opens a stream, so that nobody between takes the request for dead."""
 KEEP_ALIVE: Final = 15.0
 """Seconds between comments on a stream; common proxies give up after 60."""
+REMARK_AFTER: Final = 0.25
+"""Seconds of waiting after which somebody may want to know what for."""
 JSON_HEADERS: Final[Headers] = ((b"content-type", b"application/json"),)
 
 
@@ -80,6 +82,8 @@ class Answer:
         """Sent with the head of a JSON answer."""
         self._ended = ended
         self._timer: Timer | None = None
+        self._remarks: dict[bytes, Callable[[], None]] = {}
+        self._remark_timer: Timer | None = None
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
             self._begin_stream()
         elif accepts.stream:
@@ -103,6 +107,30 @@ class Answer:
         stream.emit(message, droppable=droppable)
         return True
 
+    def remark(self, whose: bytes, say: Callable[[], None]) -> None:
+        """Call `say` once this has lasted for `REMARK_AFTER`, or at once where there is a stream.
+
+        Of one request (`whose`) only the last remark counts.
+        """
+        if not self.takes_stream or self._missing == 0:
+            return
+        if self._stream is not None:
+            say()
+            return
+        self._remarks[whose] = say
+        if self._remark_timer is None:
+            self._remark_timer = self._clock.call_later(REMARK_AFTER, self._make_remarks)
+
+    def hush(self, whose: bytes) -> None:
+        """A remark that was not made is not worth making any more."""
+        self._remarks.pop(whose, None)
+
+    def _make_remarks(self) -> None:
+        self._remark_timer = None
+        remarks, self._remarks = self._remarks, {}
+        for say in remarks.values():
+            say()
+
     def result(self, message: bytes | None) -> None:
         """One of the expected answers; None where a cancelled request gets none."""
         if self._missing == 0:
@@ -120,6 +148,7 @@ class Answer:
                 self._answer_json()
         if self._missing == 0:
             self._stop_timer()
+            self._stop_remarks()
             if self._ended is not None:
                 self._ended()
 
@@ -147,6 +176,11 @@ class Answer:
         if self._stream is not None and self._missing:
             self._stream.comment()
             self._timer = self._clock.call_later(KEEP_ALIVE, self._keep_alive)
+
+    def _stop_remarks(self) -> None:
+        if self._remark_timer is not None:
+            self._remark_timer.cancel()
+            self._remark_timer = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

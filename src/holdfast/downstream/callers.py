@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status
+from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status, StatusWord
 from holdfast.downstream.answer import Answer
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.wire import jsonrpc
+
+_STEP: Final = 1e-6
+"""Of the progress that status lines make: below what any server counts in."""
+_WELL: Final = frozenset({StatusWord.READY, StatusWord.RESTORED})
 
 
 class AnswerCaller:
     """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
 
-    __slots__ = ("_answer", "_is_answered", "_message_id", "_token", "is_cancelled", "running")
+    __slots__ = ("_answer", "_is_answered", "_message_id", "_reached", "_shown", "_token", "is_cancelled", "running")
 
     def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
@@ -21,6 +27,10 @@ class AnswerCaller:
         self._token = token
         self.running: Running | None = None
         self._is_answered = False
+        self._shown = 0
+        """Status lines that the client was sent."""
+        self._reached = 0.0
+        """How far our own progress went; 0 once the server's is beyond it."""
         self.is_cancelled = False
         """The client cancelled the request and expects no answer to it."""
 
@@ -30,15 +40,39 @@ class AnswerCaller:
         return None
 
     def status(self, status: Status) -> None:
-        """Shown as a log message where a stream is open already: it alone is no reason for one."""
-        if self._answer.stream is not None and wants_log("info", self.floor):
-            line = {"level": "info", "logger": "holdfast", "data": f"{status.word}: {status.sentence}"}
+        """Shown once it has lasted; that all is well is news only to whom something else was shown."""
+        if status.word in _WELL and not self._shown:
+            self._answer.hush(self._message_id)
+        else:
+            self._answer.remark(self._message_id, lambda: self._show(status))
+
+    def _show(self, status: Status) -> None:
+        """Say it as a log message, and as progress that the server's own can follow."""
+        self._shown += 1
+        if wants_log("info", self.floor):
+            line = {"level": "info", "logger": "holdfast", "data": {"status": status.word, "message": status.sentence}}
             self._answer.event(jsonrpc.notification("notifications/message", line), droppable=True)
+        if self._token is not None:
+            self._reached += _STEP
+            update = {"progressToken": self._token, "progress": self._reached, "message": status.sentence}
+            self._answer.event(jsonrpc.notification("notifications/progress", update), droppable=True)
 
     def progress(self, update: Fields) -> None:
-        if self._token is not None:
-            message = jsonrpc.notification("notifications/progress", {**update, "progressToken": self._token})
-            self._answer.event(jsonrpc.one_line(message), droppable=True)
+        if self._token is None:
+            return
+        fields = {**update, "progressToken": self._token}
+        if self._reached:
+            self._follow_on(fields)
+        self._answer.event(jsonrpc.one_line(jsonrpc.notification("notifications/progress", fields)), droppable=True)
+
+    def _follow_on(self, fields: Fields) -> None:
+        """Progress must grow (MCP 2025-11-25, Progress): lift the server's where ours is not below it."""
+        value = jsonrpc.decode_value(fields.get("progress", b"null"))
+        if isinstance(value, int | float) and value <= self._reached:
+            self._reached += _STEP
+            fields["progress"] = Raw(jsonrpc.encode(self._reached))
+        else:
+            self._reached = 0.0
 
     def log(self, params: Raw) -> None:
         if wants_log(level_of(params), self.floor):

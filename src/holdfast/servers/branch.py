@@ -48,12 +48,6 @@ class Branch:
             self._subscriptions.pop(key, None)
         return not self._keys
 
-    def abandon(self) -> None:
-        """The server is not served any more."""
-        for key in list(self._keys):
-            self.server.detach(key, self)
-        self._keys.clear()
-
     # Watcher
 
     @property

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import AskId, Call, Caller, Json, Reply, Result, RpcError, Running
+from holdfast.call import AskId, Call, Caller, Json, Reply, Result, RpcError, Running, Status, StatusWord
 from holdfast.clock import Clock
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.servers.gathering import Gathering, Listed, Lister
@@ -82,6 +82,9 @@ class JointList(_Lists):
 
     def start(self) -> Running:
         """Ask every server."""
+        names = ", ".join(member.server.name for member in self._parts)
+        if self._caller is not None:
+            self._caller.status(Status(StatusWord.WAITING, f"Waiting for the lists of {names}."))
         self._ask((self._call.method,), self._compose)
         return self
 

@@ -85,7 +85,7 @@ class Merged:
         gone = {name for name, old in before.items() if old.server not in servers_now}
         for branches in self._branches.values():
             for name in gone & branches.keys():
-                branches.pop(name).abandon()
+                del branches[name]  # not detached: what runs there still ends in order
         for conversation, watcher in self._attached:
             conversation.join(watcher)
         if before and self.members != before:
@@ -364,7 +364,7 @@ def _reporting(gathering: Gathering[str, Hello | CallFailed], name: str) -> Intr
 def _instructions(name: str, hello: Hello | CallFailed | None) -> str:
     """What a server says to the model, under its name."""
     if isinstance(hello, CallFailed):
-        return f"## {name}\nNot available now: {hello.message}"
+        return f"## {name}\n{hello.message}"
     text = (
         None if hello is None else jsonrpc.decode_value(jsonrpc.decode_fields(hello.raw).get("instructions", b"null"))
     )
