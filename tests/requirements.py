@@ -667,6 +667,15 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",
     ),
+    # observe
+    "observe:metrics:bounded-series": Requirement(
+        "No client and no server can make series without end: labels have known values, else `other`.",
+        "architecture 6, metrics",
+    ),
+    "observe:metrics:series-live-as-long-as-their-server": Requirement(
+        "Every series of a server is there from its first moment, with 0, and goes with the server.",
+        "architecture 6, metrics",
+    ),
 }
 
 
