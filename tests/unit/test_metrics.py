@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -153,7 +153,7 @@ def test_a_server_stands_as_its_view_says() -> None:
     assert value(metrics, "circuit_state", stands, server="notes", state="closed") == 0
     assert value(metrics, "circuit_openings_total", stands, server="notes") == 1
     sessions = {state: value(metrics, "sessions", stands, server="notes", state=state) for state in SESSION_STATES}
-    assert sessions == {state: 0 for state in SESSION_STATES} | {"idle": 2, "active": 1}
+    assert sessions == dict.fromkeys(SESSION_STATES, 0) | {"idle": 2, "active": 1}
     assert value(metrics, "sessions_limit", stands, server="notes") == 1000
     assert value(metrics, "calls_in_flight", stands, server="notes") == 5
     assert value(metrics, "calls_in_flight_limit", stands, server="notes") == 64
@@ -251,6 +251,7 @@ HAPPENINGS: Final = st.one_of(
 )
 
 
+@settings(max_examples=25)
 @given(st.lists(HAPPENINGS, max_size=8), st.lists(HAPPENINGS, max_size=8))
 def test_counters_never_decrease_and_the_text_always_parses(
     before: list[events.Event], then: list[events.Event]
