@@ -667,6 +667,27 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",
     ),
+    # observe
+    "observe:metrics:bounded-series": Requirement(
+        "No client and no server can make series without end: labels have known values, else `other`.",
+        "architecture 6, metrics",
+    ),
+    "observe:metrics:series-live-as-long-as-their-server": Requirement(
+        "Every series of a server is there from its first moment, with 0, and goes with the server.",
+        "architecture 6, metrics",
+    ),
+    "observe:log:json-is-an-object-a-line": Requirement(
+        "The log for programs is one JSON object a line, with the fields of the event that it tells of.",
+        "architecture 8, log",
+    ),
+    "observe:log:no-secret-and-no-foreign-id": Requirement(
+        "Nothing that is shown holds a credential, an argument, or a session id that a client or server knows.",
+        "threats-and-faults 21",
+    ),
+    "observe:feed:one-failure-harms-nobody": Requirement(
+        "Whoever takes events and fails harms neither calls nor the others who take them.",
+        "architecture 6, concurrency",
+    ),
 }
 
 

@@ -6,9 +6,12 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, TypeAlias
 
 from holdfast import events
+from holdfast.observe.counts import METHODS, OTHER
+from holdfast.observe.fields import bounded
 
 logger = logging.getLogger("holdfast")
 
@@ -30,65 +33,186 @@ _CONSEQUENCE: Final = "; what it remembered is gone, and its next call is told s
 FLOOD: Final = 10.0
 """Seconds in which the same kind of line is written once."""
 
+_EXPECTED: Final = frozenset({"result", "error", "cancelled"})
+"""Outcomes of calls that are no news to the operator."""
+
+_AtServer: TypeAlias = events.CallEnded | events.CallFailed | events.CallRefused | events.SessionLost
+
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class EventLog:
-    """Writes one line per event, at the level that fits it; what stays as it is, is said once."""
+    """Writes one line per event, at the level that fits it; what stays as it is, is said once.
+
+    Each record bears its event as `event`, for logs that are read by programs.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._floods: dict[tuple[str, str], tuple[float, int]] = {}
         self._failing: dict[str, str] = {}
         """Why each server that cannot be reached was not, the last time that this was said."""
+        self._tools: dict[str, int] = {}
+        """How many tools each server had, the last time that this was said."""
 
     def take(self, event: events.Event) -> None:
-        """Write a line for `event`."""
-        match event:
-            case events.SessionReady() | events.SessionFailed() | events.SessionLost():
-                self._take_change(event)
-            case events.SessionOpening(server, session):
-                logger.debug("%s: session %s opens", server, session)
-            case events.SessionClosed(server, session, reason, was_dirty):
-                level, consequence = (logging.INFO, _CONSEQUENCE) if was_dirty else (logging.DEBUG, "")
-                logger.log(level, "%s: session %s closed: %s%s", server, session, reason, consequence)
-            case events.CallFailed(server, method, reason):
-                self._warn_once(server, f"{method} failed", reason)
-            case events.CallRefused(server, reason):
-                self._warn_once(server, "calls are refused", reason)
-            case events.ListsLearned(server, tools):
-                logger.debug("%s: lists learned, %s", server, count(tools))
-            case events.CallUnnamed(server, _, lacks):
-                logger.warning("%s: %s", server, HOW_TO_NAME_A_CHAT if lacks == "chat" else HOW_TO_NAME_A_USER)
-            case events.CallRepeated(server, method, why):
-                logger.info("%s: %s is sent again: %s", server, method, why)
+        """Write the lines for `event`."""
+        is_common = isinstance(event, events.RequestEnded) or (
+            isinstance(event, events.CallEnded) and event.outcome in _EXPECTED
+        )
+        if not is_common or logger.isEnabledFor(logging.DEBUG):  # with every call, so that it must cost nothing
+            self._take(bounded(event))
 
-    def _take_change(self, event: events.SessionReady | events.SessionFailed | events.SessionLost) -> None:
+    def _take(self, event: events.Event) -> None:
         match event:
-            case events.SessionReady(server, session, seconds, is_reopened):
+            case (
+                events.SessionOpening()
+                | events.SessionReady()
+                | events.SessionFailed()
+                | events.SessionLost()
+                | events.SessionClosed()
+            ):
+                self._take_session(event)
+            case (
+                events.CallUnnamed()
+                | events.CallRepeated()
+                | events.CallFailed()
+                | events.CallRefused()
+                | events.CallEnded()
+            ):
+                self._take_call(event)
+            case events.RequestEnded(route, method, status):
+                _say(logging.DEBUG, event, f"{method} of {route} was answered with {status}")
+            case events.ListsLearned(server, tools):
+                self._learned(event, server, tools)
+            case _:
+                self._take_change(event)
+
+    def _take_session(
+        self,
+        event: events.SessionOpening
+        | events.SessionReady
+        | events.SessionFailed
+        | events.SessionLost
+        | events.SessionClosed,
+    ) -> None:
+        about = f"{event.server}: session {event.session}"
+        match event:
+            case events.SessionOpening():
+                _say(logging.DEBUG, event, f"{about} opens")
+            case events.SessionReady(server, _, seconds, is_reopened):
                 was_failing = self._failing.pop(server, None) is not None
                 level = logging.INFO if is_reopened or was_failing else logging.DEBUG
-                word = "restored" if is_reopened else "ready"
-                logger.log(level, "%s: session %s %s in %s", server, session, word, duration(seconds))
-            case events.SessionFailed(server, session, reason, advice):
+                _say(level, event, f"{about} {'restored' if is_reopened else 'ready'} in {duration(seconds)}")
+            case events.SessionFailed(server, _, reason, advice):
                 level = logging.DEBUG if self._failing.get(server) == reason else logging.WARNING
                 self._failing[server] = reason
-                logger.log(level, "%s: session %s could not be opened: %s", server, session, advised(reason, advice))
-            case events.SessionLost(server, session, reason, was_dirty):
-                consequence = _CONSEQUENCE if was_dirty else ""
-                self._warn_once(server, "a session was lost", f"{session}: {reason}{consequence}")
+                _say(level, event, f"{about} could not be opened: {advised(reason, advice)}")
+            case events.SessionLost(_, session, reason, was_dirty):
+                lost = f"session {session} was lost: {reason}{_CONSEQUENCE if was_dirty else ''}"
+                self._say_once(logging.WARNING, event, "session lost", lost)
+            case events.SessionClosed(_, _, reason, was_dirty):
+                level, consequence = (logging.INFO, _CONSEQUENCE) if was_dirty else (logging.DEBUG, "")
+                _say(level, event, f"{about} closed: {reason}{consequence}")
 
-    def _warn_once(self, server: str, what: str, why: str) -> None:
-        """Warn of what may come hundreds of times at once: the first, and how many followed before the next."""
+    def _take_call(
+        self,
+        event: events.CallUnnamed | events.CallRepeated | events.CallFailed | events.CallRefused | events.CallEnded,
+    ) -> None:
+        match event:
+            case events.CallUnnamed(server, _, lacks):
+                hint = HOW_TO_NAME_A_CHAT if lacks == "chat" else HOW_TO_NAME_A_USER
+                _say(logging.WARNING, event, f"{server}: {hint}{_request(event)}")
+            case events.CallRepeated(server, method, why):
+                _say(logging.INFO, event, f"{server}: {method} is sent again: {why}{_request(event)}")
+            case events.CallFailed(_, method, reason):
+                self._say_once(logging.WARNING, event, f"{_known(method)} failed", f"{method} failed: {reason}")
+            case events.CallRefused(_, reason):
+                self._say_once(logging.WARNING, event, "calls are refused", f"calls are refused: {reason}")
+            case events.CallEnded(server, method, outcome, seconds):
+                words = f"{method} ended with {outcome} after {duration(seconds)}"
+                if outcome in _EXPECTED:
+                    _say(logging.DEBUG, event, f"{server}: {words}{_request(event)}")
+                else:
+                    self._say_once(logging.INFO, event, f"{_known(method)} {outcome}", words)
+
+    def knows(self, event: events.ListsLearned) -> None:
+        """Note what was said elsewhere already, so that only changes are said here."""
+        self._tools[event.server] = event.tools
+
+    def _learned(self, event: events.ListsLearned, server: str, tools: int) -> None:
+        before = self._tools.get(server)
+        self._tools[server] = tools
+        level = logging.DEBUG if before == tools else logging.INFO
+        _say(level, event, f"{server}: {'ready, ' if before is None else 'now '}{count(tools)}")
+
+    def _take_change(
+        self,
+        event: events.CircuitOpened
+        | events.CircuitClosed
+        | events.ServerAdded
+        | events.ServerRemoved
+        | events.SettingsReloaded
+        | events.SettingsRefused,
+    ) -> None:
+        match event:
+            case events.CircuitOpened(server, reason, seconds):
+                words = f"it failed so often that it is left alone for {seconds:.3g} s"
+                _say(logging.WARNING, event, f"{server}: {words}: {reason}")
+            case events.CircuitClosed(server):
+                _say(logging.INFO, event, f"{server}: it answers again, and is called again")
+            case events.ServerAdded(server):
+                _say(logging.INFO, event, f"{server}: added")
+            case events.ServerRemoved(server):
+                self._forget(server)
+                _say(logging.INFO, event, f"{server}: removed")
+            case events.SettingsReloaded():
+                _say(logging.INFO, event, f"new settings are in force: {_differences(event)}")
+                for note in event.notes:
+                    _say(logging.WARNING, event, note)
+            case events.SettingsRefused(reason):
+                _say(logging.ERROR, event, "the new settings have mistakes; those before stay in force")
+                for line in reason.splitlines():
+                    _say(logging.ERROR, replace(event, reason=line), line)
+
+    def _forget(self, server: str) -> None:
+        self._failing.pop(server, None)
+        self._tools.pop(server, None)
+        self._floods = {key: flood for key, flood in self._floods.items() if key[0] != server}
+
+    def _say_once(self, level: int, event: _AtServer, kind: str, words: str) -> None:
+        """Say what may come hundreds of times at once: the first, and how many followed before the next."""
         now = self._now()
-        since, more = self._floods.get((server, what), (float("-inf"), 0))
+        since, more = self._floods.get((event.server, kind), (float("-inf"), 0))
+        sentence = f"{event.server}: {words}"
         if now - since < FLOOD:
-            self._floods[server, what] = (since, more + 1)
-            logger.debug("%s: %s: %s", server, what, why)
+            self._floods[event.server, kind] = (since, more + 1)
+            _say(logging.DEBUG, event, f"{sentence}{_request(event)}")
             return
-        self._floods[server, what] = (now, 0)
+        self._floods[event.server, kind] = (now, 0)
         followed = f" (and {more} more since the last such line)" if more else ""
-        logger.warning("%s: %s: %s%s", server, what, why, followed)
+        _say(level, event, f"{sentence}{followed}{_request(event)}")
+
+
+def _say(level: int, event: events.Event, sentence: str) -> None:
+    logger.log(level, "%s", sentence, extra={"event": event})
+
+
+def _known(method: str) -> str:
+    """`method`, or one word for all that clients make up: what is kept for each kind of line must not grow."""
+    return method if method in METHODS else OTHER
+
+
+def _request(event: events.Event) -> str:
+    """Which HTTP request brought the call, where that is known."""
+    request = getattr(event, "request", "")
+    return f" (request {request})" if request else ""
+
+
+def _differences(event: events.SettingsReloaded) -> str:
+    """Which servers came, differ, and went."""
+    named = (("added", event.added), ("changed", event.changed), ("removed", event.removed))
+    return "; ".join(f"{word} {', '.join(names)}" for word, names in named if names) or "no server differs"
 
 
 def advised(reason: str, advice: str) -> str:

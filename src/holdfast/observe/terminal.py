@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast import events
-from holdfast.observe.log import EventLog, advised, count, duration, logger, one_line, printable
+from holdfast.observe.fields import clipped
+from holdfast.observe.json_lines import JsonFormatter
+from holdfast.observe.log import EventLog, advised, count, duration, one_line, printable
 
 REFRESHES_PER_SECOND: Final = 4
 _SAY_SECONDS_AFTER: Final = 2.0
@@ -28,8 +30,10 @@ _LEVEL_STYLES: Final = {"warning": "yellow", "error": "bold red", "critical": "b
 
 @dataclass(slots=True)
 class _Line:
-    style: str
-    words: str
+    since: float
+    """When it began to be connected."""
+    style: str = "yellow"
+    words: str = "connecting…"
     reason: str | None = None
     """Why the server could not be reached, where it was tried and not."""
     is_settled: bool = False
@@ -43,17 +47,16 @@ class StatusBoard:
 
     On a terminal the lines change in place until every server has settled; elsewhere each change
     is a line of its own. A server that failed is tried again behind, and said to be ready once it
-    is. After that, events go to the log only.
+    is. After that, its events go to the log only. A server that comes later gets its line then.
     """
 
     def __init__(self, console: Console, servers: list[str], now: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._now = now
-        self._started_at = now()
-        self._lines = {name: _Line("yellow", "connecting…") for name in servers}
-        self._width = max(map(len, servers), default=0)
+        self._lines: Mapping[str, _Line] = {name: _Line(now()) for name in servers}
+        """Replaced and never changed, since the live lines are drawn in a thread of their own."""
         self._live: Live | None = None
-        self._log = EventLog()
+        self._log = EventLog(now)
 
     def start(self) -> None:
         """Show that every server is being connected."""
@@ -75,48 +78,74 @@ class StatusBoard:
     def take(self, event: events.Event) -> None:
         """Show an event, or log it."""
         match event:
-            case events.ListsLearned(server, tools):
-                self._learned(self._lines[server], server, tools)
-            case events.SessionFailed(server, _, reason, advice) if self._lines[server].tools is None:
-                self._failed(self._lines[server], server, one_line(advised(reason, advice)))
+            case events.CallEnded() | events.RequestEnded():
+                self._log.take(event)  # first, since there are many
+            case events.ListsLearned(server, tools) if (line := self._unready(server)) is not None:
+                self._learned(line, event, server, tools)
+            case events.SessionFailed(server, _, reason, advice) if (line := self._unready(server)) is not None:
+                self._failed(line, server, one_line(advised(clipped(reason), advice)))
+            case events.ServerAdded(server):
+                self._added(server)
+            case events.ServerRemoved(server):
+                self._removed(event, server)
             case _:
                 self._log.take(event)
 
-    def _learned(self, line: _Line, server: str, tools: int) -> None:
-        before, line.tools = line.tools, tools
-        if before is None:
-            elapsed = self._now() - self._started_at
-            words = f"ready in {duration(elapsed)}" if line.reason is None else f"ready after {elapsed:.1f} s"
-            self._settle(server, "green", f"{words}, {count(tools)}")
-        elif before != tools:
-            logger.info("%s: now %s", server, count(tools))
+    def _unready(self, server: str) -> _Line | None:
+        """The line of a server that was not reached yet; none once it was, and for one that was removed."""
+        line = self._lines.get(server)
+        return line if line is not None and line.tools is None else None
+
+    def _learned(self, line: _Line, event: events.ListsLearned, server: str, tools: int) -> None:
+        line.tools = tools
+        self._log.knows(event)
+        elapsed = self._now() - line.since
+        words = f"ready in {duration(elapsed)}" if line.reason is None else f"ready after {elapsed:.1f} s"
+        self._settle(server, "green", f"{words}, {count(tools)}")
 
     def _failed(self, line: _Line, server: str, reason: str) -> None:
         if line.reason != reason:
             line.reason = reason
             self._settle(server, "red", f"failed: {reason}; it is tried again until it answers")
 
+    def _added(self, server: str) -> None:
+        if server in self._lines:
+            return
+        self._lines = {**self._lines, server: _Line(self._now())}
+        if self._live is None:
+            self._print(server)
+
+    def _removed(self, event: events.ServerRemoved, server: str) -> None:
+        self._lines = {name: line for name, line in self._lines.items() if name != server}
+        self._log.take(event)
+        self._stop_if_settled()
+
     def _settle(self, server: str, style: str, words: str) -> None:
         line = self._lines[server]
         line.style, line.words, line.is_settled = style, words, True
         if self._live is None:
             self._print(server)
-        elif all(line.is_settled for line in self._lines.values()):
+        self._stop_if_settled()
+
+    def _stop_if_settled(self) -> None:
+        if all(line.is_settled for line in self._lines.values()):
             self.stop()
 
     def _print(self, server: str) -> None:
-        print_words(self._console, self._text(server))
+        width = max(map(len, self._lines))
+        print_words(self._console, self._text(server.ljust(width), self._lines[server]))
 
-    def _text(self, server: str) -> Text:
-        line = self._lines[server]
-        text = Text.assemble((server.ljust(self._width), "bold"), "  ", (line.words, line.style))
-        elapsed = self._now() - self._started_at
+    def _text(self, name: str, line: _Line) -> Text:
+        text = Text.assemble((name, "bold"), "  ", (line.words, line.style))
+        elapsed = self._now() - line.since
         if not line.is_settled and elapsed >= _SAY_SECONDS_AFTER:
             text.append(f" {elapsed:.0f} s", "dim")
         return text
 
     def _table(self) -> RenderableType:
-        return Group(*(Padding(self._text(server), _INDENT) for server in self._lines))
+        lines = self._lines
+        width = max(map(len, lines), default=0)
+        return Group(*(Padding(self._text(name.ljust(width), line), _INDENT) for name, line in lines.items()))
 
 
 def print_words(console: Console, text: Text) -> None:
@@ -158,10 +187,13 @@ def _on_one_line(record: logging.LogRecord) -> bool:
     return True
 
 
-def set_up_logging(console: Console, level: str) -> None:
-    """Send the log of Holdfast and of its HTTP server to `console`."""
-    if console.is_terminal:
-        handler: logging.Handler = _TerminalHandler(console)
+def set_up_logging(console: Console, level: str, log_format: Literal["text", "json"] = "text") -> None:
+    """Send the log of Holdfast and of its HTTP server to `console`; `json` is one object a line, terminal or not."""
+    if log_format == "json":
+        handler: logging.Handler = logging.StreamHandler(console.file)
+        handler.setFormatter(JsonFormatter())
+    elif console.is_terminal:
+        handler = _TerminalHandler(console)
     else:
         handler = logging.StreamHandler(console.file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

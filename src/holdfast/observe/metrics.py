@@ -1,0 +1,39 @@
+"""What Prometheus scrapes: events counted as they come, and how servers stand when it asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from holdfast import events
+from holdfast.observe.counts import AT_GATEWAY, AT_SERVER, Counts
+from holdfast.observe.exposition import Exposition
+from holdfast.views import ServerView
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+"""Of what `Metrics.render` returns."""
+
+
+class Metrics:
+    """Counts events in plain numbers; nothing becomes text before it is asked for."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._counts = Counts(now)
+
+    def take(self, event: events.Event) -> None:
+        """Count an event."""
+        count = AT_SERVER.get(type(event))
+        if count is not None:
+            concerning: Any = event  # whatever stands in AT_SERVER names its server
+            counts = self._counts.servers.get(concerning.server)
+            if counts is not None:
+                count(counts, event)
+        elif (note := AT_GATEWAY.get(type(event))) is not None:
+            note(self._counts, event)
+
+    def render(self, servers: Iterable[ServerView], client_sessions: int) -> bytes:
+        """Everything in Prometheus' text format; `servers` and the client sessions as they stand now."""
+        return generate_latest(Exposition(self._counts, tuple(servers), client_sessions))
