@@ -675,6 +675,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "observe:metrics:series-live-as-long-as-their-server": Requirement(
         "Every series of a server is there from its first moment, with 0, and goes with the server.",
         "architecture 6, metrics",
+    ),
     # operator
     "operator:health:alive-and-ready-are-two-things": Requirement(
         "`/healthz` is ok while the gateway turns; `/readyz` once its servers were tried, and not while it ends.",
@@ -708,6 +709,22 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     ),
     "operator:events:a-slow-reader-is-told-what-it-missed": Requirement(
         "A slow reader of events holds nothing up; it is told how many it missed.", "threats-and-faults 38"
+    ),
+    "operator:top:mistakes-are-one-line": Requirement(
+        "No gateway, a wrong key or another program at the address is one line on stderr, with status 2.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:fits-the-terminal": Requirement(
+        "Whatever there is fits the terminal's width and height; what is in trouble or at work is shown first.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:survives-the-gateway": Requirement(
+        "While the gateway is away, `top` says so, keeps its last picture and goes on trying.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:names-cannot-steer-the-terminal": Requirement(
+        "No name that a server, a client or a user chose can move the cursor of the operator's terminal.",
+        "architecture 7, Commands",
     ),
     "operator:events:end-with-the-gateway": Requirement(
         "Event streams are bounded in number and end when the gateway does.", "architecture 5, End"

@@ -83,7 +83,7 @@ def _session(
     number: int, server: str, user: str, *, state: str = "idle", age: float, idle: float = 0.0, calls: int = 0
 ) -> SessionView:
     return SessionView(
-        id=f"{server}-{number}",
+        id=f"s{number}",
         server=server,
         key=f"{number:016x}",
         state=state,

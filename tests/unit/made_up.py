@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.dashboard.stream import Numbered
-from holdfast.events import Event
+from holdfast.observe.feed import EventFeed, Subscriber
 from holdfast.views import ServerView, SessionView
 
 
@@ -47,26 +44,22 @@ def server(name: str = "browser", **fields: Any) -> ServerView:
     return ServerView(**{**known, **fields})
 
 
-class MadeUpFeed:
-    """Keeps `length` events, numbered from 1."""
+class CountingFeed(EventFeed):
+    """Knows how many hear it; every event happens at the same moment."""
 
-    def __init__(self, length: int = 4) -> None:
-        self.recent: deque[Numbered] = deque(maxlen=length)
-        self.callbacks: list[Callable[[Numbered], None]] = []
-        self._count = 0
+    def __init__(self) -> None:
+        super().__init__(lambda: 1_700_000_000.0)
+        self.subscribers = 0
 
-    def subscribe(self, callback: Callable[[Numbered], None], /) -> Callable[[], None]:
-        self.callbacks.append(callback)
-        return lambda: self.callbacks.remove(callback)
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        unsubscribe = super().subscribe(subscriber)
+        self.subscribers += 1
 
-    def encode(self, event: Event, /) -> Mapping[str, Any]:
-        return asdict(event)
+        def leave() -> None:
+            self.subscribers -= 1
+            unsubscribe()
 
-    def add(self, event: Event) -> None:
-        self._count += 1
-        self.recent.append((self._count, 1_700_000_000.0 + self._count, event))
-        for callback in list(self.callbacks):
-            callback(self.recent[-1])
+        return leave
 
 
 class MadeUpGateway:
@@ -76,7 +69,7 @@ class MadeUpGateway:
         self.is_ready = True
         self.is_draining = False
         self.client_sessions = 3
-        self.feed = MadeUpFeed()
+        self.feed = CountingFeed()
         self.server_views = list(servers)
         self.session_views = list(sessions)
 

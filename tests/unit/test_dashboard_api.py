@@ -173,7 +173,7 @@ def test_head_is_answered_as_get_and_opens_no_stream() -> None:
         assert (case.ask(path, "HEAD").status, case.ask(path, "HEAD").headers) == (200, case.ask(path).headers)
     head = case.ask("/api/events", "HEAD")
     assert (head.status, head.body, head.has_ended) == (200, b"", True)
-    assert case.gateway.feed.callbacks == []
+    assert case.gateway.feed.subscribers == 0
 
 
 def test_the_segments_are_those_of_the_paths() -> None:

@@ -11,7 +11,8 @@ import pytest
 from holdfast.dashboard.api import MAX_STREAMS, Api
 from holdfast.dashboard.stream import KEEP_ALIVE
 from holdfast.downstream.http import Request
-from holdfast.events import CircuitClosed, ServerAdded, SessionLost
+from holdfast.events import CircuitClosed, RequestEnded, ServerAdded, SessionLost
+from holdfast.observe.feed import KEPT
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.sse import SseEvent, SseParser
 from requirements import requirement
@@ -35,7 +36,12 @@ class Case:
 
     def happen(self, *names: str) -> None:
         for name in names:
-            self.feed.add(ServerAdded(name))
+            self.feed.take(ServerAdded(name))
+
+    def pass_by(self, count: int) -> None:
+        """Events that the feed does not remember."""
+        for _ in range(count):
+            self.feed.take(RequestEnded("mcp", "POST", 200))
 
 
 def events(responder: RecordedResponder) -> list[SseEvent]:
@@ -45,35 +51,48 @@ def events(responder: RecordedResponder) -> list[SseEvent]:
 def told(responder: RecordedResponder) -> list[Any]:
     """The names of the servers that were added, and how many events were missed."""
     data = [msgspec.json.decode(event.data) for event in events(responder)]
-    return [fields["count"] if "count" in fields else fields["server"] for fields in data]
+    return [fields["count"] if "count" in fields else fields.get("server", "-") for fields in data]
 
 
 def test_an_event_has_an_id_a_name_and_its_fields() -> None:
     case = Case()
     reader = case.read()
     assert (reader.status, reader.headers[b"content-type"]) == (200, b"text/event-stream")
-    case.feed.add(SessionLost("browser", "s1", "gone", was_dirty=True))
+    case.feed.take(SessionLost("browser", "s1", "gone", was_dirty=True))
     (event,) = events(reader)
     assert event.event == "session_lost"
     assert re.fullmatch(r"[0-9a-f]{8}-1", event.id or "")
     assert msgspec.json.decode(event.data) == {
-        "time": 1_700_000_001.0,
+        "number": 1,
+        "time": "2023-11-14T22:13:20.000Z",
+        "event": "session_lost",
         "server": "browser",
         "session": "s1",
         "reason": "gone",
         "was_dirty": True,
-        "key": "",
     }
 
 
 def test_a_reader_begins_with_now_or_with_the_latest_events() -> None:
     case = Case()
-    case.happen("a", "b", "c")
+    case.happen("a", "b")
+    case.pass_by(3)
+    case.happen("c")
+    case.pass_by(3)
     now, latest, many = case.read(), case.read("recent=2"), case.read("recent=99")
     case.happen("d")
     assert told(now) == ["d"]
     assert told(latest) == ["b", "c", "d"]
     assert told(many) == ["a", "b", "c", "d"]
+
+
+def test_a_reader_hears_what_the_feed_does_not_remember() -> None:
+    case = Case()
+    reader = case.read()
+    case.happen("a")
+    case.pass_by(2)
+    case.happen("b")
+    assert told(reader) == ["a", "-", "-", "b"]
 
 
 @requirement("operator:events:resumed-where-they-broke-off")
@@ -82,8 +101,15 @@ def test_a_reader_who_comes_back_gets_what_it_missed_and_how_many_are_gone() -> 
     case.happen("a", "b")
     first_id = events(case.read("recent=99"))[0].id
     assert told(case.read(last_id=first_id)) == ["b"]
-    case.happen("c", "d", "e", "f")  # the ring holds four
-    assert told(case.read(last_id=first_id)) == [1, "c", "d", "e", "f"]
+    case.pass_by(5)
+    case.happen("c")
+    resumed = case.read(last_id=first_id)
+    assert told(resumed) == ["b", "c", 5]
+    case.happen("d")
+    assert told(resumed) == ["b", "c", 5, "d"]
+    case.happen(*(["more"] * KEPT))
+    late = told(case.read(last_id=first_id))
+    assert (late[0], len(late), late[-1]) == ("more", KEPT + 1, 8)
 
 
 @requirement("operator:events:resumed-where-they-broke-off")
@@ -99,12 +125,12 @@ def test_an_id_from_the_future_waits_for_what_comes() -> None:
     case.happen("a")
     run = (events(case.read("recent=1"))[0].id or "").partition("-")[0]
     reader = case.read(last_id=f"{run}-99")
-    case.happen("b")
-    assert told(reader) == ["b"]
+    case.happen("b", "c")
+    assert told(reader) == ["b", "c"]
 
 
 @requirement("operator:events:a-slow-reader-is-told-what-it-missed")
-def test_a_slow_reader_catches_up_from_the_ring_and_is_told_what_has_left_it() -> None:
+def test_a_slow_reader_catches_up_and_is_told_how_many_it_never_gets() -> None:
     case = Case()
     reader = case.read()
     case.happen("a")
@@ -116,11 +142,31 @@ def test_a_slow_reader_catches_up_from_the_ring_and_is_told_what_has_left_it() -
     reader.on_drained()
     assert told(reader) == ["a", "b", "c"]
     reader.is_slow = True
-    case.happen("d", "e", "f", "g", "h", "i")
+    case.happen("lost", "lost")
+    case.pass_by(4)
+    case.happen(*(["kept"] * KEPT))
     reader.is_slow = False
     reader.on_drained()
-    case.happen("j")
-    assert told(reader) == ["a", "b", "c", 2, "f", "g", "h", "i", "j"]
+    case.happen("d")
+    assert told(reader) == ["a", "b", "c", *(["kept"] * KEPT), 6, "d"]
+
+
+@requirement("operator:events:a-slow-reader-is-told-what-it-missed")
+def test_a_reader_who_is_slow_from_the_start_gets_its_backlog_later() -> None:
+    case = Case()
+    case.happen("a")
+    case.pass_by(3)
+    case.happen("b")
+    reader = RecordedResponder()
+    reader.is_slow = True
+    case.api.dispatch(Request("GET", "/api/events", {"host": "localhost"}), reader, "recent=5")
+    case.pass_by(2)
+    case.happen("c")
+    assert told(reader) == []
+    reader.is_slow = False
+    assert reader.on_drained is not None
+    reader.on_drained()
+    assert told(reader) == ["a", "b", "c", 2]
 
 
 def test_a_silent_stream_is_kept_alive() -> None:
@@ -139,7 +185,7 @@ def test_a_reader_who_leaves_leaves_nothing_behind() -> None:
     case = Case()
     reader = case.read()
     reader.leave()
-    assert case.feed.callbacks == []
+    assert case.feed.subscribers == 0
     case.clock.advance(KEEP_ALIVE * 2)
     case.happen("a")
     assert told(reader) == []
@@ -155,6 +201,6 @@ def test_draining_ends_the_streams_and_the_number_of_readers_is_bounded() -> Non
     assert readers[-1].status == 200
     case.api.drain()
     assert all(reader.has_ended for reader in readers)
-    assert case.feed.callbacks == []
-    case.feed.add(CircuitClosed("browser"))
+    assert case.feed.subscribers == 0
+    case.feed.take(CircuitClosed("browser"))
     assert case.read().status == 200

@@ -48,8 +48,8 @@ class _Laid(Generic[Row]):
 def lay_out(columns: Sequence[Column[Row]], rows: Sequence[Row], width: int) -> list[Text]:
     """The head and a line for each row, none of them wider than `width`.
 
-    Where there is no room for all columns, names are cut, then columns that say nothing at the
-    moment are left out, then those of least worth.
+    Where there is no room for all columns, those that say nothing at the moment are left out, then
+    words are cut, then the columns of least worth are left out.
     """
     laid = [_measure(column, rows) for column in columns]
     while (excess := sum(one.width + GAP for one in laid) - GAP - width) > 0 and laid:

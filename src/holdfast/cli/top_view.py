@@ -75,8 +75,8 @@ def _heading(picture: Picture, width: int) -> Text:
         ("Holdfast", "bold"),
         f" {one_line(overview.version)} at {one_line(picture.peer)}  ",
         (status, _STYLES.get(status, "")),
-        (f"   {_counted(len(overview.servers), 'server')}, {_counted(overview.total, 'session')}, ", ""),
-        f"{_counted(overview.client_sessions, 'client session')}",
+        f"   {_counted(len(overview.servers), 'server')}, {_counted(overview.total, 'session')}",
+        f", {_counted(overview.client_sessions, 'client')}",
         no_wrap=True,
     )
     free = width - line.cell_len - len(picture.hint)

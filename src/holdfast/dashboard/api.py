@@ -14,9 +14,10 @@ import msgspec
 from holdfast import __version__
 from holdfast.clock import Clock
 from holdfast.config import GatewaySettings, key_digest
-from holdfast.dashboard.stream import EventFeed, EventStream, first_unread
+from holdfast.dashboard.stream import EventStream, resume_at
 from holdfast.downstream.http import Headers, Request, Responder
 from holdfast.downstream.refusal import Refusal
+from holdfast.observe.feed import EventFeed
 from holdfast.views import ServerView, SessionView
 from holdfast.wire.headers import bearer_token, host_name, is_loopback_name
 
@@ -202,10 +203,19 @@ class Api:
             return
         if len(self._streams) >= MAX_STREAMS:
             raise Refusal(503, f"There are {MAX_STREAMS} readers of events already: try again later.")
-        feed = self._operations.feed
-        start = first_unread(feed.recent, self._run, request.headers.get("last-event-id"), wanted)
+        last_id = request.headers.get("last-event-id")
+        resumed_at = resume_at(last_id, self._run)
+        if last_id is not None and resumed_at is None:
+            wanted = MAX_LIMIT  # it has read another gateway's events, or the one's before a restart
         stream = EventStream(
-            responder, _STREAM, feed, self._clock, run=self._run, start=start, ended=self._streams.discard
+            responder,
+            _STREAM,
+            self._operations.feed,
+            self._clock,
+            run=self._run,
+            resumed_at=resumed_at,
+            recent=wanted,
+            ended=self._streams.discard,
         )
         self._streams.add(stream)
 
