@@ -688,6 +688,59 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Whoever takes events and fails harms neither calls nor the others who take them.",
         "architecture 6, concurrency",
     ),
+    # operator
+    "operator:health:alive-and-ready-are-two-things": Requirement(
+        "`/healthz` is ok while the gateway turns; `/readyz` once its servers were tried, and not while it ends.",
+        "architecture 7, Endpoints",
+    ),
+    "operator:access:key-or-loopback": Requirement(
+        "`/api` and `/metrics` answer who bears the operator's key; without one, this machine only. Probes are free.",
+        "architecture 8",
+    ),
+    "operator:access:a-proxy-is-not-this-machine": Requirement(
+        "Without an operator's key, a request that came through a proxy is refused: it may come from anywhere.",
+        "architecture 8",
+    ),
+    "operator:access:a-new-key-shuts-out-the-old": Requirement(
+        "Another operator's key ends the event streams that the one before let in.", "architecture 8"
+    ),
+    "operator:api:mistakes-say-what-there-is": Requirement(
+        "An unknown path, method or parameter of the API is refused with those that there are.", "architecture 7"
+    ),
+    "operator:api:nothing-is-cached": Requirement(
+        "No answer of the API is stored on its way, or taken for another type than it has.", "architecture 7"
+    ),
+    "operator:api:ten-thousand-sessions-fit-a-terminal": Requirement(
+        "Of many sessions the API gives the busiest, as many as were asked for, and the count of all.",
+        "architecture 7",
+    ),
+    "operator:api:a-session-can-be-ended": Requirement("The operator can end a session by its id.", "architecture 7"),
+    "operator:events:resumed-where-they-broke-off": Requirement(
+        "A reader of events who comes back with an id gets those after it, and how many are not kept any more.",
+        "WHATWG HTML, Server-sent events, Last-Event-ID",
+    ),
+    "operator:events:a-slow-reader-is-told-what-it-missed": Requirement(
+        "A slow reader of events holds nothing up; it is told how many it missed.", "threats-and-faults 38"
+    ),
+    "operator:top:mistakes-are-one-line": Requirement(
+        "No gateway, a wrong key or another program at the address is one line on stderr, with status 2.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:fits-the-terminal": Requirement(
+        "Whatever there is fits the terminal's width and height; what is in trouble or at work is shown first.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:survives-the-gateway": Requirement(
+        "While the gateway is away, `top` says so, keeps its last picture and goes on trying.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:names-cannot-steer-the-terminal": Requirement(
+        "No name that a server, a client or a user chose can move the cursor of the operator's terminal.",
+        "architecture 7, Commands",
+    ),
+    "operator:events:end-with-the-gateway": Requirement(
+        "Event streams are bounded in number and end when the gateway does.", "architecture 5, End"
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from holdfast import __version__
 from holdfast.cli.options import (
     CALL_EXAMPLES,
     TOOLS_EXAMPLES,
+    TOP_EXAMPLES,
     ChatOption,
     ConfigOption,
     HeaderOption,
@@ -228,6 +229,24 @@ def call(
     return command.call(found, wanted)
 
 
+@app.command(epilog=TOP_EXAMPLES)
+def top(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="The gateway, or one of its MCP endpoints.")
+    ] = "http://127.0.0.1:8790",
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The operator's key (operator_key); ${ENV} is filled in.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, as where stdout is no terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what the gateway's API says, once.")] = False,
+) -> int:
+    """Watch the servers and the busiest sessions of a running gateway."""
+    from holdfast.cli import top as command  # noqa: PLC0415
+    from holdfast.cli.api import parse_address  # noqa: PLC0415
+
+    return command.top(parse_address(url), parse_key(key), is_once=once, is_json=as_json)
+
+
 def _check_log_level(level: str) -> None:
     if level not in LOG_LEVELS:
         raise ConfigError(f"--log-level is {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
@@ -262,7 +281,7 @@ def main() -> None:
         words = " ".join(error.format_message().split()).rstrip(".")
         is_for_server = arguments[0] == "run" and "--" not in arguments and words.startswith("No such option")
         hint = "; the server's own options come after --" if is_for_server else ""
-        command = arguments[0] if arguments[0] in {"run", "serve", "check", "schema", "tools", "call"} else "run"
+        command = arguments[0] if arguments[0] in {"run", "serve", "check", "schema", "tools", "call", "top"} else "run"
         _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast {command} --help)")
     else:
         sys.exit(status if isinstance(status, int) else 0)

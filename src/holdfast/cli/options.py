@@ -1,4 +1,4 @@
-"""The options that `tools` and `call` share, and what their help says of servers and arguments."""
+"""The options that `tools` and `call` share, and what the help says of servers, arguments and examples."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ Examples:
   holdfast call http://127.0.0.1:8790/mcp click '{{"x": 3, "y": 4}}' --chat mine
   holdfast call --config holdfast.yaml browser snapshot --json
   holdfast call git_log max_count=3 repo_path=. -- uvx mcp-server-git
+"""
+TOP_EXAMPLES: Final = """\b
+Examples:
+  holdfast top
+  holdfast top https://gateway.example.org --key '${OPERATOR_KEY}'
+  holdfast top --json
 """
 
 ConfigOption = Annotated[

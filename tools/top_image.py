@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Draws docs/images/top.svg, the picture of `holdfast top`, from a gateway that is made up."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Final
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+
+from holdfast.cli.api import Overview
+from holdfast.cli.top_view import Picture, draw
+from holdfast.views import ServerView, SessionView
+
+IMAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "images" / "top.svg"
+WIDTH: Final = 100
+HEIGHT: Final = 22
+
+SERVERS: Final = [
+    ServerView(
+        name="browser",
+        transport="stdio",
+        scope="chat",
+        state="ready",
+        reason="",
+        title="Playwright 0.0.50",
+        protocol="2025-06-18",
+        tools=21,
+        max_sessions=64,
+        max_concurrency=64,
+        sessions={"active": 3, "idle": 24, "opening": 1},
+        sent=3,
+        waiting=1,
+    ),
+    ServerView(
+        name="notebook",
+        transport="http",
+        scope="chat",
+        state="ready",
+        reason="",
+        title="Jupyter 1.4.0",
+        protocol="2025-11-25",
+        tools=14,
+        max_sessions=1000,
+        max_concurrency=64,
+        sessions={"active": 64, "idle": 214},
+        sent=64,
+        queued=12,
+    ),
+    ServerView(
+        name="search",
+        transport="http",
+        scope="shared",
+        state="failed",
+        reason="connection to 127.0.0.1:3000 refused",
+        title="",
+        protocol="",
+        tools=None,
+        max_sessions=1,
+        max_concurrency=64,
+        circuit="open",
+    ),
+    ServerView(
+        name="files",
+        transport="stdio",
+        scope="user",
+        state="connecting",
+        reason="",
+        title="",
+        protocol="",
+        tools=None,
+        max_sessions=64,
+        max_concurrency=64,
+        sessions={"opening": 1},
+    ),
+]
+
+
+def _session(
+    number: int, server: str, user: str, *, state: str = "idle", age: float, idle: float = 0.0, calls: int = 0
+) -> SessionView:
+    return SessionView(
+        id=f"s{number}",
+        server=server,
+        key=f"{number:016x}",
+        state=state,
+        scope="chat",
+        client="open-webui",
+        user=user,
+        age=age,
+        idle=idle,
+        calls=calls,
+        watchers=0,
+        subscriptions=0,
+        is_dirty=age > 60,
+    )
+
+
+SESSIONS: Final = [
+    _session(12, "notebook", "ada", state="active", age=5040, calls=3),
+    _session(31, "browser", "ada", state="active", age=840, calls=1),
+    _session(8, "browser", "grace", state="active", age=192, calls=1),
+    _session(40, "browser", "edsger", state="active", age=4, calls=1),
+    _session(29, "notebook", "barbara", state="active", age=62, calls=1),
+    _session(41, "browser", "barbara", state="opening", age=1),
+    _session(17, "notebook", "grace", age=7300, idle=5),
+    _session(22, "browser", "alan", age=660, idle=41),
+    _session(3, "notebook", "alan", age=180_000, idle=1260),
+]
+
+
+def image() -> str:
+    """The picture as SVG, without the fonts that rich would have browsers load from elsewhere."""
+    console = Console(
+        record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    overview = Overview("0.1.0", "ready", 41, SERVERS, 307, SESSIONS)
+    for line in draw(Picture(overview, "127.0.0.1:8790", hint="q ends"), WIDTH, HEIGHT):
+        console.print(line, soft_wrap=True, highlight=False)
+    form = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    drawn = console.export_svg(title="holdfast top", code_format=form, unique_id="top")
+    return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    IMAGE.write_text(image())
