@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from crossings import colliding_ids
 from holdfast.call import Ask, Call, Caller, Running
 from holdfast.catalog.catalog import Catalog
 from holdfast.downstream import handshake
@@ -31,7 +32,7 @@ from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
 from holdfast.upstream.handshake import HandshakeUpstream
 from holdfast.wire import jsonrpc
-from isolation import IDS, run_collisions, run_world
+from isolation import IDS, run_world
 from pool_rig import pool_rig
 from requirements import requirement
 from rows import row
@@ -65,7 +66,7 @@ async def leaks_of_a_world() -> list[str]:
 
 
 async def leaks_of_colliding_ids() -> list[str]:
-    return (await run_collisions(50, 1)).leaks
+    return (await colliding_ids(50, 1)).leaks
 
 
 async def leaks_of_keys() -> list[str]:
@@ -102,7 +103,7 @@ async def test_nobody_gets_anything_of_anybody_else() -> None:
 @requirement("isolation:colliding-ids")
 async def test_equal_ids_of_many_clients_are_answered_each_to_its_own() -> None:
     """All in flight at once in one upstream session, and answered in reverse."""
-    report = await run_collisions(500, 2)
+    report = await colliding_ids(500, 2)
     assert report.leaks == []
     assert report.errors == []
     assert report.seen["result of shared"] == 500 * 2 * len(IDS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from isolation import IDS, run_collisions, run_world
+from crossings import colliding_ids
+from isolation import IDS, run_world
 from requirements import requirement
 from rows import row
 
@@ -24,7 +25,7 @@ async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_user
 @requirement("isolation:colliding-ids")
 @pytest.mark.timeout(600)
 async def test_no_misroute_in_a_hundred_thousand_calls_with_colliding_ids() -> None:
-    report = await run_collisions(500, 50)
+    report = await colliding_ids(500, 50)
     assert report.leaks == []
     assert report.errors == []
     assert report.seen["result of shared"] == 500 * 50 * len(IDS)
