@@ -6,7 +6,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from rows import figure as figure
+pytest_plugins = ("rows",)
 
 # A slow machine is no failure, so no example has a deadline; CI must find today what it found yesterday.
 settings.register_profile(

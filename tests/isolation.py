@@ -12,21 +12,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal
 
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, Trust, key_digest
-from holdfast.gateway import Gateway
-from holdfast.session.roster import Connect
 from holdfast.tasks import TaskScope
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
-from holdfast.upstream.transport import Listener, Receiver, Sent, Upstream
+from told import Job, Tag, ToldGateway, tags_in
 
-CANARY: Final = re.compile(rb"cnry\.(\w+)\.(\w+)\.(\d+)\.")
 IDS: Final[tuple[int | str | float, ...]] = (0, 1, "1", 1.0)
 CHATS: Final = ("c0", "c1", "c2")
 ACTIONS: Final = ("progress", "progress-astray", "log", "log-streamless", "ask", "ask-streamless")
@@ -40,21 +36,9 @@ SERVERS: Final = (
 ROOM: Final = {"max_sessions": 100_000, "max_concurrency": 10_000, "max_queue": 10_000}
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """Whose something is."""
-
-    user: str
-    chat: str
-    number: int
-
-    @property
-    def canary(self) -> str:
-        return f"cnry.{self.user}.{self.chat}.{self.number}."
-
-
-def tags_in(text: bytes) -> list[Tag]:
-    return [Tag(m[1].decode(), m[2].decode(), int(m[3])) for m in CANARY.finditer(text)]
+def token_of(call: Any) -> Any:
+    """The progress token of a call."""
+    return call["params"]["_meta"]["progressToken"]
 
 
 @dataclass
@@ -67,144 +51,6 @@ class Report:
 
     def leak(self, what: str) -> None:
         self.leaks.append(what)
-
-
-# The servers.
-
-
-class Job:
-    """A tool call that a server works at, one action at a time."""
-
-    def __init__(self, link: ToldLink, request_id: int, params: dict[str, Any]) -> None:
-        self.link = link
-        self.id = request_id
-        self.token = params.get("_meta", {}).get("progressToken")
-        (self.tag,) = tags_in(params["arguments"]["canary"].encode())
-        self.actions = list(params["arguments"]["do"])
-        self.is_asking = False
-        self.is_over = False
-
-    def step(self) -> None:
-        if self.is_over or self.is_asking:
-            return
-        link, canary = self.link, self.tag.canary
-        match self.actions.pop() if self.actions else "answer":
-            case "progress" | "progress-astray" as how:
-                on = self.id if how == "progress" else link.another_request(self.id)
-                params = {"progressToken": self.token, "progress": 1, "message": canary}
-                link.send({"method": "notifications/progress", "params": params}, on)
-            case "log" | "log-streamless" as how:
-                params = {"level": "error", "data": canary}
-                link.send({"method": "notifications/message", "params": params}, self.id if how == "log" else None)
-            case "ask" | "ask-streamless" as how:
-                self.is_asking = True
-                link.ask(self, self.id if how == "ask" else None)
-            case _:
-                self.end()
-                text = canary + " ".join(link.memory[-8:])
-                link.send({"id": self.id, "result": {"content": [{"type": "text", "text": text}]}}, self.id)
-
-    def end(self) -> None:
-        self.is_over = True
-        self.link.jobs.pop(self.id, None)
-
-
-class _Forgotten:
-    def cancel(self, reason: str) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-class ToldLink:
-    """One session of a server that remembers what it was told and repeats it."""
-
-    def __init__(self, world: World, settings: ServerSettings) -> None:
-        self.world = world
-        self.settings = settings
-        self.receiver: Receiver
-        self.memory: list[str] = []
-        self.jobs: dict[int, Job] = {}
-        self.asked: dict[str, Job] = {}
-        self.is_over = False
-
-    async def start(self, receiver: Receiver) -> None:
-        self.receiver = receiver
-
-    def send(self, message: Mapping[str, Any], request_id: int | None) -> None:
-        if not self.is_over:
-            self.receiver.received(json.dumps({"jsonrpc": "2.0", **message}).encode(), request_id)
-
-    def another_request(self, request_id: int) -> int | None:
-        """The stream of another call: where supergateway sends progress."""
-        return next((other for other in self.jobs if other != request_id), None)
-
-    def ask(self, job: Job, request_id: int | None) -> None:
-        ask_id = f"q{len(self.asked)}"
-        self.asked[ask_id] = job
-        params: dict[str, Any] = {"message": job.tag.canary, "requestedSchema": {"type": "object", "properties": {}}}
-        self.send({"id": ask_id, "method": "elicitation/create", "params": params}, request_id)
-
-    def request(self, request_id: int, message: bytes) -> Sent:
-        decoded = json.loads(message)
-        if decoded["method"] == "tools/call":
-            job = Job(self, request_id, decoded["params"])
-            self.jobs[request_id] = job
-            if self.settings.scope != "shared":
-                self.memory.append(job.tag.canary)
-            self.world.jobs.append(job)
-            self.world.moved.set()
-            return _Forgotten()
-        result: dict[str, Any] = {}
-        match decoded["method"]:
-            case "initialize":
-                capabilities: dict[str, Any] = {"tools": {}, "logging": {}}
-                result = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": {"name": "t"}}
-            case "tools/list":
-                names = self.memory[-4:] if self.settings.lists == "session" else []
-                result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in names]}
-            case _:
-                pass
-        asyncio.get_running_loop().call_soon(self.send, {"id": request_id, "result": result}, request_id)
-        return _Forgotten()
-
-    def answered_elsewhere(self, request_id: int) -> None: ...
-
-    def post(self, message: bytes) -> None:
-        decoded = json.loads(message)
-        if decoded.get("method") == "notifications/cancelled":
-            job = self.jobs.get(decoded["params"]["requestId"])
-            if job is not None:
-                job.end()
-                self.world.was_cancelled(job)
-        elif "method" not in decoded:
-            job = self.asked[decoded["id"]]
-            job.is_asking = False
-            if decoded.get("result", {}).get("action") == "accept":
-                self.world.was_answered(job, tags_in(message))
-
-    def established(self, protocol_version: str) -> None: ...
-
-    async def close(self) -> None:
-        self.is_over = True
-
-    def terminate(self) -> None:
-        self.is_over = True
-
-
-class ToldGateway(Gateway):
-    """A gateway whose servers are in this process."""
-
-    def __init__(self, settings: GatewaySettings, world: World) -> None:
-        super().__init__(settings, rng=Random(1))
-        self._world = world
-
-    def _connect(self, settings: ServerSettings) -> Connect:
-        def connect(listener: Listener, *, declares: bool) -> Upstream:
-            return HandshakeUpstream(ToldLink(self._world, settings), listener, ALL_CAPABILITIES if declares else {})
-
-        return connect
 
 
 # The people.
@@ -256,6 +102,7 @@ class World:
         self.cancelled: set[int] = set()
         """The numbers of calls whose own client gave them up."""
         self.moved = asyncio.Event()
+        self.gateway: ToldGateway
         self._workers = workers
         self._next = 0
         self._left = 0
@@ -344,11 +191,19 @@ class World:
         if tags != [job.tag]:
             self.report.leak(f"the question of {job.tag} was answered with {tags}")
 
+    def was_answered_for(self, job: Job) -> None:
+        self.report.seen["question answered for somebody"] += 1
+        self.moved.set()
+
     # What people may see.
 
-    def check_events(self, own: Tag, events: list[Any], where: str) -> None:
+    def check_events(self, own: Tag, events: list[Any], where: str, token: Any) -> None:
         """What comes while a call runs is that very call's."""
         for event in events:
+            if event["method"] == "notifications/progress":
+                got = event["params"]["progressToken"]
+                if (type(got), got) != (type(token), token):
+                    self.report.leak(f"{own}: progress for {token!r} came for {got!r}")
             for tag in tags_in(json.dumps(event).encode()):
                 self.report.seen[f"{event['method']} on {where}"] += 1
                 if tag != own:
@@ -381,8 +236,9 @@ class World:
         self._next += 1
         return Tag(user, chat, self._next)
 
-    def tool_call(self, tag: Tag, request_id: Any, *, actions: tuple[str, ...] = ACTIONS, chat: str = "") -> Any:
-        chosen = self.rng.sample(actions, self.rng.choice((0, 0, 0, 1, 2))) if actions else []
+    def tool_call(self, tag: Tag, request_id: Any, *, do: Sequence[str] | None = None, chat: str = "") -> Any:
+        """A call in which the server does what `do` says, or one thing or another."""
+        chosen = list(do) if do is not None else self.rng.sample(ACTIONS, self.rng.choice((0, 0, 0, 1, 2)))
         params: dict[str, Any] = {
             "name": "tell",
             "arguments": {"canary": tag.canary, "do": chosen},
@@ -414,16 +270,17 @@ class World:
                 pass
         tag = self.tag(user, chat)
         request_id = self.rng.choice(IDS)
-        answer = await self.http("POST", path, headers, self.tool_call(tag, request_id, chat=meta))
+        body = self.tool_call(tag, request_id, chat=meta)
+        answer = await self.http("POST", path, headers, body)
         *events, result = answer.messages
-        self.check_events(tag, events, "a POST")
+        self.check_events(tag, events, "a POST", token_of(body))
         is_private = how == "nameless" or (how == "unnamed" and server != "users")
         self.check_result(server, tag, result, request_id, is_private=is_private)
 
     async def call_array(self) -> None:
         person = self.rng.choice(self.people)
         tags = [self.tag(person.name, "array") for _ in range(2)]
-        body = [self.tool_call(tag, n, actions=()) for n, tag in enumerate(tags)]
+        body = [self.tool_call(tag, n, do=()) for n, tag in enumerate(tags)]
         answer = await self.http("POST", "/mcp/chats", person.headers, body)
         for message in answer.messages:
             own = tags[int(message["id"])]
@@ -436,7 +293,7 @@ class World:
         person = self.rng.choice(self.people)
         chat = self.rng.choice(CHATS)
         path = f"/mcp/varied/chats/{chat}"
-        await self.http("POST", path, person.headers, self.tool_call(self.tag(person.name, chat), 1, actions=()))
+        await self.http("POST", path, person.headers, self.tool_call(self.tag(person.name, chat), 1, do=()))
         body: Any = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
         answer = await self.http("POST", path, person.headers, body)
         tags = tags_in(json.dumps(answer.messages).encode())
@@ -444,9 +301,8 @@ class World:
         if not tags or any((tag.user, tag.chat) != (person.name, chat) for tag in tags):
             self.report.leak(f"{person.name} in {chat} got the list of {tags}")
 
-    async def open_session(self, scope: TaskScope) -> None:
-        person = self.rng.choice(self.people)
-        server = self.rng.choice(SERVERS).name
+    async def initialize(self, person: Person, server: str) -> Session:
+        """A session of `person` with `server`, which can be asked."""
         params: Any = {
             "protocolVersion": "2025-11-25",
             "capabilities": {"elicitation": {}},
@@ -456,9 +312,15 @@ class World:
         answer = await self.http("POST", f"/mcp/{server}", person.headers, body)
         self._next += 1
         session = Session(server, person, answer.headers["mcp-session-id"], f"session{self._next}")
+        person.sessions.append(session)
+        return session
+
+    async def open_session(self, scope: TaskScope) -> None:
+        person = self.rng.choice(self.people)
+        server = self.rng.choice(SERVERS).name
+        session = await self.initialize(person, server)
         if self.rng.random() < 0.7:
             scope.start(self._read_pushes(session), "read pushes")
-        person.sessions.append(session)
 
     async def _read_pushes(self, session: Session) -> None:
         def pushed(event: Any) -> None:
@@ -478,7 +340,8 @@ class World:
                 return self.rng.choice(sessions)
         return None
 
-    async def call_in_session(self, session: Session, scope: TaskScope) -> None:
+    async def call_in_session(self, session: Session, scope: TaskScope, do: Sequence[str] | None = None) -> None:
+        """One call, whose questions are answered; with every id in use, none."""
         if not session.free_ids:
             return
         request_id = session.free_ids.pop(self.rng.randrange(len(session.free_ids)))
@@ -488,21 +351,21 @@ class World:
 
         def arrived(event: Any) -> None:
             if event.get("method") == "elicitation/create":
-                scope.start(self._reply(session, event, tag), "answer a question")
+                scope.start(self.reply(session, event, tag), "answer a question")
 
-        body = self.tool_call(tag, request_id)
+        body = self.tool_call(tag, request_id, do=do)
         answer = await self.http("POST", f"/mcp/{session.server}", session.headers, body, on_message=arrived)
         del session.calls[name]
         session.free_ids.append(request_id)
         events = [m for m in answer.messages if "method" in m]
         results = [m for m in answer.messages if "method" not in m]
-        self.check_events(tag, events, "a session's POST")
+        self.check_events(tag, events, "a session's POST", token_of(body))
         if answer.status == 200 and results:
             self.check_result(session.server, tag, results[0], request_id, is_private=False)
         elif tag.number not in self.cancelled and not session.is_over:
             self.report.leak(f"{tag}: request {request_id!r} got {answer.status} and no answer")
 
-    async def _reply(self, session: Session, event: Any, tag: Tag) -> None:
+    async def reply(self, session: Session, event: Any, tag: Tag) -> None:
         result = {"action": "accept", "content": {"canary": tag.canary}}
         body = {"jsonrpc": "2.0", "id": event["id"], "result": result}
         await self.http("POST", f"/mcp/{session.server}", session.headers, body)
@@ -547,28 +410,33 @@ class World:
 
     # All of it at once.
 
-    async def run(self, calls: int) -> Report:
-        """Let everybody do something until `calls` things were done; then look at what came of it."""
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The gateway runs, and every error that anything logs goes into the report."""
         collector = _Errors(self.report)
         logging.getLogger().addHandler(collector)
         try:
-            self._left = calls
-            self.gateway = ToldGateway(self.settings, self)
-            async with self.gateway, TaskScope() as scope:
-                scope.start(self._serve(), "serve")
-                done = [asyncio.Event() for _ in range(self._workers)]
-                for event in done:
-                    scope.start(self._work(scope, event), "work")
-                for event in done:
-                    await event.wait()
-                for person in self.people:
-                    for session in list(person.sessions):
-                        await self.end_session(session)
+            async with ToldGateway(self.settings, self) as self.gateway:
+                yield
         finally:
             logging.getLogger().removeHandler(collector)
+
+    async def run(self, calls: int) -> Report:
+        """Let everybody do something until `calls` things were done; then look at what came of it."""
+        self._left = calls
+        async with self.running(), TaskScope() as scope:
+            scope.start(self.serve(), "serve")
+            done = [asyncio.Event() for _ in range(self._workers)]
+            for event in done:
+                scope.start(self._work(scope, event), "work")
+            for event in done:
+                await event.wait()
+            for person in self.people:
+                for session in list(person.sessions):
+                    await self.end_session(session)
         return self.report
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
         """The servers work at everything at once, in no order."""
         while True:
             for _ in range(1 + len(self.jobs) // 2):
@@ -625,48 +493,3 @@ class _Errors(logging.Handler):
 async def run_world(calls: int, *, users: int = 20, seed: int = 1, rng: Random | None = None) -> Report:
     """A world in which `calls` things are done; `rng` decides which, by `seed` if there is none."""
     return await World(users=users, seed=seed, rng=rng).run(calls)
-
-
-# Ids that everybody uses at once.
-
-
-async def run_collisions(clients: int, rounds: int) -> Report:
-    """`clients` sessions each send requests of every id in `IDS`; all are answered last in, first out."""
-    world = World(users=clients, seed=1)
-    people = [p for p in world.people if p.names_chats]
-    collector = _Errors(world.report)
-    logging.getLogger().addHandler(collector)
-    try:
-        async with ToldGateway(world.settings, world) as world.gateway, TaskScope() as scope:
-            for person in people:
-                params: Any = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {}}
-                body: Any = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-                answer = await world.http("POST", "/mcp/shared", person.headers, body)
-                person.sessions.append(Session("shared", person, answer.headers["mcp-session-id"], "own"))
-            for _ in range(rounds):
-                for person in people:
-                    for request_id in IDS:
-                        call = scope.start(_call_plainly(world, person.sessions[0], request_id), "call")
-                        call.add_done_callback(lambda _: world.moved.set())
-                async with asyncio.timeout(30):
-                    while len(world.jobs) + len(world.report.leaks) < clients * len(IDS):
-                        world.moved.clear()
-                        await world.moved.wait()
-                    while world.jobs:
-                        world.jobs.pop().step()
-                    while len(scope):
-                        world.moved.clear()
-                        await world.moved.wait()
-    finally:
-        logging.getLogger().removeHandler(collector)
-    return world.report
-
-
-async def _call_plainly(world: World, session: Session, request_id: Any) -> None:
-    tag = world.tag(session.person.name, session.chat)
-    body = world.tool_call(tag, request_id, actions=())
-    answer = await world.http("POST", "/mcp/shared", session.headers, body)
-    if answer.status != 200:
-        world.report.leak(f"{tag}: request {request_id!r} got {answer.status}")
-        return
-    world.check_result("shared", tag, answer.messages[-1], request_id, is_private=False)

@@ -545,6 +545,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Equal ids of many clients are answered each to its own, whatever the order.",
         "threats-and-faults 2",
     ),
+    "isolation:session-ids-are-pointers": Requirement(
+        "Whoever uses a session id that is not its own is answered as for an unknown one, and its owner notices nothing.",
+        "threats-and-faults 4",
+    ),
     "isolation:the-suite-sees": Requirement(
         "Each of ten and more gateways that leak in one way is found out by the isolation suite.",
         "threats-and-faults 10",

@@ -14,6 +14,7 @@ from holdfast.testing.clock import settle
 from holdfast.upstream.transport import Fault, FaultKind, Hello
 from pool_rig import FakeWatcher, PoolRig, pool_rig
 from requirements import requirement
+from rows import row
 
 OLD: Any = {"tools": [{"name": "old"}]}
 NEW: Any = {"tools": [{"name": "new"}]}
@@ -365,6 +366,7 @@ async def test_a_list_that_is_cancelled_while_it_waits_ends_once(rig: PoolRig) -
 # Lists of their own.
 
 
+@row(8)
 @requirement("catalog:lists-per-session-are-not-shared")
 async def test_lists_that_differ_by_session_are_asked_for_in_each() -> None:
     async with pool_rig(lists="session") as rig:

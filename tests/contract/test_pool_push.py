@@ -13,6 +13,7 @@ from holdfast.session.watch import Watcher
 from holdfast.testing.clock import settle
 from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, PoolRig, pool_rig
 from requirements import requirement
+from rows import row
 
 READ = Call("resources/read", {"uri": "file:///a"})
 
@@ -26,6 +27,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncGenerator[PoolRig]:
 # Logs and the like.
 
 
+@row(3)
 @requirement("pool:push:belongs-to-the-only-call")
 async def test_a_log_belongs_to_the_only_call_in_flight(rig: PoolRig) -> None:
     watcher = FakeWatcher()
@@ -51,6 +53,7 @@ async def test_a_log_goes_to_who_watches_while_nothing_or_several_are_in_flight(
         assert [params["data"] for _, params in watcher.pushed] == ["of two calls", "of none"]
 
 
+@row(3)
 @requirement("pool:push:shared-never-leaks")
 async def test_once_two_principals_share_a_session_nothing_without_a_stream_reaches_anybody(rig: PoolRig) -> None:
     """Not even the only call in flight: it may speak of another's, that has ended."""
@@ -69,6 +72,7 @@ async def test_once_two_principals_share_a_session_nothing_without_a_stream_reac
     assert rig.fake.session.replies == [(ask, {"action": "cancel"})]
 
 
+@row(3)
 @requirement("pool:push:shared-never-leaks")
 async def test_a_principal_who_only_listens_to_a_shared_session_counts(rig: PoolRig) -> None:
     listening = FakeWatcher(EVERYTHING, "bob")

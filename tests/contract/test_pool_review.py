@@ -10,6 +10,7 @@ from holdfast.testing.clock import settle
 from holdfast.upstream.transport import FaultKind
 from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, pool_rig
 from requirements import requirement
+from rows import row
 
 
 @requirement("pool:cancel:ends-once")
@@ -114,6 +115,7 @@ async def test_who_ends_the_session_that_a_list_waits_for_takes_no_list_from_oth
         assert listing.result == rig.fake.lists["tools/list"]
 
 
+@row(8)
 @requirement("catalog:resources:nobodys-or-ones-own")
 async def test_resources_are_listed_from_ones_own_session_or_from_one_that_nobody_used() -> None:
     async with pool_rig() as rig:

@@ -19,6 +19,7 @@ from holdfast.testing.clock import settle
 from holdfast.upstream.transport import Fault, FaultKind
 from pool_rig import FakeCaller, FakeWatcher, pool_rig
 from requirements import requirement
+from rows import row
 
 both_conversations = pytest.mark.parametrize("over_link", [False, True], ids=["upstream", "handshake"])
 
@@ -413,6 +414,7 @@ async def test_the_line_moves_when_an_opening_ends_without_a_caller() -> None:
 # Whose session it is.
 
 
+@row(1)
 @requirement("pool:keys:never-shared")
 async def test_two_keys_that_differ_in_any_field_have_two_sessions() -> None:
     async with pool_rig() as rig:

@@ -14,6 +14,7 @@ from bare_client import Response
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import REVISIONS, TRANSPORTS, Client, Rig, Transport, next_message, rig, text_of
+from rows import row
 
 ABLE: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": True}}
 JSON = "application/json"
@@ -34,6 +35,7 @@ def reply_of(answer: Any) -> Any:
     return json.loads(text_of(answer))
 
 
+@row(3)
 @requirement("exchange:asks:answered-by-the-caller")
 @pytest.mark.parametrize("revision", REVISIONS)
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -159,6 +161,7 @@ async def test_a_question_to_a_client_that_ends_its_session_is_answered_for_it()
             await running.upstream.until(lambda: session.asks == {})
 
 
+@row(40)
 @requirement("exchange:asks:resumed")
 async def test_a_question_is_seen_again_by_a_client_that_lost_its_stream() -> None:
     clock = ManualClock()
@@ -191,6 +194,7 @@ async def test_nobody_else_can_answer_a_question() -> None:
             assert reply_of(await next_message(stream)) == {"action": "decline"}
 
 
+@row(3)
 @requirement("exchange:asks:complete")
 @pytest.mark.parametrize("where", ["call", "push"])
 async def test_that_an_elicitation_is_complete_is_told_to_who_was_asked_and_nobody_else(where: str) -> None:

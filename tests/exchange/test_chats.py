@@ -10,6 +10,7 @@ import pytest
 from holdfast.config import TRUST_PRESETS, ClientSettings, Trust, key_digest
 from requirements import requirement
 from rig import Client, Rig, rig, text_of
+from rows import row
 
 HOST = ClientSettings(name="host", trust=TRUST_PRESETS["openwebui"])
 CHATS = ClientSettings(name="host", trust=Trust(chat="x-chat"))
@@ -90,6 +91,7 @@ async def test_a_chat_of_the_url_may_be_anything_that_a_url_can_say() -> None:
         assert await client.post(client.tool("count"), "/mcp/memory/chats/a/b") == 404
 
 
+@row(1)
 @requirement("exchange:chats:users")
 async def test_two_users_never_share_a_chat_of_the_same_name() -> None:
     async with rig(clients=(HOST,)) as running:
@@ -101,6 +103,7 @@ async def test_two_users_never_share_a_chat_of_the_same_name() -> None:
         assert await count(by_meta, path="/mcp/memory/chats/c") == 4
 
 
+@row(1)
 @requirement("exchange:chats:users")
 async def test_two_clients_never_share_a_chat_of_the_same_name() -> None:
     trust = Trust(chat="x-chat")
@@ -111,6 +114,7 @@ async def test_two_clients_never_share_a_chat_of_the_same_name() -> None:
         assert [await count(client) for client in (one, two, one, two)] == [1, 1, 2, 2]
 
 
+@row(7)
 @requirement("exchange:chats:users")
 @pytest.mark.parametrize("scope", ["chat", "user"])
 async def test_a_request_without_a_user_is_private_where_users_are_named(scope: Any) -> None:

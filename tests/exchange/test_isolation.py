@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from crossings import colliding_ids
 from holdfast.call import Ask, Call, Caller, Running
 from holdfast.catalog.catalog import Catalog
 from holdfast.downstream import handshake
@@ -31,9 +32,10 @@ from holdfast.session.session import Session
 from holdfast.session.watch import Watcher
 from holdfast.upstream.handshake import HandshakeUpstream
 from holdfast.wire import jsonrpc
-from isolation import IDS, run_collisions, run_world
+from isolation import IDS, run_world
 from pool_rig import pool_rig
 from requirements import requirement
+from rows import row
 
 Patch = pytest.MonkeyPatch
 
@@ -64,7 +66,7 @@ async def leaks_of_a_world() -> list[str]:
 
 
 async def leaks_of_colliding_ids() -> list[str]:
-    return (await run_collisions(50, 1)).leaks
+    return (await colliding_ids(50, 1)).leaks
 
 
 async def leaks_of_keys() -> list[str]:
@@ -88,6 +90,7 @@ async def leaks_of_keys() -> list[str]:
     return leaks
 
 
+@row(1, 3, 9)
 @requirement("isolation:nobody-gets-anothers")
 async def test_nobody_gets_anything_of_anybody_else() -> None:
     report = await run_world(6000, users=40, seed=7)
@@ -96,15 +99,17 @@ async def test_nobody_gets_anything_of_anybody_else() -> None:
     assert [what for what in SEEN if report.seen[what] == 0] == []
 
 
+@row(2)
 @requirement("isolation:colliding-ids")
 async def test_equal_ids_of_many_clients_are_answered_each_to_its_own() -> None:
     """All in flight at once in one upstream session, and answered in reverse."""
-    report = await run_collisions(500, 2)
+    report = await colliding_ids(500, 2)
     assert report.leaks == []
     assert report.errors == []
     assert report.seen["result of shared"] == 500 * 2 * len(IDS)
 
 
+@row(1)
 async def test_keys_that_differ_in_any_field_share_nothing() -> None:
     assert await leaks_of_keys() == []
 
@@ -243,6 +248,7 @@ MUTANTS: list[tuple[Callable[[Patch], None], Leaks]] = [
 ]
 
 
+@row(10)
 @requirement("isolation:the-suite-sees")
 @pytest.mark.parametrize(("leak", "check"), MUTANTS, ids=[leak.__name__ for leak, _ in MUTANTS])
 async def test_a_gateway_that_leaks_is_found_out(
@@ -252,10 +258,12 @@ async def test_a_gateway_that_leaks_is_found_out(
     assert await check() != []
 
 
+@row(10)
 async def test_the_checks_that_find_leaks_find_none_where_there_is_none() -> None:
     assert [await check() for check in (leaks_of_a_world, leaks_of_colliding_ids)] == [[], []]
 
 
+@row(1, 3, 9)
 @requirement("isolation:nobody-gets-anothers")
 @given(rng=st.randoms(use_true_random=False), users=st.integers(2, 6), actions=st.integers(1, 80))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

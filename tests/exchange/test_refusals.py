@@ -16,6 +16,7 @@ from holdfast.downstream.post import MAX_MESSAGES
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import Client, Rig, read_head, rig, text_of
+from rows import row
 
 KEYED = ClientSettings(name="host", key_digests=(key_digest("secret"),), trust=Trust(user="x-user"))
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -176,6 +177,7 @@ async def test_names_of_this_machine_and_allowed_ones_are_served(host: str) -> N
                 assert response.status == 200
 
 
+@row(11)
 @requirement("exchange:refusals:keys")
 async def test_a_missing_or_wrong_key_is_refused_before_anything_else_is_said() -> None:
     async with rig(clients=(KEYED,)) as running:
@@ -310,6 +312,7 @@ async def test_a_client_that_leaves_amid_its_body_leaves_nothing() -> None:
             await writer.wait_closed()
 
 
+@row(29)
 @requirement("exchange:refusals:size")
 async def test_a_body_that_never_comes_whole_is_given_up() -> None:
     clock = ManualClock()

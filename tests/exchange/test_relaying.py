@@ -10,6 +10,7 @@ import pytest
 
 from requirements import requirement
 from rig import INITIALIZED, Client, next_message, read_all, rig, text_of
+from rows import row
 
 NOTE = "memo://note"
 
@@ -18,6 +19,7 @@ def said(answer: Any) -> Any:
     return json.loads(text_of(answer))
 
 
+@row(2)
 @requirement("exchange:relay:ids-and-tokens")
 @pytest.mark.parametrize("value", [1, "1", 1.0, 0, -7, 2**53, "", "é\n\u2028", 1.5])
 async def test_request_ids_and_progress_tokens_come_back_with_their_type(value: Any) -> None:
@@ -35,6 +37,7 @@ async def test_request_ids_and_progress_tokens_come_back_with_their_type(value: 
             assert (type(failed["id"]), failed["id"]) == same
 
 
+@row(2)
 @requirement("exchange:relay:ids-and-tokens")
 async def test_equal_ids_and_tokens_of_different_clients_and_types_are_told_apart() -> None:
     async with rig() as running:
@@ -123,6 +126,7 @@ async def test_each_client_gets_the_log_levels_it_asked_for_and_the_server_the_l
         assert bad["error"]["code"] == -32602
 
 
+@row(9)
 @requirement("exchange:relay:cancel")
 async def test_a_cancelled_call_is_cancelled_at_the_server_and_not_answered() -> None:
     async with rig() as running:

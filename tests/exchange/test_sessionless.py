@@ -11,6 +11,7 @@ from holdfast.config import ClientSettings, Trust
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import INITIALIZED, Client, next_message, rig, text_of
+from rows import row
 
 HOST = ClientSettings(name="host", trust=Trust(chat="x-chat-id"))
 OTHER: dict[str, Any] = {"jsonrpc": "2.0", "method": "notifications/other", "params": {}}
@@ -157,6 +158,7 @@ async def test_initialize_does_not_come_in_an_array() -> None:
         assert len(running.app.sessions) == 0
 
 
+@row(40)
 @requirement("exchange:leaving:without-a-session-cancels")
 async def test_a_bare_call_is_cancelled_when_its_client_leaves() -> None:
     clock = ManualClock()
@@ -172,6 +174,7 @@ async def test_a_bare_call_is_cancelled_when_its_client_leaves() -> None:
         await running.upstream.until(lambda: running.upstream.sessions == {})
 
 
+@row(40)
 @requirement("exchange:leaving:with-a-session-does-not")
 async def test_a_call_of_a_session_goes_on_when_its_client_leaves() -> None:
     clock = ManualClock()

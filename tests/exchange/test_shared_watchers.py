@@ -20,6 +20,7 @@ from holdfast.testing.clock import settle
 from holdfast.wire.sse import SseParser
 from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, PoolRig, pool_rig
 from requirements import requirement
+from rows import row
 from unit.recorded import RecordedResponder
 
 UNNAMED = Identity(Principal("host"), None, lacks_user=True)
@@ -56,6 +57,7 @@ class Listener:
         return await self._rig.call("tool", conversation.key, FakeCaller(EVERYTHING), self.client)
 
 
+@row(7)
 @requirement("exchange:chats:unnamed-are-strangers")
 async def test_users_whom_a_host_leaves_unnamed_hear_nothing_of_each_other_in_a_shared_session() -> None:
     async with pool_rig(scope="shared") as rig:
@@ -77,6 +79,7 @@ async def test_users_whom_a_host_leaves_unnamed_hear_nothing_of_each_other_in_a_
         sessions.close()
 
 
+@row(7)
 @requirement("exchange:chats:unnamed-are-strangers")
 async def test_calls_of_unnamed_users_without_a_session_are_of_different_people() -> None:
     async with pool_rig(scope="shared") as rig:
@@ -92,6 +95,7 @@ async def test_calls_of_unnamed_users_without_a_session_are_of_different_people(
         await settle()
 
 
+@row(7)
 @requirement("exchange:chats:unnamed-are-strangers")
 async def test_one_who_only_listens_without_a_name_makes_a_session_shared() -> None:
     async with pool_rig(scope="shared") as rig:

@@ -7,6 +7,7 @@ import pytest
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import REVISIONS, next_message, rig, text_of
+from rows import row
 
 
 @requirement("exchange:sessions:priming-from-2025-11-25")
@@ -32,6 +33,7 @@ async def test_only_clients_of_the_latest_revision_get_priming_events(revision: 
             assert (event.data == b"") is primes
 
 
+@row(40)
 @requirement("exchange:sessions:resumption")
 async def test_a_push_stream_is_resumed_after_the_last_event_seen() -> None:
     async with rig() as running:
@@ -63,6 +65,7 @@ async def test_a_new_push_stream_begins_with_what_nobody_has_read_and_repeats_no
             assert (await next_message(pushed))["params"]["number"] == 2
 
 
+@row(40)
 @requirement("exchange:sessions:resumption")
 async def test_an_answer_can_be_fetched_after_the_connection_was_lost() -> None:
     clock = ManualClock()
@@ -88,6 +91,7 @@ async def test_an_answer_can_be_fetched_after_the_connection_was_lost() -> None:
         assert len(running.session_of(client).streams) == 1
 
 
+@row(40)
 @requirement("exchange:sessions:resumption")
 async def test_a_running_answer_is_resumed_where_it_was_lost() -> None:
     clock = ManualClock()
@@ -106,6 +110,7 @@ async def test_a_running_answer_is_resumed_where_it_was_lost() -> None:
             assert text_of(await next_message(resumed)) == "done"
 
 
+@row(5)
 @requirement("exchange:sessions:one-push-stream")
 async def test_a_second_get_is_refused_and_the_first_keeps_flowing() -> None:
     async with rig() as running:
@@ -119,6 +124,7 @@ async def test_a_second_get_is_refused_and_the_first_keeps_flowing() -> None:
             assert (await next_message(pushed))["params"]["number"] == 2
 
 
+@row(5)
 @requirement("exchange:sessions:one-push-stream")
 async def test_a_valid_last_event_id_takes_the_push_stream_over() -> None:
     async with rig() as running:
@@ -135,6 +141,7 @@ async def test_a_valid_last_event_id_takes_the_push_stream_over() -> None:
                 assert (await next_message(new))["params"]["number"] == 2
 
 
+@row(6)
 @requirement("exchange:sessions:event-ids-are-proofs")
 async def test_event_ids_of_another_session_and_made_up_ones_replay_nothing() -> None:
     async with rig() as running:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from isolation import IDS, run_collisions, run_world
+from crossings import colliding_ids
+from isolation import IDS, run_world
 from requirements import requirement
+from rows import row
 
 
+@row(1, 3, 9)
 @requirement("isolation:nobody-gets-anothers")
 @pytest.mark.timeout(600)
 async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_users() -> None:
@@ -18,10 +21,11 @@ async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_user
     assert sum(answers) >= 100_000
 
 
+@row(2)
 @requirement("isolation:colliding-ids")
 @pytest.mark.timeout(600)
 async def test_no_misroute_in_a_hundred_thousand_calls_with_colliding_ids() -> None:
-    report = await run_collisions(500, 50)
+    report = await colliding_ids(500, 50)
     assert report.leaks == []
     assert report.errors == []
     assert report.seen["result of shared"] == 500 * 50 * len(IDS)

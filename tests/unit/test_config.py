@@ -20,6 +20,7 @@ from holdfast.config import (
 )
 from holdfast.errors import ConfigError
 from requirements import requirement
+from rows import row
 
 URL = "http://127.0.0.1:3000/mcp"
 CANARY = "canary-4711"
@@ -127,6 +128,7 @@ def test_a_complaint_holds_no_credential(settings: dict[str, Any]) -> None:
     assert CANARY not in complaint(**settings)
 
 
+@row(21)
 @requirement("config:secrets-stay-secret")
 def test_the_text_form_of_settings_holds_no_credential() -> None:
     settings = GatewaySettings(

@@ -8,6 +8,7 @@ from holdfast.config import ClientSettings, Trust, key_digest
 from holdfast.identity.caller import Clients
 from holdfast.session.key import Principal
 from requirements import requirement
+from rows import row
 
 TRUST = Trust(user="x-user", chat="x-chat")
 
@@ -16,6 +17,7 @@ def keyed(name: str, *keys: str, trust: Trust = TRUST) -> ClientSettings:
     return ClientSettings(name=name, key_digests=tuple(map(key_digest, keys)), trust=trust)
 
 
+@row(11)
 @requirement("exchange:refusals:keys")
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic one", "one", "Bearer one two"]
@@ -36,6 +38,7 @@ def test_several_keys_of_one_client_are_one_principal() -> None:
     ]
 
 
+@row(11)
 @requirement("exchange:refusals:keys")
 def test_a_wrong_key_does_not_fall_back_to_the_client_that_needs_none() -> None:
     clients = Clients([keyed("a", "one"), keyed("open")])

@@ -35,6 +35,7 @@ from holdfast.wire.jsonrpc import (
     id_bytes,
 )
 from requirements import requirement
+from rows import row
 
 PARSERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "json": json.loads,
@@ -358,6 +359,7 @@ def test_an_array_is_its_messages_in_order() -> None:
     assert [type(message) for message in messages] == [ClientRequest, ClientNotification, ClientReply]
 
 
+@row(2)
 @requirement("wire:ids:types-are-kept")
 @pytest.mark.parametrize("text", [b"1", b'"1"', b"1.0", b"0", b'""', b"-7", b'"\xc3\xa9\\n"', b"18446744073709551615"])
 def test_an_id_is_answered_as_it_was_sent(text: bytes) -> None:
@@ -366,6 +368,7 @@ def test_an_id_is_answered_as_it_was_sent(text: bytes) -> None:
     assert jsonrpc.result(id_bytes(request.id), b"{}") == b'{"jsonrpc":"2.0","id":%b,"result":{}}' % text
 
 
+@row(2)
 @requirement("wire:ids:types-are-kept")
 @given(st.lists(INTEGERS | FLOATS | TEXT, min_size=2, max_size=6))
 @example([1, "1", 1.0])

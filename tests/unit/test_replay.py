@@ -21,6 +21,7 @@ from holdfast.downstream.replay import (
 )
 from holdfast.wire.sse import SseParser
 from requirements import requirement
+from rows import row
 from unit.recorded import RecordedResponder
 
 SECRET = b"s" * 32
@@ -47,6 +48,7 @@ def reading(to: EventStream, after: int | None = None, *, primes: bool = False) 
     return responder
 
 
+@row(40)
 @requirement("exchange:sessions:resumption")
 @given(st.lists(st.sampled_from(["event", "leave", "resume", "fresh", "primed"]), max_size=40))
 def test_every_event_is_read_once_and_in_order_whatever_connections_come_and_go(steps: list[str]) -> None:
@@ -232,6 +234,7 @@ def test_for_an_answer_that_cannot_be_kept_an_error_with_its_id_is_kept(request_
     assert budget.used == 0
 
 
+@row(6)
 @requirement("exchange:sessions:event-ids-are-proofs")
 @given(st.text(max_size=60))
 def test_texts_that_are_no_event_ids_are_told_from_those_that_are(text: str) -> None:
