@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,27 +19,6 @@ SERVERS = "servers: {a: {url: http://h/mcp}}\n"
 
 Load = Callable[..., Loaded]
 Complaint = Callable[..., list[str]]
-
-
-@pytest.fixture
-def loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    monkeypatch.chdir(tmp_path)
-
-    def run(text: str, environment: Mapping[str, str] | None = None) -> Loaded:
-        Path("holdfast.yaml").write_text(text)
-        return load("holdfast.yaml", environment or {})
-
-    return run
-
-
-@pytest.fixture
-def complaints(loads: Load) -> Complaint:
-    def run(text: str, environment: Mapping[str, str] | None = None) -> list[str]:
-        with pytest.raises(ConfigError) as caught:
-            loads(text, environment)
-        return str(caught.value).split("\n")
-
-    return run
 
 
 def settings_of(loads: Load, text: str, **environment: str) -> GatewaySettings:
