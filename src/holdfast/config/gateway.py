@@ -23,12 +23,13 @@ from holdfast.config.settings import (
 from holdfast.config.source import Item
 from holdfast.config.values import PATTERNS_IN_WORDS, Values, origin_fault, shown
 
-_WRITTEN_AS: Final[Mapping[str, tuple[str, ...]]] = {
-    "host": ("listen",),
-    "port": (),
-    "operator_key_digest": ("operator_key",),
+WRITTEN_AS: Final[Mapping[str, str]] = {
+    "host": "listen",
+    "port": "listen",
+    "operator_key_digest": "operator_key",
 }
-TOP_LEVEL: Final = tuple(key for name in GatewaySettings.model_fields for key in _WRITTEN_AS.get(name, (name,)))
+"""The keys of the YAML form that are other than the setting's own name."""
+TOP_LEVEL: Final = tuple(dict.fromkeys(WRITTEN_AS.get(name, name) for name in GatewaySettings.model_fields))
 """The keys of the YAML form."""
 DEFAULT_LISTEN: Final = "127.0.0.1:8790"
 

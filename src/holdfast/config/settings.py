@@ -128,16 +128,18 @@ class ServerSettings(_Settings):
     """One MCP server: how it is reached, how its sessions are shared, and how long things may take."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Names it in URLs, tools' names and logs: up to 64 letters, digits, dots, dashes and underscores, beginning with a
+    letter or digit."""
     url: Annotated[str | None, Field(repr=False)] = None
-    """Streamable HTTP endpoint; its query may hold a secret."""
+    """The Streamable HTTP endpoint. Credentials do not belong into it; use `headers`. Its query may hold a secret."""
     command: Annotated[tuple[str, ...] | None, Field(repr=False)] = None
-    """Program and arguments of a stdio server; an argument may be a secret."""
+    """Program and arguments of a stdio server. Arguments may be secrets; other users of the machine can see them."""
     env: dict[str, SecretStr] = {}
-    """Added to the environment of a stdio server."""
+    """Added to the environment of a stdio server. The values are treated as secrets."""
     cwd: str | None = None
-    """Working directory of a stdio server; without it, the gateway's."""
+    """The working directory of a stdio server."""
     headers: dict[str, SecretStr] = {}
-    """Sent with every request to an HTTP server; may carry its credential."""
+    """Sent with every request to an HTTP server; may carry its credential. The values are treated as secrets."""
     pass_headers: tuple[Annotated[str, AfterValidator(_passable)], ...] = ()
     """Headers of the client's request that go on to an HTTP server, kept in lower case; callers whose values differ
     never share a session."""
@@ -147,25 +149,27 @@ class ServerSettings(_Settings):
     tools: ServerTools = ServerTools()
     """Which of its tools there are, for everyone."""
     scope: Scope = "chat"
-    """Over what a session is shared; `user` and `shared` join conversations, so only the operator may choose them."""
+    """Who shares a session: `chat`, one per principal and chat; `user`, one per principal; `shared`, one for all. The
+    last two join conversations, so only the operator chooses them."""
     trusted: bool = False
-    """Believe the server's `readOnlyHint` and `idempotentHint`; the schema calls them untrusted hints."""
+    """Believe the server's `readOnlyHint` and `idempotentHint`. The protocol's schema calls them untrusted hints, and
+    what they say decides whether a call is sent again."""
     serial: bool = False
-    """Run one call of a session at a time, for servers whose asks cannot be told apart."""
+    """Run one call of a session at a time, for servers whose questions cannot be told apart."""
     spares: Annotated[int, Field(ge=0), BeforeValidator(_no_truth)] = 0
     """Sessions opened ahead for new chats."""
     start: Literal["eager", "lazy"] = "eager"
-    """`eager` opens one session at start, to learn the lists; `lazy` waits for the first call."""
+    """`eager` opens one session at start, to learn the server's lists; `lazy` waits for the first call."""
     lists: Literal["server", "session"] = "server"
-    """`session`: each session has lists of its own, and none are shared."""
+    """`session`: each session has lists of tools, prompts and resources of its own, and none are shared."""
     max_sessions: Count | None = None
-    """Default 1,000 for HTTP, where an idle session costs KiB, and 64 for stdio, where it is a process."""
+    """Sessions open at once. An idle HTTP session costs KiB, an idle stdio session is a process."""
     max_concurrency: Count = 64
     """Calls sent to the server and not answered."""
     max_queue: Count = 256
     """Calls that wait for `max_concurrency`; 1,000 more may wait for a session to open."""
     idle_timeout: Seconds = 1800.0
-    """A session with nothing in flight is closed after this; common servers forget after 30 to 60 minutes."""
+    """A session with nothing in flight is closed after this. Common servers forget after 30 to 60 minutes."""
     max_age: Seconds | None = None
     """A session is replaced at its next idle moment after this."""
     open_timeout: Seconds = 30.0
@@ -175,11 +179,12 @@ class ServerSettings(_Settings):
     call_timeout: Seconds = 300.0
     """No message of the server for this long ends a call; progress counts as a message."""
     call_deadline: Seconds | None = None
-    """In all, however much the server talks."""
+    """Ends a call in all, however much the server talks."""
     ask_timeout: Seconds = 600.0
-    """How long a person may take to answer; the call's own clocks stand still meanwhile."""
+    """How long a person may take to answer a question of the server; the call's own clocks stand still meanwhile."""
     on_loss: Literal["tell", "resume"] = "tell"
-    """`resume` sends a refused call again in the new session although earlier state is gone."""
+    """`tell`: when a session with memory is lost, the next call says so once. `resume` sends a refused call again in
+    the new session although earlier state is gone."""
 
     @field_validator("url")
     @classmethod
@@ -288,9 +293,10 @@ class ClientSettings(_Settings):
     """One program that may call: its keys, kept only as digests, and what it may name."""
 
     name: str
+    """Names it in logs; sessions belong to it."""
     key_digests: Annotated[tuple[bytes, ...], Field(repr=False)] = ()
-    """SHA-256 of each key that proves it, several while one replaces another; none admits every caller, on loopback
-    only."""
+    """SHA-256 of each key that proves it, the only form in which keys are kept; several while one replaces another.
+    None admits every caller, on loopback only."""
     trust: Trust = Trust()
     """The headers in which it may name its users and chats."""
     servers: dict[str, ToolRules] | None = None
@@ -339,15 +345,15 @@ class GatewaySettings(_Settings):
     """The whole gateway."""
 
     host: str = "127.0.0.1"
-    """The address to bind."""
+    """The address to listen on. One that other machines can reach needs a key for every client."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8790
-    """0 takes any free one."""
+    """The port to listen on; 0 takes any free one."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names by which clients beyond loopback may address the gateway (DNS rebinding)."""
+    """Names by which clients beyond loopback may address the gateway; others are refused, against DNS rebinding."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call."""
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),)
-    """The programs that may call."""
+    """The programs that may call. Without any, every program on this machine may."""
     servers: tuple[ServerSettings, ...]
     """The MCP servers."""
     client_idle_timeout: Seconds = 300.0

@@ -44,23 +44,23 @@ def test_a_key_taken_out_of_the_list_admits_nobody() -> None:
     assert principal(after, "new") == principal(before, "old")
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"clients": [client("a", "k"), client("b", "l", "k")]}, "two clients have the same key"),
-        ({"clients": [client("a"), client("b")]}, "two clients have no key"),
-        ({"clients": [client("a", "k"), client("a", "l")]}, "two clients are named a"),
-        ({"servers": [{"name": "s", "command": ["x"]}] * 2}, "two servers are named s"),
-        ({"servers": [{"name": "a__b", "command": ["x"]}]}, "a__b: a server's name has no __"),
-        ({"servers": [{"name": "a-b", "command": ["x"]}], "separator": "-"}, "a-b: a server's name has no -"),
-        (
-            {"servers": [{"name": n, "command": ["x"]} for n in ("a.b", "a_b")]},
-            "a_b: its tools begin with a_b__ at /mcp",
-        ),
-        ({"servers": [{"name": "a", "command": ["x"], "prefix": "b_"}]}, "a.prefix: ends like the beginning of __"),
-        ({"clients": [{"name": "a", "servers": {"t": {}}}]}, "a may see t, which is no server"),
-    ],
-)
+CLASHES: list[tuple[dict[str, Any], str]] = [
+    ({"clients": [client("a", "k"), client("b", "l", "k")]}, "two clients have the same key"),
+    ({"clients": [client("a"), client("b")]}, "two clients have no key"),
+    ({"clients": [client("a", "k"), client("a", "l")]}, "two clients are named a"),
+    ({"servers": [{"name": "s", "command": ["x"]}] * 2}, "two servers are named s"),
+    ({"servers": [{"name": "a__b", "command": ["x"]}]}, "a__b: a server's name has no __"),
+    ({"servers": [{"name": "a-b", "command": ["x"]}], "separator": "-"}, "a-b: a server's name has no -"),
+    (
+        {"servers": [{"name": n, "command": ["x"]} for n in ("a.b", "a_b")]},
+        "a_b: its tools begin with a_b__ at /mcp",
+    ),
+    ({"servers": [{"name": "a", "command": ["x"], "prefix": "b_"}]}, "a.prefix: ends like the beginning of __"),
+    ({"clients": [{"name": "a", "servers": {"t": {}}}]}, "a may see t, which is no server"),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), CLASHES)
 def test_what_cannot_be_told_apart_is_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError) as caught:
         GatewaySettings.model_validate({"servers": [{"name": "s", "command": ["x"]}], **settings})

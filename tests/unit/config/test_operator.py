@@ -392,5 +392,6 @@ def test_a_file_may_be_loaded_in_several_threads_at_once(loads: Load, tmp_path: 
     environment = {"OPERATOR_KEY": "o", "SEARCH": "search"}
     expected = loads(WHOLE, environment)
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: load("holdfast.yaml", environment), range(16)))
+        running = [threads.submit(load, "holdfast.yaml", environment) for _ in range(16)]
+        found = [each.result(60) for each in running]
     assert found == [expected] * 16
