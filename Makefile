@@ -43,6 +43,10 @@ format: $(VENV_READY) ## Format the sources and mend what the linter can
 	@$(BIN)/ruff check --fix-only --quiet $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 
+.PHONY: docs
+docs: $(VENV_READY) ## Write the tables of docs/configuration.md from the settings
+	@$(BIN)/python tools/configuration.py
+
 .PHONY: clean
 clean: ## Remove everything that these targets made
 	@rm -rf .venv .conformance $(NODE)/node_modules bench/build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -94,6 +94,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Two credentials towards a server have two fingerprints, and so never share a session.",
         "architecture 5, key",
     ),
+    "config:names-are-told-apart": Requirement(
+        "Settings under which two tools could be called the same at /mcp are refused.",
+        "operator's gateway issue, prefixes and aliases",
+    ),
+    "config:headers-of-one-caller-reach-no-other": Requirement(
+        "A client's credential never goes on to a server, and headers that do are refused where sessions mix callers.",
+        "operator's gateway issue, pass_headers",
+    ),
     # conformance
     "conformance:handshake:nothing-is-lost": Requirement(
         "Every conformance check that a server passes directly, it passes through the gateway.",

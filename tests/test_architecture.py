@@ -10,8 +10,18 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pydantic import BaseModel
 
-from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
+from holdfast.config import (
+    ClientSettings,
+    GatewaySettings,
+    Limits,
+    LogSettings,
+    ServerSettings,
+    ServerTools,
+    ToolRules,
+    Trust,
+)
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGE: Final = ROOT / "src" / "holdfast"
@@ -175,7 +185,12 @@ def test_the_machine_pattern_finds_what_it_is_for() -> None:
     assert not MACHINE.search("POST /mcp/tmpfiles/chats")
 
 
-@pytest.mark.parametrize("settings", [ServerSettings, ClientSettings, GatewaySettings])
-def test_every_setting_is_documented(settings: type[ServerSettings | ClientSettings | GatewaySettings]) -> None:
+SETTINGS: Final[list[type[BaseModel]]] = [
+    *(GatewaySettings, Limits, LogSettings, ClientSettings, Trust, ServerSettings, ServerTools, ToolRules),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_setting_is_documented(settings: type[BaseModel]) -> None:
     documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE))
     assert settings.model_fields.keys() - documented == set()

@@ -18,7 +18,6 @@ from typer.main import get_command
 from holdfast.call import Call
 from holdfast.cli.main import app
 from holdfast.cli.settings import parse_headers, parse_trust, split_target
-from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.errors import Code, Delivery
 from holdfast.session.lifecycle import NEXT
 from holdfast.session.retry import Attempt, Safety, Verdict, failure, judge, judge_lost
@@ -155,33 +154,6 @@ def test_python_that_is_shown_imports_what_exists(page: Path) -> None:
             if isinstance(node, ast.ImportFrom) and node.module is not None:
                 module = importlib.import_module(node.module)
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
-
-
-# Settings.
-
-
-def documented_default(value: object) -> str:
-    match value:
-        case None | () | {}:
-            return "none"
-        case bool():
-            return f"`{str(value).lower()}`"
-        case float():
-            return f"`{value:g}`"
-        case _:
-            return f"`{value}`"
-
-
-IN_WORDS: Final = {"name", "url", "command", "cwd", "max_sessions", "clients", "servers"}
-"""Settings whose default is told in words, or that have none."""
-
-
-@pytest.mark.parametrize("settings", [ServerSettings, GatewaySettings])
-def test_defaults_are_documented_as_they_are(settings: type[ServerSettings | GatewaySettings]) -> None:
-    documented = {cells[0].strip("`"): cells[1] for cells in rows(DOCS / "configuration.md", 3)}
-    for name, field in settings.model_fields.items():
-        if name not in IN_WORDS:
-            assert documented[name] == documented_default(field.default), name
 
 
 # Errors.

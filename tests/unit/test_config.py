@@ -14,11 +14,15 @@ from holdfast.config import (
     ClientSettings,
     GatewaySettings,
     ServerSettings,
+    ToolRules,
     describe,
     expand,
     key_digest,
 )
 from holdfast.errors import ConfigError
+from holdfast.tasks import TaskScope
+from holdfast.testing.clock import ManualClock
+from holdfast.upstream.http1 import HttpClient
 from requirements import requirement
 from rows import row
 
@@ -53,6 +57,23 @@ def test_a_url_is_an_http_url(url: str) -> None:
 
 def test_a_url_that_cannot_be_split_is_refused_and_not_a_crash() -> None:
     assert complaint(url="http://[::1/mcp")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h/a b", "http://h/\u00e9", "http://h/a\n", "\thttp://h/", "http://\u00fc.example/"]
+)
+def test_a_url_can_stand_in_a_request(url: str) -> None:
+    assert complaint(url=url).startswith("url: has a space or another character that a URL holds as %XX")
+
+
+@given(st.from_regex(r"https?://[\x20-\x7eé]{1,8}(/[\x20-\x7e]{0,4})?", fullmatch=True))
+def test_no_url_that_is_taken_is_refused_by_the_http_client(url: str) -> None:
+    try:
+        taken = server(url=url).url
+    except ValidationError:
+        return
+    assert taken is not None
+    HttpClient(taken, TaskScope(), ManualClock()).close()
 
 
 @pytest.mark.parametrize("command", [[], [""], ["", "x"]])
@@ -108,6 +129,79 @@ def test_an_idle_process_costs_more_than_an_idle_http_session() -> None:
     assert server().session_limit == 1000
     assert server(url=None, command=["x"]).session_limit == 64
     assert server(max_sessions=3).session_limit == 3
+
+
+def test_a_server_is_called_by_its_name_or_its_prefix_at_mcp() -> None:
+    assert server(name="a.b-c_9").public_prefix == "a_b-c_9"
+    assert server(name="a.b", prefix="web").public_prefix == "web"
+
+
+@pytest.mark.parametrize(
+    ("rules", "admitted"),
+    [
+        ({}, "ab Ab b"),
+        ({"allow": ["a*"]}, "ab"),
+        ({"allow": ["?b"]}, "ab Ab"),
+        ({"allow": ["[aA]b"], "deny": ["A*"]}, "ab"),
+        ({"deny": ["*"]}, ""),
+    ],
+    ids=str,
+)
+def test_rules_admit_what_a_pattern_allows_and_none_denies(rules: dict[str, Any], admitted: str) -> None:
+    read = ToolRules.model_validate(rules)
+    assert [name for name in ("ab", "Ab", "b") if read.admits(name)] == admitted.split()
+    assert read.admits_all == (not rules)
+
+
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ({"allow": []}, "tools.allow: admits no tool"),
+        ({"deny": ["a", ""]}, "tools.deny.1: is empty"),
+        ({"aliases": {"a": "b.c"}}, "tools.aliases.a: "),
+        ({"aliases": {"a": "b" * 65}}, "tools.aliases.a: "),
+        ({"deny": ["a"], "aliases": {"a": "b"}}, "tools.aliases.a: is for a tool that allow and deny leave out"),
+    ],
+    ids=str,
+)
+def test_rules_that_say_nothing_are_refused(tools: dict[str, Any], expected: str) -> None:
+    assert complaint(url=URL, tools=tools).startswith(expected)
+
+
+def test_a_client_sees_every_server_or_those_that_are_named() -> None:
+    assert ClientSettings(name="a").may_see("x")
+    limited = ClientSettings(name="a", servers={"x": ToolRules()})
+    assert (limited.may_see("x"), limited.may_see("y")) == (True, False)
+    with pytest.raises(ValidationError, match="sees no server"):
+        ClientSettings(name="a", servers={})
+
+
+@requirement("config:headers-of-one-caller-reach-no-other")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "COOKIE", "proxy-authorization", "Mcp-Session-Id", "mcp-param-x", "x-holdfast-user", "Host"),
+        *("connection", "keep-alive", "te", "transfer-encoding", "content-length", "content-encoding", "a b", "", "a:"),
+    ],
+)
+def test_what_is_not_a_callers_own_header_does_not_go_on(name: str) -> None:
+    assert complaint(url=URL, pass_headers=[name]).startswith("pass_headers.0: ")
+
+
+@requirement("config:headers-of-one-caller-reach-no-other")
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"scope": "shared"}, "scope: shared has one session for all"),
+        ({"spares": 1}, "spares are opened before"),
+        ({"url": None, "command": ["x"]}, "a command takes no headers"),
+        ({"headers": {"X-TENANT": "t"}}, "x-tenant has a value in headers already"),
+    ],
+    ids=str,
+)
+def test_headers_of_one_caller_go_where_no_other_is(settings: dict[str, Any], expected: str) -> None:
+    assert expected in complaint(**{"url": URL, "pass_headers": ["X-Tenant"], **settings})
+    assert server(pass_headers=["X-Tenant"], scope="user").pass_headers == ("x-tenant",)
 
 
 @requirement("config:secrets-stay-secret")
@@ -198,6 +292,7 @@ def test_a_fingerprint_does_not_show_what_it_is_of() -> None:
         {"scope": "user"},
         {"serial": True},
         {"trusted": True},
+        {"pass_headers": ["x-tenant"]},
     ],
     ids=str,
 )
@@ -206,7 +301,7 @@ def test_a_change_that_makes_sessions_differ_changes_the_revision(settings: dict
 
 
 @pytest.mark.parametrize(
-    "settings", [{"idle_timeout": 5}, {"max_sessions": 5}, {"call_timeout": 5}, {"spares": 1}], ids=str
+    "settings", [{"idle_timeout": 5}, {"max_sessions": 5}, {"call_timeout": 5}, {"spares": 1}, {"prefix": "p"}], ids=str
 )
 def test_a_change_of_limits_keeps_open_sessions(settings: dict[str, Any]) -> None:
     assert server(**settings).revision == server().revision

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from holdfast.config.servers import HEADER_NAME
+from pydantic import SecretStr
+
+from holdfast.config.headers import HEADER_NAME
+from holdfast.config.rules import read_servers_seen
 from holdfast.config.settings import TRUST_PRESETS, ClientSettings, Trust, key_digest
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, guess, shown
 
-KEYS: Final = ("key", "keys", "key_file", "trust")
-"""What a client may be given; its name is its key in the mapping."""
 KEY_FORMS: Final = ("key", "keys", "key_file")
+KEYS: Final = (*KEY_FORMS, "trust", "servers")
+"""What a client may be given; its name is its key in the mapping."""
 
 _HINTS: Final[Mapping[str, str]] = {
     "token": "write key",
@@ -29,12 +32,20 @@ _HINTS: Final[Mapping[str, str]] = {
     "key_digests": "write keys: digests are made of them",
     "user": "belongs into trust: {user: HEADER}",
     "chat": "belongs into trust: {chat: HEADER}",
+    "server": "write servers: [NAME, …]",
+    "tools": "belongs to a server that it sees: servers: {NAME: {tools: {allow: […]}}}",
+    "allow": "belongs to a server that it sees: servers: {NAME: {tools: {allow: […]}}}",
+    "deny": "belongs to a server that it sees: servers: {NAME: {tools: {deny: […]}}}",
+    "scopes": "write servers: [NAME, …]",
     "headers": "belongs to a server; what a client may name stands in trust",
 }
 
 
-def read_clients(item: Item | None, values: Values) -> list[ClientSettings]:
-    """Every client that could be read; what could not is noted. None are named where there is no item."""
+def read_clients(item: Item | None, servers: Item | None, values: Values) -> list[ClientSettings]:
+    """Every client that could be read; what could not is noted. None are named where there is no item.
+
+    `servers` are those of the file, which a client may name.
+    """
     where: Where = ("clients",)
     if item is None or item.value is None or item.value == {}:
         return []
@@ -42,12 +53,13 @@ def read_clients(item: Item | None, values: Values) -> list[ClientSettings]:
         values.problems.add(item.line, where, "takes names, not a list: write NAME: instead of - name: NAME")
         return []
     entries = values.mapping(item, where, "names, each with its client")
-    clients = [_read_client(name, entry, (*where, name), values) for name, entry in entries.items()]
+    known = list(servers.value) if servers is not None and isinstance(servers.value, dict) else []
+    clients = [_read_client(name, entry, (*where, name), known, values) for name, entry in entries.items()]
     _tell_apart(clients, entries, values)
     return clients
 
 
-def _read_client(name: str, item: Item, where: Where, values: Values) -> ClientSettings:
+def _read_client(name: str, item: Item, where: Where, known: Sequence[str], values: Values) -> ClientSettings:
     if not name.strip() or not name.isprintable():
         values.problems.add(item.line, where, "a client's name is empty, or cannot be printed")
     if not isinstance(item.value, dict):
@@ -62,11 +74,12 @@ def _read_client(name: str, item: Item, where: Where, values: Values) -> ClientS
     digests: list[bytes] = []
     for form in given:
         digests += _digests(form, item.value[form], (*where, form), values)
-    trust = item.get("trust")
+    trust, servers = item.get("trust"), item.get("servers")
     client = ClientSettings(
         name=name,
         key_digests=tuple(dict.fromkeys(digests)),
         trust=Trust() if trust is None else _trust(trust, (*where, "trust"), values),
+        servers=None if servers is None else read_servers_seen(servers, (*where, "servers"), known, values) or None,
     )
     if trust is not None and not given:
         values.notes.add(item.line, where, "has no key, so any program on this machine may name any user and chat")
@@ -87,15 +100,22 @@ def _digests(form: str, item: Item, where: Where, values: Values) -> list[bytes]
         secret = values.secret_file(each, place) if form == "key_file" else values.secret(each, place)
         if secret is None:
             continue
-        key = secret.get_secret_value()
-        if not key:
-            values.problems.add(each.line, place, "is empty, which would admit everybody; leave it out to mean that")
-        elif re.fullmatch(r"[\x21-\x7e]+", key) is None:
-            what = "has a space, a line end or another character that no Authorization header can carry"
-            values.problems.add(each.line, place, what)
-        else:
-            digests.append(key_digest(key))
+        digest = read_key(secret, each, place, values)
+        digests += () if digest is None else (digest,)
     return digests
+
+
+def read_key(secret: SecretStr, item: Item, where: Where, values: Values) -> bytes | None:
+    """The digest of a key that someone is to bear; None after the problem was noted."""
+    key = secret.get_secret_value()
+    if not key:
+        what = "is empty, which would admit everybody; leave it out to mean that"
+    elif re.fullmatch(r"[\x21-\x7e]+", key) is None:
+        what = "has a space, a line end or another character that no Authorization header can carry"
+    else:
+        return key_digest(key)
+    values.problems.add(item.line, where, what)
+    return None
 
 
 def _trust(item: Item, where: Where, values: Values) -> Trust:

@@ -12,12 +12,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
+from holdfast.config.gateway import TOP_LEVEL
+from holdfast.config.names import is_split_at, tool_prefix
 from holdfast.config.servers import KEYS, is_command_line, legal_name
-from holdfast.config.settings import NAME_PATTERN, SEPARATOR, GatewaySettings
+from holdfast.config.settings import NAME_PATTERN, SEPARATOR
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, guess, shown
 
-_OWN_ONLY: Final = {"listen", *GatewaySettings.model_fields} - {"servers", "host", "port"}
+_OWN_ONLY: Final = {*TOP_LEVEL} - {"servers"}
 _TYPES: Final = {
     **dict.fromkeys(("stdio", "local"), "command"),
     **dict.fromkeys(("http", "streamablehttp", "remote"), "url"),
@@ -114,10 +116,9 @@ def _answers(inputs: Item | None) -> dict[str, str]:
 
 def _servers(entries: dict[str, Item], key: Where, values: Values) -> dict[str, Item]:
     servers: dict[str, Item] = {}
-    taken = {name for name in entries if _is_legal(name)}
+    legal_names = _legal_names(list(entries))
     for name, item in entries.items():
-        legal = name if _is_legal(name) else _free_name(name, taken)
-        taken.add(legal)
+        legal = legal_names[name]
         for findings in (values.problems, values.notes):
             findings.rename(("servers", legal), (*key, name))
         server = _server(item, ("servers", legal), (*key, name), values)
@@ -131,15 +132,27 @@ def _servers(entries: dict[str, Item], key: Where, values: Values) -> dict[str, 
     return servers
 
 
+def _legal_names(names: list[str]) -> dict[str, str]:
+    """What each server is called here: itself where that can be, so that the others make way."""
+    legal: dict[str, str] = {}
+    prefixes: set[str] = set()
+    for name in sorted(names, key=lambda name: not _is_legal(name)):
+        legal[name] = name if _is_legal(name) and tool_prefix(name) not in prefixes else _free_name(name, prefixes)
+        prefixes.add(tool_prefix(legal[name]))
+    return legal
+
+
 def _is_legal(name: str) -> bool:
-    return re.search(NAME_PATTERN, name) is not None and SEPARATOR not in name and not name.endswith("\n")
+    is_name = re.search(NAME_PATTERN, name) is not None and not name.endswith("\n")
+    return is_name and SEPARATOR not in name and is_split_at(tool_prefix(name), SEPARATOR)
 
 
-def _free_name(name: str, taken: AbstractSet[str]) -> str:
-    """A legal name near `name` that no other server has."""
-    name = near = legal_name(name) or "server"
+def _free_name(name: str, prefixes: AbstractSet[str]) -> str:
+    """A legal name near `name` whose tools are called like those of no other server."""
+    near = legal_name(name)
+    name = near = near if near and _is_legal(near) else tool_prefix(near).replace("_", "-") or "server"
     number = 1
-    while name in taken:
+    while tool_prefix(name) in prefixes:
         number += 1
         name = f"{near[:60]}-{number}"
     return name
@@ -154,7 +167,7 @@ def _server(item: Item, where: Where, written: Where, values: Values) -> Item | 
         if switch in entries and entries[switch].value is off:
             values.notes.add(item.line, where, f"is {'disabled' if off else 'not enabled'} and left out")
             return None
-    taken = {key: entry for key, entry in entries.items() if key in KEYS and key not in {"url", "command"}}
+    taken = {key: entry for key, entry in entries.items() if _is_ours(key, entry)}
     target = _target(entries, where, written, values)
     for key, wanted, other in (
         ("headers", "url", "a url"),
@@ -168,6 +181,11 @@ def _server(item: Item, where: Where, written: Where, values: Values) -> Item | 
     for key, entry in entries.items():
         _remark(key, entry, where, values)
     return dataclasses.replace(item, value={**target, **taken})
+
+
+def _is_ours(key: str, entry: Item) -> bool:
+    """Whether it is a setting of ours; a list of `tools` is a host's."""
+    return key in KEYS and key not in {"url", "command"} and (key != "tools" or isinstance(entry.value, dict))
 
 
 def _target(entries: dict[str, Item], where: Where, written: Where, values: Values) -> dict[str, Item]:
@@ -220,7 +238,7 @@ def _command(command: Item, args: Item | None, where: Where, written: Where, val
 
 def _remark(key: str, entry: Item, where: Where, values: Values) -> None:
     """Say of a key that is not taken over what that means, unless it means nothing."""
-    if key in KEYS or key in _READ or key in _FOR_THE_HOST or entry.value in (None, {}, [], False):
+    if _is_ours(key, entry) or key in _READ or key in _FOR_THE_HOST or entry.value in (None, {}, [], False):
         return
     if key in _NARROWS:
         what = "is left aside: every tool of the server is served"

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from holdfast.config.clients import KEY_FORMS
-from holdfast.config.servers import HEADER_NAME
-from holdfast.config.settings import NAME_PATTERN, TRUST_PRESETS, ClientSettings, GatewaySettings, ServerSettings, Trust
+from holdfast.config.headers import HEADER_NAME
+from holdfast.config.settings import (
+    ALIAS_PATTERN,
+    NAME_PATTERN,
+    PREFIX_PATTERN,
+    SEPARATOR,
+    TRUST_PRESETS,
+    ClientSettings,
+    GatewaySettings,
+    Limits,
+    LogSettings,
+    ServerSettings,
+    ServerTools,
+    ToolRules,
+    Trust,
+)
 
 Schema = dict[str, Any]
 
@@ -31,7 +47,8 @@ _DEFINITIONS: Final[dict[str, Schema]] = {
 def json_schema() -> Schema:
     """The schema of the YAML form, in draft 2020-12."""
     models = GatewaySettings.model_json_schema()
-    properties = _fields(models["properties"], without={"host", "port", "clients", "servers"})
+    elsewhere = {"host", "port", "clients", "servers", "operator_key_digest", "limits", "log"}
+    properties = _fields(models["properties"], without=elsewhere)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Holdfast settings",
@@ -52,15 +69,31 @@ def json_schema() -> Schema:
                 "type": "object",
                 "description": "The MCP servers, by name.",
                 "minProperties": 1,
-                "propertyNames": {"pattern": NAME_PATTERN, "not": {"pattern": "__"}},
+                "propertyNames": {"pattern": NAME_PATTERN},
                 "additionalProperties": _reference("server"),
             },
             **properties,
+            "operator_key": {
+                "description": "The key for `/api` and `/metrics`; without it, they are open on loopback and closed"
+                " elsewhere.",
+                **_reference("secret"),
+            },
+            "limits": _section(Limits),
+            "log": _section(LogSettings),
         },
         "required": ["servers"],
+        "if": {"not": {"required": ["separator"]}},
+        "then": {"properties": {"servers": {"propertyNames": {"not": {"pattern": SEPARATOR}}}}},
         "patternProperties": {"^x-": {"description": "Ignored; a place for what aliases repeat."}},
         "additionalProperties": False,
-        "$defs": {**_DEFINITIONS, "server": _server(), "client": _client(), "trust": _trust()},
+        "$defs": {
+            **_DEFINITIONS,
+            "server": _server(),
+            "client": _client(),
+            "trust": _trust(),
+            "rules": _rules(ToolRules),
+            "tools": _rules(ServerTools),
+        },
     }
 
 
@@ -77,9 +110,31 @@ def _or_variable(field: Schema) -> Schema:
     about = {key: field[key] for key in ("description", "default") if field.get(key) is not None}
     wanted = {key: value for key, value in field.items() if key not in {"description", "default", "title"}}
     choices = wanted.get("anyOf", [wanted])
-    if any(choice.get("type") in {"string", "array", "object"} and "enum" not in choice for choice in choices):
+    if any(
+        choice.get("type") in {"string", "array", "object"} and not {"enum", "pattern"} & choice.keys()
+        for choice in choices
+    ):
         return about | wanted
     return about | {"anyOf": [*choices, _reference("variable")]}
+
+
+def _section(model: type[BaseModel]) -> Schema:
+    properties = _fields(model.model_json_schema()["properties"], without=set())
+    return {"type": "object", "description": model.__doc__, "properties": properties, "additionalProperties": False}
+
+
+def _rules(model: type[ToolRules]) -> Schema:
+    fields = model.model_json_schema()["properties"]
+    patterns: Schema = {"type": "array", "items": {**_SCALAR, "minLength": 1}}
+    properties: dict[str, Schema] = {
+        "allow": {"description": fields["allow"]["description"], **patterns, "minItems": 1},
+        "deny": {"description": fields["deny"]["description"], **patterns},
+    }
+    if "aliases" in fields:
+        about = fields["aliases"]["description"]
+        name = {"anyOf": [{"type": "string", "pattern": ALIAS_PATTERN}, {"type": "number"}, _reference("variable")]}
+        properties["aliases"] = {"description": about, "type": "object", "additionalProperties": name}
+    return {"type": "object", "description": model.__doc__, "properties": properties, "additionalProperties": False}
 
 
 def _server() -> Schema:
@@ -97,6 +152,14 @@ def _server() -> Schema:
     }
     properties["cwd"] = about["cwd"] | {"type": "string", "minLength": 1}
     properties["env"] = about["env"] | {"type": "object", "additionalProperties": _reference("secret")}
+    properties["prefix"] = about["prefix"] | {
+        "anyOf": [{"type": "string", "pattern": PREFIX_PATTERN}, _reference("variable")]
+    }
+    properties["tools"] = about["tools"] | _reference("tools")
+    properties["pass_headers"] = about["pass_headers"] | {
+        "type": "array",
+        "items": {"type": "string", "pattern": rf"^({HEADER_NAME.pattern}|.*\$\{{.*)$"},
+    }
     properties["headers"] = about["headers"] | {
         "type": "object",
         "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"},
@@ -128,6 +191,21 @@ def _client() -> Schema:
                 "items": _reference("secret"),
             },
             "key_file": {"description": "The file that holds its key, relative to this file.", "type": "string"},
+            "servers": {
+                "description": ClientSettings.model_fields["servers"].description,
+                "anyOf": [
+                    {"type": "array", "minItems": 1, "items": _SCALAR},
+                    {
+                        "type": "object",
+                        "minProperties": 1,
+                        "additionalProperties": {
+                            "type": ["object", "null"],
+                            "properties": {"tools": _reference("rules")},
+                            "additionalProperties": False,
+                        },
+                    },
+                ],
+            },
             "trust": {"description": "The headers in which it may name its users and chats.", **_reference("trust")},
         },
         "not": {"anyOf": both},

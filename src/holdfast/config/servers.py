@@ -10,23 +10,16 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
-from holdfast.config.settings import NAME_PATTERN, SEPARATOR, GatewaySettings, ServerSettings, url_fault
+from holdfast.config.headers import HEADER_NAME, OWN_HEADERS, PER_REQUEST
+from holdfast.config.names import Place, name_clashes
+from holdfast.config.rules import read_rules
+from holdfast.config.settings import NAME_PATTERN, GatewaySettings, ServerSettings, ServerTools, url_fault
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, shown, shown_url
 
 KEYS: Final = tuple(name for name in ServerSettings.model_fields if name != "name")
 """What a server may be given; its name is its key."""
 
-OWN_HEADERS: Final = frozenset(
-    {
-        *("accept", "accept-encoding", "connection", "content-length", "content-type", "expect", "host"),
-        *("last-event-id", "mcp-protocol-version", "mcp-session-id"),
-        *("te", "trailer", "transfer-encoding", "upgrade"),
-    }
-)
-"""Headers that Holdfast writes itself, towards every server."""
-
-HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SHELL: Final = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>&1", "&"})
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -56,6 +49,10 @@ _HINTS: Final[Mapping[str, str]] = {
     "host": "write the host into the url",
     "endpoint": "write url",
     "shared": "write scope: shared",
+    "allow": "belongs into tools: {allow: […]}",
+    "deny": "belongs into tools: {deny: […]}",
+    "aliases": "belongs into tools: {aliases: {TOOL: NAME}}",
+    "forward_headers": "write pass_headers: [NAME, …]",
 }
 
 
@@ -65,7 +62,7 @@ def legal_name(name: str) -> str:
     return re.sub(r"__+", "_", words).strip("-._")[:64].rstrip("-._")
 
 
-def read_servers(item: Item | None, line: int, values: Values) -> list[ServerSettings]:
+def read_servers(item: Item | None, line: int, separator: str, values: Values) -> list[ServerSettings]:
     """Every server that could be read; what could not is noted. `line` is the file's first."""
     where: Where = ("servers",)
     if values.problems.has(where):
@@ -82,7 +79,18 @@ def read_servers(item: Item | None, line: int, values: Values) -> list[ServerSet
         return []
     entries = values.mapping(item, where, "names, each with its server")
     read = [_read_server(name, entry, (*where, name), values) for name, entry in entries.items()]
-    return [server for server in read if server is not None]
+    servers = [server for server in read if server is not None]
+    for place, what in name_clashes(servers, separator, lambda place: f" (line {_line(item, place)})"):
+        values.problems.add(_line(item, place), place, what)
+    return servers
+
+
+def _line(servers: Item, place: Place) -> int:
+    """The line of a place below `servers`, or of what is nearest above it."""
+    item = servers
+    for key in place[1:]:
+        item = item.get(key) or item
+    return item.line
 
 
 def _read_server(name: str, item: Item, where: Where, values: Values) -> ServerSettings | None:
@@ -101,12 +109,8 @@ def _read_server(name: str, item: Item, where: Where, values: Values) -> ServerS
     values.unknown(item, where, KEYS, _HINTS, elsewhere)
     given: dict[str, Any] = {"name": "placeholder", **_target(item, where, values)}
     for key, entry in item.value.items():
-        if key in {"headers", "env"}:
-            given[key] = _secrets(entry, (*where, key), values)
-        elif key == "cwd":
-            given[key] = _folder(entry, (*where, key), values)
-        elif key in KEYS and key not in {"url", "command"}:
-            given[key] = values.plain(entry, (*where, key))
+        if key in KEYS and key not in {"url", "command"}:
+            given |= _setting(key, entry, (*where, key), values)
     try:
         checked = ServerSettings.model_validate(given)
     except ValidationError as error:
@@ -117,7 +121,38 @@ def _read_server(name: str, item: Item, where: Where, values: Values) -> ServerS
     if checked.max_sessions == 1 and checked.scope != "shared":
         what = f"may have one session, and each {checked.scope} wants its own: they take turns, and lose state"
         values.notes.add(item.value["max_sessions"].line, where, f"{what}; scope: shared lets all use the one")
+    _note_headers(checked, item, where, values)
     return checked.model_copy(update={"name": name})
+
+
+def _setting(key: str, item: Item, where: Where, values: Values) -> dict[str, Any]:
+    """One setting of a server, for the model to check; nothing after a problem was noted."""
+    match key:
+        case "headers" | "env":
+            return {key: _secrets(item, where, values)}
+        case "cwd":
+            return {key: _folder(item, where, values)}
+        case "tools":
+            return {key: read_rules(item, where, values, ServerTools)}
+        case "prefix":
+            text = values.text(item, where, "what its tools' names begin with at /mcp")
+            return {} if text is None else {key: text}
+        case "pass_headers":
+            names = values.texts(item, where, "a list of headers, such as [X-Tenant]")
+            return {} if names is None else {key: names}
+        case _:
+            return {key: values.plain(item, where)}
+
+
+def _note_headers(server: ServerSettings, item: Item, where: Where, values: Values) -> None:
+    for number, name in enumerate(server.pass_headers, 1):
+        if name in PER_REQUEST:
+            what = f"{name} is another with each request, so that no call would find the session of the one before"
+            values.notes.add(_line_of(item, "pass_headers"), (*where, "pass_headers", str(number)), what)
+
+
+def _line_of(item: Item, key: str) -> int:
+    return (item.get(key) or item).line
 
 
 def _check_name(name: str, item: Item, where: Where, values: Values) -> None:
@@ -125,9 +160,6 @@ def _check_name(name: str, item: Item, where: Where, values: Values) -> None:
         legal = legal_name(name)
         what = "a server's name has letters, digits, dots, dashes and underscores, 64 at most"
         values.problems.add(item.line, where, what + (f": {legal}" if legal else ""))
-    elif SEPARATOR in name:
-        what = f"a server's name has no {SEPARATOR}, which ends it in the names of tools: {legal_name(name)}"
-        values.problems.add(item.line, where, what)
 
 
 def _target(item: Item, where: Where, values: Values) -> dict[str, Any]:

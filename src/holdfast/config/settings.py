@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -19,7 +20,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from holdfast.config.headers import pass_fault
+from holdfast.config.names import name_clashes, tool_prefix
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """A client's request; the official TypeScript SDK's own limit."""
@@ -28,8 +32,16 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """One message of a server: screenshots and notebooks reach several MiB."""
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PREFIX_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
+SEPARATOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,4}$"
+ALIAS_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+"""Names of tools that every host takes."""
+
 SEPARATOR: Final = "__"
 """Between a server's name and its tool's where the lists of all servers are one."""
+
+_URL_CHARACTERS: Final = re.compile(r"[\x21-\x7e]*")
+_HOST_CHARACTERS: Final = re.compile(r"[A-Za-z0-9._:%\[\]-]+")
 
 
 def _no_truth(value: object) -> object:
@@ -39,9 +51,41 @@ def _no_truth(value: object) -> object:
     return value
 
 
+def _fitting_pattern(pattern: str) -> str:
+    if not pattern:
+        raise ValueError("is empty, which no tool's name matches; * matches all")
+    return pattern
+
+
+def _admitting(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError('admits no tool; write deny: ["*"] to mean that, or leave the server out')
+    return patterns
+
+
+def _passable(name: str) -> str:
+    fault = pass_fault(name)
+    if fault is not None:
+        raise PydanticCustomError("unfit", "{fault}", {"fault": fault})
+    return name.lower()
+
+
+def _misfit(model: type[BaseModel], faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
+    """Refuse what only the whole of a model shows to be wrong, each fault at its place."""
+    details = [
+        InitErrorDetails(type=PydanticCustomError("misfit", "{fault}", {"fault": fault}), loc=place, input=None)
+        for place, fault in faults
+    ]
+    if details:
+        raise ValidationError.from_exception_data(model.__name__, details, hide_input=True)
+
+
 Scope = Literal["chat", "user", "shared"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_no_truth)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)]
+"""Per second."""
+Pattern = Annotated[str, AfterValidator(_fitting_pattern)]
 
 
 class _Settings(BaseModel):
@@ -51,10 +95,10 @@ class _Settings(BaseModel):
 class ToolRules(_Settings):
     """Which tools may be seen and called; patterns with `*`, `?` and `[abc]`, where case counts."""
 
-    allow: tuple[str, ...] = ("*",)
-    """Patterns of which a tool's name must match one."""
-    deny: tuple[str, ...] = ()
-    """Patterns of which it must match none."""
+    allow: Annotated[tuple[Pattern, ...], AfterValidator(_admitting)] = ("*",)
+    """Patterns of which a tool's name must match one; the name is the one that the server gives it."""
+    deny: tuple[Pattern, ...] = ()
+    """Patterns of which it must match none, whatever `allow` says."""
 
     @property
     def admits_all(self) -> bool:
@@ -69,51 +113,63 @@ class ToolRules(_Settings):
 class ServerTools(ToolRules):
     """The tools of one server: which there are, and what they are called where all servers are one."""
 
-    aliases: dict[str, str] = {}
-    """By a tool's name, the whole name that it has at `/mcp`, instead of prefix, separator and name."""
+    aliases: dict[str, Annotated[str, Field(pattern=ALIAS_PATTERN)]] = {}
+    """By a tool's name, the whole name that it has at `/mcp`, instead of prefix, separator and name: up to 64 letters,
+    digits, dashes and underscores, which is what every host takes."""
+
+    @model_validator(mode="after")
+    def _has_useful_aliases(self) -> Self:
+        what = "is for a tool that allow and deny leave out; let them admit it, or leave the alias out"
+        _misfit(type(self), ((("aliases", tool), what) for tool in self.aliases if not self.admits(tool)))
+        return self
 
 
 class ServerSettings(_Settings):
     """One MCP server: how it is reached, how its sessions are shared, and how long things may take."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """Names it in URLs, tools' names and logs: up to 64 letters, digits, dots, dashes and underscores, beginning with a
+    letter or digit."""
     url: Annotated[str | None, Field(repr=False)] = None
-    """Streamable HTTP endpoint; its query may hold a secret."""
+    """The Streamable HTTP endpoint. Credentials do not belong into it; use `headers`. Its query may hold a secret."""
     command: Annotated[tuple[str, ...] | None, Field(repr=False)] = None
-    """Program and arguments of a stdio server; an argument may be a secret."""
+    """Program and arguments of a stdio server. Arguments may be secrets; other users of the machine can see them."""
     env: dict[str, SecretStr] = {}
-    """Added to the environment of a stdio server."""
+    """Added to the environment of a stdio server. The values are treated as secrets."""
     cwd: str | None = None
-    """Working directory of a stdio server; without it, the gateway's."""
+    """The working directory of a stdio server."""
     headers: dict[str, SecretStr] = {}
-    """Sent with every request to an HTTP server; may carry its credential."""
-    pass_headers: tuple[str, ...] = ()
-    """Headers of the client's request that go on to the server, in lower case; callers whose values differ never share
-    a session."""
-    prefix: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] = None
-    """What its tools' names begin with at `/mcp`; by default the server's name."""
+    """Sent with every request to an HTTP server; may carry its credential. The values are treated as secrets."""
+    pass_headers: tuple[Annotated[str, AfterValidator(_passable)], ...] = ()
+    """Headers of the client's request that go on to an HTTP server, kept in lower case; callers whose values differ
+    never share a session."""
+    prefix: Annotated[str | None, Field(pattern=PREFIX_PATTERN)] = None
+    """What its tools' names begin with at `/mcp`; without it, the server's name, with `_` for what no tool's name has.
+    Up to 32 letters, digits, dashes and underscores, since hosts cut or refuse long names."""
     tools: ServerTools = ServerTools()
     """Which of its tools there are, for everyone."""
     scope: Scope = "chat"
-    """Over what a session is shared; `user` and `shared` join conversations, so only the operator may choose them."""
+    """Who shares a session: `chat`, one per principal and chat; `user`, one per principal; `shared`, one for all. The
+    last two join conversations, so only the operator chooses them."""
     trusted: bool = False
-    """Believe the server's `readOnlyHint` and `idempotentHint`; the schema calls them untrusted hints."""
+    """Believe the server's `readOnlyHint` and `idempotentHint`. The protocol's schema calls them untrusted hints, and
+    what they say decides whether a call is sent again."""
     serial: bool = False
-    """Run one call of a session at a time, for servers whose asks cannot be told apart."""
+    """Run one call of a session at a time, for servers whose questions cannot be told apart."""
     spares: Annotated[int, Field(ge=0), BeforeValidator(_no_truth)] = 0
     """Sessions opened ahead for new chats."""
     start: Literal["eager", "lazy"] = "eager"
-    """`eager` opens one session at start, to learn the lists; `lazy` waits for the first call."""
+    """`eager` opens one session at start, to learn the server's lists; `lazy` waits for the first call."""
     lists: Literal["server", "session"] = "server"
-    """`session`: each session has lists of its own, and none are shared."""
+    """`session`: each session has lists of tools, prompts and resources of its own, and none are shared."""
     max_sessions: Count | None = None
-    """Default 1,000 for HTTP, where an idle session costs KiB, and 64 for stdio, where it is a process."""
+    """Sessions open at once. An idle HTTP session costs KiB, an idle stdio session is a process."""
     max_concurrency: Count = 64
     """Calls sent to the server and not answered."""
     max_queue: Count = 256
     """Calls that wait for `max_concurrency`; 1,000 more may wait for a session to open."""
     idle_timeout: Seconds = 1800.0
-    """A session with nothing in flight is closed after this; common servers forget after 30 to 60 minutes."""
+    """A session with nothing in flight is closed after this. Common servers forget after 30 to 60 minutes."""
     max_age: Seconds | None = None
     """A session is replaced at its next idle moment after this."""
     open_timeout: Seconds = 30.0
@@ -123,11 +179,12 @@ class ServerSettings(_Settings):
     call_timeout: Seconds = 300.0
     """No message of the server for this long ends a call; progress counts as a message."""
     call_deadline: Seconds | None = None
-    """In all, however much the server talks."""
+    """Ends a call in all, however much the server talks."""
     ask_timeout: Seconds = 600.0
-    """How long a person may take to answer; the call's own clocks stand still meanwhile."""
+    """How long a person may take to answer a question of the server; the call's own clocks stand still meanwhile."""
     on_loss: Literal["tell", "resume"] = "tell"
-    """`resume` sends a refused call again in the new session although earlier state is gone."""
+    """`tell`: when a session with memory is lost, the next call says so once. `resume` sends a refused call again in
+    the new session although earlier state is gone."""
 
     @field_validator("url")
     @classmethod
@@ -144,6 +201,34 @@ class ServerSettings(_Settings):
         if self.command is not None and (not self.command or not self.command[0]):
             raise ValueError("the command is empty")
         return self
+
+    @model_validator(mode="after")
+    def _passes_headers_of_one_caller(self) -> Self:
+        if not self.pass_headers:
+            return self
+        whole: tuple[str | int, ...] = ("pass_headers",)
+        faults: list[tuple[tuple[str | int, ...], str]] = []
+        if self.command is not None:
+            faults.append((whole, "is for a url; a command takes no headers"))
+        if self.scope == "shared":
+            what = "are those of one caller, and scope: shared has one session for all; write scope: user or chat"
+            faults.append((whole, what))
+        if self.spares:
+            what = "are known when a call comes, and spares are opened before; leave one of the two out"
+            faults.append((whole, what))
+        own = {name.lower() for name in self.headers}
+        for number, name in enumerate(self.pass_headers):
+            if name in own:
+                faults.append(((*whole, number), f"{name} has a value in headers already; leave one of the two out"))
+            if name in self.pass_headers[:number]:
+                faults.append(((*whole, number), f"{name} stands twice"))
+        _misfit(type(self), faults)
+        return self
+
+    @property
+    def public_prefix(self) -> str:
+        """What its tools' names begin with at `/mcp`, before the separator."""
+        return tool_prefix(self.name) if self.prefix is None else self.prefix
 
     @property
     def public_prefix(self) -> str:
@@ -171,7 +256,7 @@ class ServerSettings(_Settings):
     @property
     def revision(self) -> str:
         """A digest of everything that makes an open session differ from a new one."""
-        target = (self.url, self.command, self.cwd, self.scope, self.serial, self.trusted)
+        target = (self.url, self.command, self.cwd, self.scope, self.serial, self.trusted, self.pass_headers)
         return hashlib.sha256(repr(target).encode()).hexdigest()[:32]
 
 
@@ -181,9 +266,11 @@ def url_fault(url: str) -> str | None:
         parts = urlsplit(url)
     except ValueError:
         return "is no http:// or https:// URL"
+    if not _URL_CHARACTERS.fullmatch(url):
+        return "has a space or another character that a URL holds as %XX (in a host's name, as xn--…)"
     if parts.username or parts.password:
         return "credentials do not belong into the URL; use a header"
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not _HOST_CHARACTERS.fullmatch(parts.hostname):
         return "is no http:// or https:// URL"
     try:
         _ = parts.port
@@ -211,13 +298,22 @@ class ClientSettings(_Settings):
     """One program that may call: its keys, kept only as digests, and what it may name."""
 
     name: str
+    """Names it in logs; sessions belong to it."""
     key_digests: Annotated[tuple[bytes, ...], Field(repr=False)] = ()
-    """SHA-256 of each key that proves it, several while one replaces another; none admits every caller, on loopback
-    only."""
+    """SHA-256 of each key that proves it, the only form in which keys are kept; several while one replaces another.
+    None admits every caller, on loopback only."""
     trust: Trust = Trust()
     """The headers in which it may name its users and chats."""
     servers: dict[str, ToolRules] | None = None
-    """The servers that it may see, each with the tools that it may see there; without it, all."""
+    """The servers that it may see, each with the tools that it may see there; without it, all. Others do not exist for
+    it."""
+
+    @field_validator("servers")
+    @classmethod
+    def _sees_a_server(cls, servers: dict[str, ToolRules] | None) -> dict[str, ToolRules] | None:
+        if servers is not None and not servers:
+            raise ValueError("sees no server; name those that it may see, or leave servers out for all")
+        return servers
 
     def may_see(self, server: str) -> bool:
         """Whether the server exists for this client."""
@@ -231,9 +327,9 @@ class Limits(_Settings):
     """Sessions of clients, and as many with servers."""
     sessions_per_user: Count = 100
     """Of a user whom a trusted client names: who opens more loses those of its own that are idle."""
-    user_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)] = 50.0
+    user_rate: Rate | None = 50.0
     """Requests per second of a user whom a trusted client names; ten seconds' worth may come at once."""
-    client_rate: Annotated[float | None, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)] = None
+    client_rate: Rate | None = None
     """Requests per second of a client, all its users together; ten seconds' worth may come at once."""
     request_bytes: Count = MAX_REQUEST_BYTES
     """A client's request; the official TypeScript SDK's own limit."""
@@ -254,21 +350,21 @@ class GatewaySettings(_Settings):
     """The whole gateway."""
 
     host: str = "127.0.0.1"
-    """The address to bind."""
+    """The address to listen on. One that other machines can reach needs a key for every client."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8790
-    """0 takes any free one."""
+    """The port to listen on; 0 takes any free one."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names by which clients beyond loopback may address the gateway (DNS rebinding)."""
+    """Names by which clients beyond loopback may address the gateway; others are refused, against DNS rebinding."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call."""
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),)
-    """The programs that may call."""
+    """The programs that may call. Without any, every program on this machine may."""
     servers: tuple[ServerSettings, ...]
     """The MCP servers."""
     client_idle_timeout: Seconds = 300.0
     """A client's own MCP session ends this long after its last stream and request ended."""
-    separator: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,4}$")] = SEPARATOR
-    """Between a server's prefix and its tool's name at `/mcp`."""
+    separator: Annotated[str, Field(pattern=SEPARATOR_PATTERN)] = SEPARATOR
+    """Between a server's prefix and its tool's name at `/mcp`: up to 4 letters, digits, dashes and underscores."""
     operator_key_digest: Annotated[bytes | None, Field(repr=False)] = None
     """SHA-256 of the key for `/api` and `/metrics`; without it, they are open on loopback and closed elsewhere."""
     limits: Limits = Limits()
@@ -297,9 +393,17 @@ class GatewaySettings(_Settings):
             raise ValueError("two clients have the same key, so nothing tells them apart")
         if sum(not client.key_digests for client in self.clients) > 1:
             raise ValueError("two clients have no key, so nothing tells them apart")
-        for server in self.servers:
-            if SEPARATOR in server.name:
-                raise ValueError(f"{server.name}: a server's name has no {SEPARATOR}, which ends it in tool names")
+        return self
+
+    @model_validator(mode="after")
+    def _has_names_for_all(self) -> Self:
+        for place, what in name_clashes(self.servers, self.separator, lambda _: ""):
+            raise ValueError(f"{'.'.join(place[1:])}: {what}")
+        known = {server.name for server in self.servers}
+        for client in self.clients:
+            for name in client.servers or ():
+                if name not in known:
+                    raise ValueError(f"{client.name} may see {name}, which is no server")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,13 +14,21 @@ from pydantic import SecretStr
 from pydantic_core import ErrorDetails
 
 from holdfast.config.expand import Variables
+from holdfast.config.settings import ALIAS_PATTERN, PREFIX_PATTERN, SEPARATOR_PATTERN
 from holdfast.config.source import Findings, Item
 from holdfast.errors import ConfigError
 
 Where = tuple[str, ...]
 
 MAX_SECRET_BYTES: Final = 64 * 1024
+PATTERNS_IN_WORDS: Final[Mapping[str, str]] = {
+    ALIAS_PATTERN: "letters, digits, dashes and underscores, 64 at most",
+    PREFIX_PATTERN: "letters, digits, dashes and underscores, 32 at most, the first a letter or digit",
+    SEPARATOR_PATTERN: "letters, digits, dashes and underscores, 4 at most",
+}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?) *(ms|s|sec|m|min|h|d)[a-z]*", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) *([kmg])(?:i?b)?", re.IGNORECASE)
+_SIZES: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _UNITS: Final = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -58,6 +66,8 @@ class Values:
     variables: Variables
     problems: Findings
     notes: Findings
+    files: list[Path] = field(default_factory=list[Path])
+    """The files of secrets that were read so far."""
 
     def unknown(
         self, item: Item, where: Where, known: Iterable[str], hints: Mapping[str, str], elsewhere: Mapping[str, str]
@@ -130,6 +140,7 @@ class Values:
         path = self.folder / Path(name).expanduser()
         try:
             content = path.read_bytes()
+            self.files.append(path)
         except OSError as error:
             reason = (error.strerror or "not readable").lower()
             looked = "" if Path(item.text).is_absolute() else "; relative paths start at the settings file"
@@ -193,6 +204,13 @@ def _stands(item: Item) -> str:
     return "nothing stands here" if item.value is None else f"{item.kind} stands here"
 
 
+_KINDS: Final = {
+    "string_type": "a text",
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "a list"),
+}
+
+
 def _sentence(error: ErrorDetails, item: Item, default: object) -> str:
     """A model's complaint in words that say what would be right."""
     limits = error.get("ctx", {})
@@ -213,28 +231,30 @@ def _sentence(error: ErrorDetails, item: Item, default: object) -> str:
         return f"{shown(item)} is out of range: it takes a number {numbers[kind].format(**limits)}"
     if kind.startswith(("int", "float")) or kind in {"number", "finite_number"}:
         whole = "a whole number" if kind.startswith("int") else "a number"
-        return f"{shown(item)} is not {whole}{_mended(item.text)}"
+        return f"{shown(item)} is not {whole}{_mended(item.text, str(error['loc'][-1]))}"
     if kind.startswith("bool"):
         return f"{shown(item)} is neither true nor false"
-    if kind == "string_type":
-        return f"takes a text; {_stands(item)}"
-    if kind in {"dict_type", "model_type"}:
-        return f"takes a mapping; {_stands(item)}"
-    if kind in {"tuple_type", "list_type", "set_type"}:
-        return f"takes a list; {_stands(item)}"
-    if kind == "extra_forbidden":
-        return "unknown key"
-    return error["msg"].removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch" and limits["pattern"] in PATTERNS_IN_WORDS:
+        return f"{shown(item)} does not fit; it takes {PATTERNS_IN_WORDS[limits['pattern']]}"
+    if kind == "unfit":
+        return f"{shown(item)} {error['msg']}"
+    if kind in _KINDS:
+        return f"takes {_KINDS[kind]}; {_stands(item)}"
+    return "unknown key" if kind == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
 
 
-def _mended(text: str) -> str:
+def _mended(text: str, key: str) -> str:
     """The number or variable that was probably meant."""
     if re.fullmatch(r"\$[A-Za-z_][A-Za-z0-9_]*", text):
         return f"; a variable is written ${{{text[1:]}}}"
-    match = _DURATION.fullmatch(text.strip())
+    if key.endswith("_rate"):
+        return "; it takes requests per second, or null for no limit"
+    pattern, units, what = (_SIZE, _SIZES, "bytes") if key.endswith("_bytes") else (_DURATION, _UNITS, "seconds")
+    match = pattern.fullmatch(text.strip())
     if match is None:
         return ""
-    return f"; times are seconds: {float(match.group(1)) * _UNITS[match.group(2).lower()]:g}"
+    subject = "sizes" if units is _SIZES else "times"
+    return f"; {subject} are {what}: {float(match.group(1)) * units[match.group(2).lower()]:.12g}"
 
 
 def origin_fault(text: str) -> str | None:

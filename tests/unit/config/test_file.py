@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from holdfast.cli.check import check
-from holdfast.config import TRUST_PRESETS, GatewaySettings, Trust, key_digest
+from holdfast.config import TRUST_PRESETS, GatewaySettings, Limits, LogSettings, Trust, key_digest
 from holdfast.config.file import Loaded, load
 from holdfast.errors import ConfigError
 from requirements import requirement
 
 ROOT = Path(__file__).resolve().parents[3]
+KEYS = {"OPEN_WEBUI_KEY": "k", "AGENT_KEY": "a", "OPERATOR_KEY": "o"}
 CANARY = "canary-4711"
 SERVERS = "servers: {a: {url: http://h/mcp}}\n"
 
@@ -21,44 +22,41 @@ Load = Callable[..., Loaded]
 Complaint = Callable[..., list[str]]
 
 
-@pytest.fixture
-def loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    monkeypatch.chdir(tmp_path)
-
-    def run(text: str, environment: Mapping[str, str] | None = None) -> Loaded:
-        Path("holdfast.yaml").write_text(text)
-        return load("holdfast.yaml", environment or {})
-
-    return run
-
-
-@pytest.fixture
-def complaints(loads: Load) -> Complaint:
-    def run(text: str, environment: Mapping[str, str] | None = None) -> list[str]:
-        with pytest.raises(ConfigError) as caught:
-            loads(text, environment)
-        return str(caught.value).split("\n")
-
-    return run
-
-
 def settings_of(loads: Load, text: str, **environment: str) -> GatewaySettings:
     return loads(text, environment).settings
 
 
 def test_the_example_loads() -> None:
-    loaded = load(ROOT / "examples" / "holdfast.yaml", {"OPEN_WEBUI_KEY": "k"})
+    loaded = load(ROOT / "examples" / "holdfast.yaml", KEYS)
     assert loaded.notes == []
-    browser, search = loaded.settings.servers
+    settings = loaded.settings
+    assert (settings.host, settings.port, settings.allowed_hosts) == ("127.0.0.1", 8790, ("holdfast.internal",))
+    assert settings.operator_key_digest == key_digest("o")
+    assert settings.limits == Limits(sessions_per_user=20, user_rate=20, client_rate=200)
+    assert settings.log == LogSettings(format="json")
+
+
+def test_the_clients_of_the_example_see_what_it_says() -> None:
+    webui, agent = load(ROOT / "examples" / "holdfast.yaml", KEYS).settings.clients
+    assert (webui.key_digests, webui.trust) == ((key_digest("k"),), TRUST_PRESETS["openwebui"])
+    assert [webui.may_see(name) for name in ("browser", "search", "tickets")] == [True, True, False]
+    assert agent.servers is not None
+    assert agent.servers["search"].admits_all
+    assert agent.servers["browser"].admits("browser_click")
+    assert not agent.servers["browser"].admits("browser_install")
+    assert not agent.servers["tickets"].admits("create_ticket")
+
+
+def test_the_servers_of_the_example_are_what_it_says() -> None:
+    browser, search, tickets = load(ROOT / "examples" / "holdfast.yaml", KEYS).settings.servers
     assert (browser.name, browser.command) == ("browser", ("npx", "-y", "@playwright/mcp", "--headless", "--isolated"))
     assert browser.open_timeout == 60
-    assert (search.scope, search.max_sessions) == ("shared", 1)
+    assert not browser.tools.admits("browser_install")
+    assert (search.scope, search.max_sessions, search.public_prefix) == ("shared", 1, "web")
     assert search.headers["Authorization"].get_secret_value() == "Bearer none"
-    (client,) = loaded.settings.clients
-    assert client.key_digests == (key_digest("k"),)
-    assert client.trust == TRUST_PRESETS["openwebui"]
-    assert (loaded.settings.host, loaded.settings.port) == ("127.0.0.1", 8790)
-    assert loaded.settings.allowed_hosts == ("holdfast.internal",)
+    assert search.tools.aliases == {"searxng_web_search": "search"}
+    assert (tickets.scope, tickets.pass_headers) == ("user", ("x-tenant",))
+    assert not tickets.tools.admits("delete_ticket")
 
 
 @pytest.mark.parametrize("clients", ["", "clients:\n", "clients: {}\n"])

@@ -238,3 +238,20 @@ def test_what_cannot_be_meant_for_a_server_is_left_aside_and_noted(loads: Load) 
 def test_a_mistake_is_named_with_its_line_and_their_key(loads: Load, text: str, expected: str) -> None:
     (line,) = complaints(loads, text)
     assert line.startswith(f"mcp.json:{expected}")
+
+
+def test_a_hosts_list_of_tools_is_left_aside_and_ours_counts(loads: Load) -> None:
+    theirs = loads('{"mcpServers": {"a": {"command": "x", "tools": ["*"]}, "b": {"command": "x", "tools": ["y"]}}}')
+    assert [server.tools.admits_all for server in theirs.settings.servers] == [True, True]
+    assert [note.split(": ")[1] for note in theirs.notes] == ["mcpServers.a.tools", "mcpServers.b.tools"]
+    ours = only(loads('{"mcpServers": {"a": {"command": "x", "prefix": "p", "tools": {"deny": ["y"]}}}}'))
+    assert (ours.public_prefix, ours.tools.deny) == ("p", ("y",))
+
+
+def test_servers_of_a_host_have_names_that_are_told_apart_at_mcp(loads: Load) -> None:
+    loaded = loads(
+        """{"mcpServers": {"a_b": {"command": "x"}, "a.b": {"command": "x"}, "c_": {"command": "x"},
+        "d._e": {"command": "x"}, "a b": {"command": "x"}}}"""
+    )
+    assert [server.name for server in loaded.settings.servers] == ["a_b", "a.b-2", "c", "d--e", "a-b"]
+    assert len({server.public_prefix for server in loaded.settings.servers}) == 5

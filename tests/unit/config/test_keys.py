@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from holdfast.clock import LoopClock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, describe, key_digest
-from holdfast.config.servers import OWN_HEADERS
+from holdfast.config.headers import OWN_HEADERS
 from holdfast.identity.caller import Clients
 from holdfast.tasks import TaskScope
 from holdfast.upstream.http1 import HttpClient
@@ -42,20 +44,58 @@ def test_a_key_taken_out_of_the_list_admits_nobody() -> None:
     assert principal(after, "new") == principal(before, "old")
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"clients": [client("a", "k"), client("b", "l", "k")]}, "two clients have the same key"),
-        ({"clients": [client("a"), client("b")]}, "two clients have no key"),
-        ({"clients": [client("a", "k"), client("a", "l")]}, "two clients are named a"),
-        ({"servers": [{"name": "s", "command": ["x"]}] * 2}, "two servers are named s"),
-        ({"servers": [{"name": "a__b", "command": ["x"]}]}, "a__b: a server's name has no __"),
-    ],
-)
+CLASHES: list[tuple[dict[str, Any], str]] = [
+    ({"clients": [client("a", "k"), client("b", "l", "k")]}, "two clients have the same key"),
+    ({"clients": [client("a"), client("b")]}, "two clients have no key"),
+    ({"clients": [client("a", "k"), client("a", "l")]}, "two clients are named a"),
+    ({"servers": [{"name": "s", "command": ["x"]}] * 2}, "two servers are named s"),
+    ({"servers": [{"name": "a__b", "command": ["x"]}]}, "a__b: a server's name has no __"),
+    ({"servers": [{"name": "a-b", "command": ["x"]}], "separator": "-"}, "a-b: a server's name has no -"),
+    (
+        {"servers": [{"name": n, "command": ["x"]} for n in ("a.b", "a_b")]},
+        "a_b: its tools begin with a_b__ at /mcp",
+    ),
+    ({"servers": [{"name": "a", "command": ["x"], "prefix": "b_"}]}, "a.prefix: ends like the beginning of __"),
+    ({"clients": [{"name": "a", "servers": {"t": {}}}]}, "a may see t, which is no server"),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), CLASHES)
 def test_what_cannot_be_told_apart_is_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError) as caught:
         GatewaySettings.model_validate({"servers": [{"name": "s", "command": ["x"]}], **settings})
     assert describe(caught.value).startswith(expected)
+
+
+@requirement("config:names-are-told-apart")
+@given(
+    names=st.lists(st.from_regex(r"[ab][ab._-]{0,4}", fullmatch=True), min_size=1, max_size=3, unique=True),
+    tools=st.lists(st.text("ab_-", min_size=1, max_size=4), min_size=1, max_size=3, unique=True),
+    aliases=st.lists(st.text("ab_-", min_size=1, max_size=6), max_size=3),
+    separator=st.sampled_from(["__", "_", "-", "_-", "-_-", "a"]),
+)
+def test_no_two_tools_of_accepted_servers_are_called_the_same(
+    names: list[str], tools: list[str], aliases: list[str], separator: str
+) -> None:
+    renamed = {name: dict(zip(tools, aliases[number:], strict=False)) for number, name in enumerate(names)}
+    try:
+        settings = GatewaySettings.model_validate(
+            {
+                "servers": [{"name": n, "command": ["x"], "tools": {"aliases": renamed[n]}} for n in names],
+                "separator": separator,
+            }
+        )
+    except ValidationError:
+        return
+    public = [
+        server.tools.aliases.get(tool, server.public_prefix + settings.separator + tool)
+        for server in settings.servers
+        for tool in tools
+    ]
+    assert len(set(public)) == len(public)
+    for server in settings.servers:
+        whole = f"{server.public_prefix}{separator}{tools[0]}"
+        assert whole.partition(separator)[::2] == (server.public_prefix, tools[0])
 
 
 def test_a_client_with_a_key_and_one_without_are_told_apart() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from holdfast.cli.schema import schema
-from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.config import GatewaySettings, Limits, LogSettings, ServerSettings, ServerTools
 from holdfast.config.file import load
 from holdfast.errors import ConfigError
 
@@ -35,11 +35,20 @@ def test_the_example_fits_it() -> None:
 
 def test_it_knows_and_describes_every_setting() -> None:
     described = json.loads(schema())
-    assert described["properties"].keys() == (GatewaySettings.model_fields.keys() | {"listen"}) - {"host", "port"}
-    server = described["$defs"]["server"]["properties"]
-    assert server.keys() == ServerSettings.model_fields.keys() - {"name"}
-    for name, field in (described["properties"] | server).items():
-        assert field["description"], name
+    models = GatewaySettings.model_fields.keys() - {"host", "port", "operator_key_digest"}
+    assert described["properties"].keys() == models | {"listen", "operator_key"}
+    sections = {
+        **{name: described["properties"][name]["properties"] for name in ("limits", "log")},
+        **{name: described["$defs"][name]["properties"] for name in ("server", "client", "tools")},
+    }
+    assert sections["server"].keys() == ServerSettings.model_fields.keys() - {"name"}
+    assert sections["client"].keys() == {"key", "keys", "key_file", "trust", "servers"}
+    assert sections["tools"].keys() == ServerTools.model_fields.keys()
+    assert sections["limits"].keys() == Limits.model_fields.keys()
+    assert sections["log"].keys() == LogSettings.model_fields.keys()
+    for fields in (described["properties"], *sections.values()):
+        for name, field in fields.items():
+            assert field["description"], name
 
 
 @pytest.mark.parametrize(
@@ -75,6 +84,35 @@ def test_it_knows_and_describes_every_setting() -> None:
         ({"servers": SERVERS, "clients": {"a": {"key": "k", "keys": ["l"]}}}, False),
         ({"servers": SERVERS, "clients": {"a": {"key": "k", "trust": "openwebu"}}}, False),
         ({"servers": SERVERS, "clients": {"a": {"key": "k", "trust": {}}}}, False),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": ["a"]}}}, True),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": []}}}, False),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": {}}}}, False),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": {"a": None}}}}, True),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": {"a": {"tools": {"allow": ["x"]}}}}}}, True),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": {"a": {"allow": ["x"]}}}}}, False),
+        ({"servers": SERVERS, "clients": {"a": {"key": "k", "servers": {"a": {"tools": {"aliases": {}}}}}}}, False),
+        ({"servers": SERVERS, "separator": "."}, False),
+        ({"servers": SERVERS, "separator": "${S:--}"}, True),
+        ({"servers": {"a__b": {"url": "http://h"}}, "separator": "-"}, True),
+        ({"servers": SERVERS, "operator_key": {"file": "b"}}, True),
+        ({"servers": SERVERS, "operator_key": ["k"]}, False),
+        ({"servers": SERVERS, "limits": {"user_rate": None, "sessions": 5, "request_bytes": "${X:-5}"}}, True),
+        ({"servers": SERVERS, "limits": {"sessions": None}}, False),
+        ({"servers": SERVERS, "limits": {"client_rate": 0}}, False),
+        ({"servers": SERVERS, "limits": None}, False),
+        ({"servers": SERVERS, "log": {"level": "debug", "format": "json"}}, True),
+        ({"servers": SERVERS, "log": {"level": "trace"}}, False),
+        ({"servers": {"a": {"url": "http://h", "prefix": "x"}}}, True),
+        ({"servers": {"a": {"url": "http://h", "prefix": "x.y"}}}, False),
+        (
+            {"servers": {"a": {"url": "http://h", "tools": {"allow": ["*"], "deny": ["x"], "aliases": {"y": "z"}}}}},
+            True,
+        ),
+        ({"servers": {"a": {"url": "http://h", "tools": {"allow": []}}}}, False),
+        ({"servers": {"a": {"url": "http://h", "tools": {"deny": [""]}}}}, False),
+        ({"servers": {"a": {"url": "http://h", "tools": {"aliases": {"y": "z z"}}}}}, False),
+        ({"servers": {"a": {"url": "http://h", "pass_headers": ["X-Tenant"]}}}, True),
+        ({"servers": {"a": {"url": "http://h", "pass_headers": ["X Tenant"]}}}, False),
     ],
     ids=json.dumps,
 )
