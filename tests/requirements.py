@@ -667,6 +667,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",
     ),
+    # the pool of the operator's gateway
+    "pool:events:every-call-ends-in-one": Requirement(
+        "Every call that reached a pool ends in exactly one event that says how, after how long and for which request.",
+        "architecture 2, events",
+    ),
 }
 
 

@@ -95,6 +95,7 @@ class Pool:
             watcher=watcher,
             settings=self.settings,
             clock=self._clock,
+            emit=self._emit,
         )
         self._begin(run)
         return run
@@ -119,7 +120,7 @@ class Pool:
         if key.ends_with_client and not place.watchers:
             self._markers.discard(key)
             for run in list(place.waiting):
-                run.cancel("its client session ended")
+                run.abort("its client session ended")
             if session is not None:
                 self._close(session, "its client session ended", leaves_marker=False)
         self._places.tidy(place)
@@ -303,7 +304,7 @@ class Pool:
         self._refuse(run, f"no session or slot came free within {self.settings.acquire_timeout:g} s")
 
     def _refuse(self, run: RunningCall, limit: str) -> None:
-        self._emit(events.CallRefused(self.settings.name, limit))
+        self._emit(events.CallRefused(self.settings.name, limit, run.call.request))
         run.end(retry.overloaded(self.settings.name, limit))
 
     def parked(self, run: RunningCall, is_parked: bool) -> None:

@@ -81,7 +81,7 @@ class Settling:
         is_missed = self.leave_marker(session)
         if session.died_of is not None and session.key is not None:
             self._crashes.died(session.key, session.opened_at, session.died_of)
-        self._emit(events.SessionLost(self._settings.name, session.id, reason, is_missed))
+        self._emit(events.SessionLost(self._settings.name, session.id, reason, is_missed, session.key_digest))
         for run in self._slots.queued_for(session):
             self._survivors.restart(run, session)
         timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self.leave(session))
