@@ -109,8 +109,14 @@ async def test_events_of_a_session_bear_the_digest_of_its_key() -> None:
         await rig.read(rig.key("b"))
         rig.fake.requests[-1].result({})
         await rig.passes(1900.0)
-        kinds = events.SessionOpening | events.SessionReady | events.SessionLost | events.SessionClosed
-        assert [(type(e), e.key) for e in rig.events if isinstance(e, kinds)] == [
+        told = [
+            (type(event), event.key)
+            for event in rig.events
+            if isinstance(
+                event, events.SessionOpening | events.SessionReady | events.SessionLost | events.SessionClosed
+            )
+        ]
+        assert told == [
             (events.SessionOpening, key.digest),
             (events.SessionReady, key.digest),
             (events.SessionLost, key.digest),
