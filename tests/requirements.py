@@ -672,6 +672,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Every call that reached a pool ends in exactly one event that says how, after how long and for which request.",
         "architecture 2, events",
     ),
+    "pool:operator:ends-a-session": Requirement(
+        "A session that an operator ends takes its calls with it, and its next caller is told that its memory is gone.",
+        "architecture 5, End",
+    ),
+    "pool:operator:ends-what-a-revoked-client-has": Requirement(
+        "A client that may call no more loses its sessions, calls and markers, and nobody else loses any.",
+        "threats-and-faults G6",
+    ),
 }
 
 

@@ -33,23 +33,22 @@ async def test_a_call_ends_in_one_event_that_says_how_after_how_long_and_for_whi
         assert rig.seen(events.CallEnded) == [events.CallEnded("srv", "tools/call", "result", 2.5, "r7")]
 
 
-@pytest.mark.parametrize(
-    ("act", "outcome"),
-    [
-        (lambda rig, caller: rig.fake.calls[-1].text("ok"), "result"),
-        (lambda rig, caller: rig.fake.calls[-1].error(-32000), "error"),
-        (lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.CUT), "outcome_unknown"),
-        (lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.INVALID), "upstream_invalid"),
-        (lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.UNAUTHORIZED), "upstream_unauthorized"),
-        (lambda rig, caller: rig.clock.advance(301.0), "timeout"),
-        (lambda rig, caller: caller.running.cancel("the client left"), "cancelled"),
-    ],
-    ids=["result", "error", "cut", "invalid", "unauthorized", "timeout", "cancelled"],
-)
-async def test_the_event_names_the_outcome(act: Callable[[PoolRig, FakeCaller], None], outcome: str) -> None:
+ENDS: dict[str, Callable[[PoolRig, FakeCaller], None]] = {
+    "result": lambda rig, caller: rig.fake.calls[-1].text("ok"),
+    "error": lambda rig, caller: rig.fake.calls[-1].error(-32000),
+    "outcome_unknown": lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.CUT),
+    "upstream_invalid": lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.INVALID),
+    "upstream_unauthorized": lambda rig, caller: rig.fake.calls[-1].fail(FaultKind.UNAUTHORIZED),
+    "timeout": lambda rig, caller: rig.clock.advance(301.0),
+    "cancelled": lambda rig, caller: caller.running.cancel("the client left"),
+}
+
+
+@pytest.mark.parametrize("outcome", ENDS)
+async def test_the_event_names_the_outcome(outcome: str) -> None:
     async with pool_rig() as rig:
         caller = await rig.call()
-        act(rig, caller)
+        ENDS[outcome](rig, caller)
         await settle()
         assert caller.is_over
         assert ended(rig) == [outcome]

@@ -7,6 +7,7 @@ at most one key, every call to one session, and the pool is the only one that jo
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Final
@@ -31,9 +32,11 @@ from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
 from holdfast.session.slots import Admission, Slots
+from holdfast.session.view import view
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault
+from holdfast.views import SessionView
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
@@ -156,6 +159,71 @@ class Pool:
     def count(self, state: State) -> int:
         """How many sessions are in `state`."""
         return sum(s.state is state for s in self._roster)
+
+    # What the operator sees, and does.
+
+    def views(self) -> list[SessionView]:
+        """Every session as it stands now, those that are still closing included."""
+        now = self._clock.now()
+        return [view(session, self.settings.name, now) for session in self._roster]
+
+    def states(self) -> dict[str, int]:
+        """How many sessions are in each state that any is in."""
+        return dict(Counter(session.state.value for session in self._roster))
+
+    @property
+    def sent(self) -> int:
+        """Calls that hold a slot: sent to the server, and neither answered nor waiting for a person."""
+        return self._slots.sent
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a slot."""
+        return self._slots.queued
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a session."""
+        return self._places.waiting
+
+    def close_session(self, session_id: str) -> bool:
+        """End the session that is called `session_id` here, for an operator; whether there was one to end.
+
+        Its calls are cancelled and told why, and if it was dirty its next caller is told too.
+        """
+        found = (s for s in self._roster if s.id == session_id and s.state not in {State.CLOSED, State.LOST})
+        session = next(found, None)
+        if session is None:
+            return False
+        self._end(session, "an operator ended its session")
+        return True
+
+    def close_sessions_of(self, client: str) -> None:
+        """End all that is there for a configured client that may call no more, and leave it no marker."""
+        reason = "its client may call no more"
+        for session in list(self._roster):
+            for run in list(session.calls):
+                if run.is_of(client):
+                    run.abort(reason)
+            principal = None if session.key is None else session.key.principal
+            if principal is not None and principal.client == client:
+                self._end(session, reason, leaves_marker=False)
+        for place in self._places.values():
+            for run in list(place.waiting):
+                if run.is_of(client):
+                    run.abort(reason)
+        self._markers.discard_client(client)
+
+    def _end(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
+        """Close a session with whatever runs in it, or waits for it to open."""
+        place = self._places.get(session.key)
+        if place is not None and place.session is session:
+            for run in list(place.waiting):
+                run.abort(reason)
+        self._close(session, reason, leaves_marker=leaves_marker)
+        self._pump()
+
+    # Its own life.
 
     def run(self) -> None:
         """Begin to close what has expired, and to keep spares."""

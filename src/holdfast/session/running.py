@@ -124,6 +124,11 @@ class RunningCall:
         """The server has it, or may have it."""
         return self.phase in {Phase.SENT, Phase.SUSPENDED}
 
+    def is_of(self, client: str) -> bool:
+        """Whether a configured client sent it."""
+        caller = self.key.caller
+        return caller is not None and caller.client == client
+
     # What the pool does with it.
 
     def wait(self, limit: float | None) -> None:

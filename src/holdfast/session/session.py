@@ -46,6 +46,10 @@ class InFlight(Exchange, Protocol):
         """The client session that it came from, if it has one."""
         ...
 
+    def is_of(self, client: str) -> bool:
+        """Whether a configured client sent it."""
+        ...
+
     def abort(self, reason: str) -> None:
         """End it: its session ends."""
 
