@@ -270,7 +270,7 @@ class PoolRig:
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._recovery._suspicions == {}
-        assert self.pool._settling == {}
+        assert len(self.pool._settling) == 0
         for session in self.pool.sessions:
             assert session.leases == 0
             assert session.calls == set()

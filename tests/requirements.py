@@ -753,6 +753,19 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "operator:events:end-with-the-gateway": Requirement(
         "Event streams are bounded in number and end when the gateway does.", "architecture 5, End"
     ),
+    # the pool of the operator's gateway
+    "pool:events:every-call-ends-in-one": Requirement(
+        "Every call that reached a pool ends in exactly one event that says how, after how long and for which request.",
+        "architecture 2, events",
+    ),
+    "pool:operator:ends-a-session": Requirement(
+        "A session that an operator ends takes its calls with it, and its next caller is told that its memory is gone.",
+        "architecture 5, End",
+    ),
+    "pool:operator:ends-what-a-revoked-client-has": Requirement(
+        "A client that may call no more loses its sessions, calls and markers, and nobody else loses any.",
+        "threats-and-faults G6",
+    ),
 }
 
 

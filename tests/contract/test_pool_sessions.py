@@ -581,7 +581,7 @@ async def test_everything_that_happens_to_a_session_is_told_as_events() -> None:
         rig.fake.session.die()
         await settle()
         kinds = [type(event) for event in rig.events]
-        assert kinds == [events.SessionOpening, events.SessionReady, events.SessionLost]
+        assert kinds == [events.SessionOpening, events.SessionReady, events.CallEnded, events.SessionLost]
         assert await rig.call(Call("resources/read", {"uri": "x"}))
 
 

@@ -37,3 +37,8 @@ class Markers:
     def discard(self, key: SessionKey) -> None:
         """Forget `key`: nobody can come back for it."""
         self._until.pop(key, None)
+
+    def discard_client(self, client: str) -> None:
+        """Forget every key of a configured client."""
+        for key in [key for key in self._until if key.principal is not None and key.principal.client == client]:
+            del self._until[key]

@@ -7,21 +7,21 @@ at most one key, every call to one session, and the pool is the only one that jo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections import Counter
+from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Final
 
 from holdfast import events
 from holdfast.call import Call, Caller, Outcome, Running, StatusWord
-from holdfast.clock import Clock, Timer, timeout
+from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session import retry
 from holdfast.session.backoff import CrashLoops
 from holdfast.session.key import SessionKey
+from holdfast.session.lending import Lending
 from holdfast.session.lifecycle import Event, State
-from holdfast.session.markers import Markers
 from holdfast.session.observer import Observer
 from holdfast.session.opening import set_up
 from holdfast.session.place import Place, Places
@@ -30,16 +30,17 @@ from holdfast.session.recovery import Recovery
 from holdfast.session.roster import Connect, Roster
 from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
+from holdfast.session.settling import Settling
 from holdfast.session.slots import Admission, Slots
+from holdfast.session.view import view
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Fault, FaultKind
+from holdfast.upstream.transport import Fault
+from holdfast.views import SessionView
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
 REAP_INTERVAL: Final = 5.0
-SETTLE_TIMEOUT: Final = 2.0
-"""Seconds for the calls of a session that its server forgot to be refused, each by itself."""
 _SHUTTING_DOWN: Final = "the gateway is shutting down"
 
 
@@ -62,16 +63,25 @@ class Pool:
         self._emit = emit
         self._places = Places()
         self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
-        self._markers = Markers(clock)
         self._crashes = CrashLoops(clock, rng)
-        self._reopenings = CrashLoops(clock, rng)
-        """Of sessions that were reopened for who waits for updates, and lost again."""
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
+        self._lending = Lending(self, settings, self._roster, clock)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
-        self._settling: dict[Session, tuple[Timer, bool]] = {}
-        """Lost sessions whose calls may still be answered or refused, and whether they were dirty when lost."""
+        self._settling = Settling(
+            self,
+            settings,
+            roster=self._roster,
+            places=self._places,
+            slots=self._slots,
+            crashes=self._crashes,
+            clock=clock,
+            emit=emit,
+            rng=rng,
+        )
+        self._markers = self._settling.markers
         self._is_sending = False
-        self._is_closing = False
+        self.parting: str | None = None
+        """Why nothing is served any more; None while it is."""
         self._reaper: Timer | None = None
 
     # What the downstream side and the catalogue use.
@@ -88,6 +98,7 @@ class Pool:
             watcher=watcher,
             settings=self.settings,
             clock=self._clock,
+            emit=self._emit,
         )
         self._begin(run)
         return run
@@ -112,7 +123,7 @@ class Pool:
         if key.ends_with_client and not place.watchers:
             self._markers.discard(key)
             for run in list(place.waiting):
-                run.cancel("its client session ended")
+                run.abort("its client session ended")
             if session is not None:
                 self._close(session, "its client session ended", leaves_marker=False)
         self._places.tidy(place)
@@ -122,81 +133,18 @@ class Pool:
         place = self._places.get(key)
         return place.session if place is not None and place.session is not None and place.session.is_open else None
 
-    @asynccontextmanager
-    async def borrow(self, prefer: SessionKey | None, *, unused: bool = False) -> AsyncGenerator[Session]:
+    def borrow(self, prefer: SessionKey | None, *, unused: bool = False) -> AbstractAsyncContextManager[Session]:
         """A session to ask the server something of our own, held while the block runs.
 
         That of `prefer` if it has one, else any, else a new one: the shared one, or a spare. With
         `unused` only one that no call ever ran in, so that what it says is nobody's. Raises `OpenFailed`.
         """
-        session = await self._find_session(prefer, unused=unused)
-        session.lease()
-        try:
-            yield session
-        finally:
-            session.release()
-            self._close_if_unused(session)
-            self._pump()
-
-    async def _find_session(self, prefer: SessionKey | None, *, unused: bool) -> Session:
-        limit = self.settings.acquire_timeout
-        give_up_at = self._clock.now() + limit
-        while True:
-            session = self._any_session(prefer, unused=unused)
-            if session is None:
-                if self._is_closing:
-                    raise OpenFailed(_SHUTTING_DOWN)
-                if (refusal := self._roster.refusal or self._crash_refusal(prefer)) is not None:
-                    raise refusal
-                if not self._roster.has_room:
-                    try:
-                        async with timeout(self._clock, give_up_at - self._clock.now()):
-                            await asyncio.shield(self._roster.next_room())
-                    except TimeoutError:
-                        raise OpenFailed(f"no session came free within {limit:g} s") from None
-                    continue
-                session = self._new_session(prefer)
-            try:
-                await asyncio.shield(session.opened)
-            except OpenFailed:
-                was_ended = session.state is State.CLOSED  # by whoever it was for: that says nothing of the server
-                if not was_ended or self._is_closing or self._clock.now() >= give_up_at:
-                    raise
-            if session.is_open and self._may_lend(session, unused=unused):
-                return session
-
-    def _crash_refusal(self, prefer: SessionKey | None) -> OpenFailed | None:
-        """A new session would be that of `prefer` only where it is shared."""
-        return self._crashes.refusal(prefer) if prefer is not None and prefer.is_shared else None
-
-    def _may_lend(self, session: Session, *, unused: bool) -> bool:
-        """A spare may have been handed to a chat while it was waited for."""
-        if unused:
-            return session.is_spare
-        return session.key is None or not session.key.is_private
+        return self._lending.borrow(prefer, unused=unused)
 
     @property
     def can_lend_unused(self) -> bool:
         """Whether there is a session that nobody used, or room for one."""
-        return self._roster.has_room or any(session.is_spare for session in self._roster)
-
-    def _new_session(self, prefer: SessionKey | None) -> Session:
-        if prefer is None or not prefer.is_shared:
-            return self._roster.open(None, ())
-        place = self._places.make(prefer)
-        session = self._open(place)
-        self._places.tidy(place)
-        return session
-
-    def _any_session(self, prefer: SessionKey | None, *, unused: bool) -> Session | None:
-        place = self._places.get(prefer)
-        if place is not None and place.session is not None and not unused:
-            return place.session
-        usable = [s for s in self._roster if self._may_lend(s, unused=unused)]
-        ready = [s for s in usable if s.is_open]
-        if ready:
-            return min(ready, key=lambda s: s.leases)
-        return next((s for s in usable if s.state is State.OPENING), None)
+        return self._lending.can_lend_unused
 
     @property
     def sessions(self) -> list[Session]:
@@ -212,6 +160,71 @@ class Pool:
         """How many sessions are in `state`."""
         return sum(s.state is state for s in self._roster)
 
+    # What the operator sees, and does.
+
+    def views(self) -> list[SessionView]:
+        """Every session as it stands now, those that are still closing included."""
+        now = self._clock.now()
+        return [view(session, self.settings.name, now) for session in self._roster]
+
+    def states(self) -> dict[str, int]:
+        """How many sessions are in each state that any is in."""
+        return dict(Counter(session.state.value for session in self._roster))
+
+    @property
+    def sent(self) -> int:
+        """Calls that hold a slot: sent to the server, and neither answered nor waiting for a person."""
+        return self._slots.sent
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a slot."""
+        return self._slots.queued
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a session."""
+        return self._places.waiting
+
+    def close_session(self, session_id: str) -> bool:
+        """End the session that is called `session_id` here, for an operator; whether there was one to end.
+
+        Its calls are cancelled and told why, and if it was dirty its next caller is told too.
+        """
+        found = (s for s in self._roster if s.id == session_id and s.state not in {State.CLOSED, State.LOST})
+        session = next(found, None)
+        if session is None:
+            return False
+        self._end(session, "an operator ended its session")
+        return True
+
+    def close_sessions_of(self, client: str) -> None:
+        """End all that is there for a configured client that may call no more, and leave it no marker."""
+        reason = "its client may call no more"
+        for session in list(self._roster):
+            for run in list(session.calls):
+                if run.is_of(client):
+                    run.abort(reason)
+            principal = None if session.key is None else session.key.principal
+            if principal is not None and principal.client == client:
+                self._end(session, reason, leaves_marker=False)
+        for place in self._places.values():
+            for run in list(place.waiting):
+                if run.is_of(client):
+                    run.abort(reason)
+        self._markers.discard_client(client)
+
+    def _end(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
+        """Close a session with whatever runs in it, or waits for it to open."""
+        place = self._places.get(session.key)
+        if place is not None and place.session is session:
+            for run in list(place.waiting):
+                run.abort(reason)
+        self._close(session, reason, leaves_marker=leaves_marker)
+        self._pump()
+
+    # Its own life.
+
     def run(self) -> None:
         """Begin to close what has expired, and to keep spares."""
         self._tick()
@@ -225,13 +238,12 @@ class Pool:
 
     async def aclose(self) -> None:
         """End every session in order; whoever waits is told. Bounded by the caller: see `terminate`."""
-        self._is_closing = True
+        self.parting = _SHUTTING_DOWN
         if self._reaper is not None:
             self._reaper.cancel()
         for place in self._places.values():
             self._fail_waiting(place, self._unavailable(_SHUTTING_DOWN))
-        for session in list(self._settling):
-            self._leave(session)
+        self._settling.leave_all()
         for session in list(self._roster):
             self._close(session, _SHUTTING_DOWN, leaves_marker=False)
         while self._roster:
@@ -244,8 +256,8 @@ class Pool:
     # How a call gets a session.
 
     def _begin(self, run: RunningCall) -> None:
-        if self._is_closing:
-            run.end(self._unavailable(_SHUTTING_DOWN))
+        if self.parting is not None:
+            run.end(self._unavailable(self.parting))
             return
         if self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
@@ -272,7 +284,7 @@ class Pool:
     def _pump(self) -> None:
         """Serve the line of keys without a session as far as there is room."""
         line = self._places.line
-        while line and not self._is_closing:
+        while line and self.parting is None:
             match plan(self._roster, self.settings.session_limit, len(line)):
                 case Adopt(spare):
                     self._adopt(line.popleft(), spare)
@@ -287,7 +299,7 @@ class Pool:
 
     def _refuses(self, place: Place) -> bool:
         """Tell waiting calls at once where the next attempt is not near."""
-        refusal = self._roster.refusal or self._crashes.refusal(place.key)
+        refusal = self.refusal_for(place.key)
         if refusal is None:
             return False
         self._fail_waiting(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
@@ -360,7 +372,7 @@ class Pool:
         self._refuse(run, f"no session or slot came free within {self.settings.acquire_timeout:g} s")
 
     def _refuse(self, run: RunningCall, limit: str) -> None:
-        self._emit(events.CallRefused(self.settings.name, limit))
+        self._emit(events.CallRefused(self.settings.name, limit, run.call.request))
         run.end(retry.overloaded(self.settings.name, limit))
 
     def parked(self, run: RunningCall, is_parked: bool) -> None:
@@ -384,9 +396,8 @@ class Pool:
             self._is_sending = False
 
     def restart(self, run: RunningCall, session: Session) -> None:
-        """Send a call of a session that is gone in the one that follows it, unless it is on its way there."""
         if run.session is not session:
-            return
+            return  # it is on its way there
         self._slots.release(run)
         run.session = None
         run.wait(None)
@@ -418,48 +429,34 @@ class Pool:
         await self._recovery.find_out(session, reason)
 
     def lose(self, session: Session, reason: str) -> None:
-        if session not in self._roster or session.state in {State.CLOSED, State.OPENING, State.NEW}:
-            return
-        if session in self._settling:
-            return
-        self.mark_lost(session)
-        is_missed = self._leave_marker(session)
-        if session.died_of is not None and session.key is not None:
-            self._crashes.died(session.key, session.opened_at, session.died_of)
-        self._emit(events.SessionLost(self.settings.name, session.id, reason, is_missed))
-        for run in self._slots.queued_for(session):
-            self.restart(run, session)
-        timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self._leave(session))
-        self._settling[session] = (timer, session.is_dirty)
-        if session.leases == 0 or session.died_of is not None:
-            self._leave(session)
+        self._settling.lose(session, reason)
 
     def told(self, session: Session) -> None:
-        """Somebody hears that `session` was lost: the next call of its key need not."""
-        session.has_told = True
-        if session.key is not None:
-            self._markers.discard(session.key)
+        self._settling.told(session)
 
-    def _leave(self, session: Session) -> None:
-        """Let go of a lost session, and give up what it has not settled."""
-        settling = self._settling.pop(session, None)
-        if settling is not None:
-            timer, was_dirty = settling
-            timer.cancel()
-            session.give_up(Fault(FaultKind.GONE, session.died_of or "its server has forgotten the session"))
-            if not was_dirty:
-                self._leave_marker(session)  # a call may have run in it all the same
-            self._roster.drop(session)
-            self._reopen_for_subscribers(session)
+    # Lender, Survivors: what lending and settling ask.
 
-    def _reopen_for_subscribers(self, lost: Session) -> None:
-        """Whoever waits for updates makes no call that would open the next session."""
-        place = self._places.get(lost.key)
-        if place is None or place.session is not None or not any(w.subscriptions_of(place.key) for w in place.watchers):
-            return
-        self._reopenings.died(place.key, lost.opened_at, "it was lost")
-        is_refused = self._roster.refusal or self._crashes.refusal(place.key) or self._reopenings.delay(place.key) > 0
-        if self._roster.has_room and not is_refused and not self._is_closing:
+    def held_by(self, key: SessionKey | None) -> Session | None:
+        place = self._places.get(key)
+        return None if place is None else place.session
+
+    def refusal_for(self, key: SessionKey | None) -> OpenFailed | None:
+        return self._roster.refusal or (None if key is None else self._crashes.refusal(key))
+
+    def open_for(self, key: SessionKey | None) -> Session:
+        if key is None:
+            return self._roster.open(None, ())
+        place = self._places.make(key)
+        session = self._open(place)
+        self._places.tidy(place)
+        return session
+
+    def given_back(self, session: Session) -> None:
+        self._close_if_unused(session)
+        self._pump()
+
+    def reopen(self, place: Place) -> None:
+        if self._roster.has_room and self.refusal_for(place.key) is None and self.parting is None:
             self._open(place)
 
     # Keeper: what becomes of sessions.
@@ -496,7 +493,6 @@ class Pool:
         return session
 
     def mark_lost(self, session: Session) -> None:
-        """Take a dead session from its key, so that whatever comes next gets another."""
         if session.state in {State.LOST, State.CLOSED}:
             return
         session.advance(Event.LOSE)
@@ -509,7 +505,7 @@ class Pool:
         """Take an open session from its key now and end it behind."""
         if session.state in {State.CLOSED, State.LOST}:
             return
-        is_missed = leaves_marker and self._leave_marker(session)
+        is_missed = leaves_marker and self._settling.leave_marker(session)
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
@@ -518,16 +514,6 @@ class Pool:
             self._places.tidy(place)
 
     # Small bookkeeping.
-
-    def _leave_marker(self, session: Session) -> bool:
-        """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
-        key = session.key
-        has_heard = session.has_told or session.is_doubted
-        is_missed = session.is_dirty and not has_heard and self.settings.on_loss == "tell"
-        if not is_missed or key is None or key.is_private:
-            return False
-        self._markers.add(key)
-        return True
 
     def _release(self, run: RunningCall, session: Session) -> None:
         session.calls.discard(run)
@@ -538,7 +524,7 @@ class Pool:
     def _close_if_unused(self, session: Session) -> None:
         """A private session ends with its last call, and so does a lost one."""
         if session.leases == 0 and session in self._settling:
-            self._leave(session)
+            self._settling.leave(session)
         elif session.state is State.IDLE and session.key is not None and session.key.is_private:
             self._close(session, "its call has ended", leaves_marker=False)
 
@@ -552,7 +538,7 @@ class Pool:
         return retry.unavailable(self.settings.name, reason, is_unauthorized=is_unauthorized)
 
     def _tick(self) -> None:
-        if self._is_closing:
+        if self.parting is not None:
             return
         self.reap()
         self._roster.refill()

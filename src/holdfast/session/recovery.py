@@ -153,12 +153,12 @@ class Recovery:
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:
-                    self._emit(events.CallFailed(self._settings.name, run.call.method, fault.reason))
+                    self._emit(events.CallFailed(self._settings.name, run.call.method, fault.reason, run.call.request))
                 run.end(retry.failure(fault, run.call, self._settings.name))
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
         run.was_sent_before = True
-        self._emit(events.CallRepeated(self._settings.name, run.call.method, fault.detail))
+        self._emit(events.CallRepeated(self._settings.name, run.call.method, fault.detail, run.call.request))
 
     def _resend(self, run: RunningCall) -> None:
         if run.phase is Phase.ENDED or run.session is None:

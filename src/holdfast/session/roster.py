@@ -134,9 +134,9 @@ class Roster:
         was_opening = session.state is State.OPENING
         session.advance(Event.CLOSE)
         for call in list(session.calls):
-            call.cancel(reason)
+            call.abort(reason)
         session.give_up(Fault(FaultKind.GONE, reason))
-        self._emit(events.SessionClosed(self._settings.name, session.id, reason, is_missed))
+        self._emit(events.SessionClosed(self._settings.name, session.id, reason, is_missed, session.key_digest))
         if was_opening:
             session.fail_opening(OpenFailed(reason))
             if session.opening is not None:
@@ -179,7 +179,7 @@ class Roster:
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:
         name, clock = self._settings.name, self._clock
-        self._emit(events.SessionOpening(name, session.id))
+        self._emit(events.SessionOpening(name, session.id, session.key_digest))
         delay = max(delay, self.retry_delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
         started = attempted = clock.now()
         try:
@@ -198,7 +198,8 @@ class Roster:
         session.opened_at = session.last_used_at = clock.now()
         session.advance(Event.READY)
         self._backoff.succeeded()
-        self._emit(events.SessionReady(name, session.id, clock.now() - started, is_reopened))
+        seconds = clock.now() - started
+        self._emit(events.SessionReady(name, session.id, seconds, is_reopened, session.key_digest))
         if not session.opened.done():
             session.opened.set_result(None)
         self._keeper.opened(session)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
+from holdfast import events
 from holdfast.call import Ask, AskId, Call, Caller, Fields, Outcome, Reply, Result, RpcError, Status, StatusWord
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
@@ -59,6 +60,7 @@ class RunningCall:
         "_asks",
         "_clock",
         "_desk",
+        "_emit",
         "_heard_at",
         "_is_paused",
         "_overtime",
@@ -67,6 +69,7 @@ class RunningCall:
         "_settings",
         "_started_at",
         "_timer",
+        "_was_cancelled",
         "call",
         "caller",
         "has_relayed",
@@ -90,6 +93,7 @@ class RunningCall:
         watcher: Watcher | None,
         settings: ServerSettings,
         clock: Clock,
+        emit: events.Emit,
     ) -> None:
         self.key = key
         self.call = call
@@ -112,11 +116,18 @@ class RunningCall:
         self._sent: Sent | None = None
         self._asks: dict[AskId, tuple[Ask, Timer]] = {}
         self._is_paused = False
+        self._was_cancelled = False
+        self._emit = emit
 
     @property
     def is_on_its_way(self) -> bool:
         """The server has it, or may have it."""
         return self.phase in {Phase.SENT, Phase.SUSPENDED}
+
+    def is_of(self, client: str) -> bool:
+        """Whether a configured client sent it."""
+        caller = self.key.caller
+        return caller is not None and caller.client == client
 
     # What the pool does with it.
 
@@ -164,24 +175,10 @@ class RunningCall:
             self._desk.returned(self, outcome if was_sent else None)
         finally:
             self._deliver(outcome)
+            self._report(outcome)
 
-    def _deliver(self, outcome: Outcome) -> None:
-        try:
-            self.caller.answer(outcome)
-        except Exception:
-            logger.exception("the answer to %s could not be delivered", self.call.method)
-
-    # Running: what the caller does.
-
-    def reply(self, ask_id: AskId, reply: Reply) -> None:
-        asked = self._asks.pop(ask_id, None)
-        if asked is None or self.session is None:
-            return
-        asked[1].cancel()
-        self._unpark()
-        self.session.upstream.reply(ask_id, reply)
-
-    def cancel(self, reason: str) -> None:
+    def abort(self, reason: str) -> None:
+        """End the call because its session ends, or the gateway cannot go on with it."""
         sent = self._sent
         delivery = Delivery.NOT_SENT if self.phase is Phase.WAITING else Delivery.UNKNOWN
         if sent is not None:
@@ -197,6 +194,31 @@ class RunningCall:
                 retryable=False,
             )
         )
+
+    def _deliver(self, outcome: Outcome) -> None:
+        try:
+            self.caller.answer(outcome)
+        except Exception:
+            logger.exception("the answer to %s could not be delivered", self.call.method)
+
+    def _report(self, outcome: Outcome) -> None:
+        word = "cancelled" if self._was_cancelled else _word(outcome)
+        seconds = self._clock.now() - self._started_at
+        self._emit(events.CallEnded(self._settings.name, self.call.method, word, seconds, self.call.request))
+
+    # Running: what the caller does.
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        asked = self._asks.pop(ask_id, None)
+        if asked is None or self.session is None:
+            return
+        asked[1].cancel()
+        self._unpark()
+        self.session.upstream.reply(ask_id, reply)
+
+    def cancel(self, reason: str) -> None:
+        self._was_cancelled = True
+        self.abort(reason)
 
     def pause(self) -> None:
         self._is_paused = True
@@ -268,7 +290,7 @@ class RunningCall:
             deliver()
         except Exception:
             logger.exception("the caller of %s failed", self.call.method)
-            self.cancel("the gateway failed to relay what belongs to it")
+            self.abort("the gateway failed to relay what belongs to it")
 
     def _park(self) -> None:
         if not self._asks:
@@ -342,3 +364,14 @@ class RunningCall:
             self._sent.cancel(detail)
         self.suspend_sending()
         self._desk.faulted(self, Fault(FaultKind.TIMEOUT, detail))
+
+
+def _word(outcome: Outcome) -> str:
+    """How a call ended, as events say it."""
+    match outcome:
+        case CallFailed(code=code):
+            return code.name.lower()
+        case RpcError():
+            return "error"
+        case _:
+            return "result"

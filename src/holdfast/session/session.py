@@ -46,8 +46,12 @@ class InFlight(Exchange, Protocol):
         """The client session that it came from, if it has one."""
         ...
 
-    def cancel(self, reason: str) -> None:
-        """End it."""
+    def is_of(self, client: str) -> bool:
+        """Whether a configured client sent it."""
+        ...
+
+    def abort(self, reason: str) -> None:
+        """End it: its session ends."""
 
 
 class Owner(Protocol):
@@ -112,6 +116,7 @@ class Session:
         self._clock = clock
         self._ask_timeout = settings.ask_timeout
         self._serial = settings.serial
+        self._digest = ""
         self._principal: Principal | None = None
         self._is_mixed = False
         """Several principals call in it or listen to it."""
@@ -128,6 +133,13 @@ class Session:
     def is_spare(self) -> bool:
         """Opened ahead and never used by anyone."""
         return self.key is None
+
+    @property
+    def key_digest(self) -> str:
+        """The digest of its key, for events and views; empty for a spare. Computed once."""
+        if not self._digest and self.key is not None:
+            self._digest = self.key.digest
+        return self._digest
 
     @property
     def is_awaited(self) -> bool:

@@ -1,0 +1,132 @@
+"""What becomes of a session that is lost: its last calls, who must be told, and whether it is opened again."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final, Protocol
+
+from holdfast import events
+from holdfast.clock import Clock, Timer
+from holdfast.config import ServerSettings
+from holdfast.session.backoff import CrashLoops
+from holdfast.session.lifecycle import State
+from holdfast.session.markers import Markers
+from holdfast.session.place import Place, Places
+from holdfast.session.roster import Roster
+from holdfast.session.running import RunningCall
+from holdfast.session.session import Session
+from holdfast.session.slots import Slots
+from holdfast.upstream.transport import Fault, FaultKind
+
+SETTLE_TIMEOUT: Final = 2.0
+"""Seconds for the calls of a session that its server forgot to be refused, each by itself."""
+
+
+class Survivors(Protocol):
+    """What settling asks of the pool."""
+
+    def mark_lost(self, session: Session) -> None:
+        """Take a dead session from its key, so that whatever comes next gets another."""
+
+    def restart(self, run: RunningCall, session: Session) -> None:
+        """Send a call of a dead session in the one that follows it."""
+
+    def reopen(self, place: Place) -> None:
+        """Open the next session of a key for which no call waits, if that may be."""
+
+
+class Settling:
+    """Lost sessions whose calls may still be answered or refused."""
+
+    def __init__(
+        self,
+        survivors: Survivors,
+        settings: ServerSettings,
+        *,
+        roster: Roster,
+        places: Places,
+        slots: Slots,
+        crashes: CrashLoops,
+        clock: Clock,
+        emit: events.Emit,
+        rng: Random,
+    ) -> None:
+        self.markers = Markers(clock)
+        self._survivors = survivors
+        self._settings = settings
+        self._roster = roster
+        self._places = places
+        self._slots = slots
+        self._crashes = crashes
+        self._reopenings = CrashLoops(clock, rng)
+        """Of sessions that were reopened for who waits for updates, and lost again."""
+        self._clock = clock
+        self._emit = emit
+        self._lost: dict[Session, tuple[Timer, bool]] = {}
+        """With the end of their time, and whether they were dirty when lost."""
+
+    def __contains__(self, session: Session) -> bool:
+        return session in self._lost
+
+    def __len__(self) -> int:
+        return len(self._lost)
+
+    def lose(self, session: Session, reason: str) -> None:
+        """`session` is gone: leave a marker where somebody must be told, and let its calls end."""
+        if session not in self._roster or session.state in {State.CLOSED, State.OPENING, State.NEW}:
+            return
+        if session in self._lost:
+            return
+        self._survivors.mark_lost(session)
+        is_missed = self.leave_marker(session)
+        if session.died_of is not None and session.key is not None:
+            self._crashes.died(session.key, session.opened_at, session.died_of)
+        self._emit(events.SessionLost(self._settings.name, session.id, reason, is_missed, session.key_digest))
+        for run in self._slots.queued_for(session):
+            self._survivors.restart(run, session)
+        timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self.leave(session))
+        self._lost[session] = (timer, session.is_dirty)
+        if session.leases == 0 or session.died_of is not None:
+            self.leave(session)
+
+    def told(self, session: Session) -> None:
+        """Somebody hears that `session` was lost: the next call of its key need not."""
+        session.has_told = True
+        if session.key is not None:
+            self.markers.discard(session.key)
+
+    def leave(self, session: Session) -> None:
+        """Let go of a lost session, and give up what it has not settled."""
+        lost = self._lost.pop(session, None)
+        if lost is not None:
+            timer, was_dirty = lost
+            timer.cancel()
+            session.give_up(Fault(FaultKind.GONE, session.died_of or "its server has forgotten the session"))
+            if not was_dirty:
+                self.leave_marker(session)  # a call may have run in it all the same
+            self._roster.drop(session)
+            self._reopen_for_subscribers(session)
+
+    def leave_all(self) -> None:
+        """Let go of every lost session."""
+        for session in list(self._lost):
+            self.leave(session)
+
+    def leave_marker(self, session: Session) -> bool:
+        """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
+        key = session.key
+        has_heard = session.has_told or session.is_doubted
+        is_missed = session.is_dirty and not has_heard and self._settings.on_loss == "tell"
+        if not is_missed or key is None or key.is_private:
+            return False
+        self.markers.add(key)
+        return True
+
+    def _reopen_for_subscribers(self, lost: Session) -> None:
+        """Whoever waits for updates makes no call that would open the next session."""
+        place = self._places.get(lost.key)
+        if place is None or place.session is not None or not any(w.subscriptions_of(place.key) for w in place.watchers):
+            return
+        self._reopenings.died(place.key, lost.opened_at, "it was lost")
+        if self._reopenings.delay(place.key) == 0:
+            self._survivors.reopen(place)
