@@ -29,6 +29,7 @@ from holdfast.gateway import Gateway
 from holdfast.servers.server import Server
 from holdfast.session.lifecycle import State
 from holdfast.testing.clock import ManualClock, settle
+from holdfast.testing.listener import Listener
 from holdfast.testing.server import ScriptedServer, ServerOptions
 
 Transport = Literal["sse", "json", "stdio"]
@@ -256,12 +257,10 @@ async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[obje
     config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     state = ServerState()
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0)
     try:
-        yield listener.sockets[0].getsockname()[1], state.connections
+        async with Listener(lambda: Connection(config, state, {})) as listener:
+            yield listener.port, state.connections
     finally:
-        listener.close()
         for connection in list(state.connections):
             connection.shutdown()
         if state.tasks:

@@ -21,6 +21,7 @@ from holdfast.gateway import Gateway
 from holdfast.session.lifecycle import State
 from holdfast.session.pool import Pool
 from holdfast.testing.clock import settle
+from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes
 
 SERVER: Final = "upstream"
@@ -107,13 +108,10 @@ async def serving(gateway: Gateway) -> AsyncGenerator[int]:
     config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
     state = ServerState()
-    loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}), "127.0.0.1", 0)
     try:
-        port: int = listener.sockets[0].getsockname()[1]
-        yield port
+        async with Listener(lambda: HttpToolsProtocol(config, state, {})) as listener:
+            yield listener.port
     finally:
-        listener.close()
         gateway.drain()
         for connection in list(state.connections):
             connection.transport.abort()

@@ -1,4 +1,4 @@
-"""Servers that die while calls run (threats, rows 30, 31 and 34): never twice, never silently."""
+"""Servers that die while calls run (threats, rows 30 and 34): never twice, never silently."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from bare_client import BareClient
-from faults.rig import NoJitter, Rig, answer_to, call, code_of, gateway_to, in_flight, read, text_of, together, until
+from faults.rig import NoJitter, Rig, call, code_of, gateway_to, in_flight, read, text_of, together, until
 from holdfast import events
 from holdfast.testing.proxy import Direction, FaultProxy
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
-from stdio_rig import exists
+from rows import Figure, row
+from stdio_rig import descriptors, exists
 
 CHATS: Final = 4
 STDIO_ROUNDS: Final = 50
@@ -54,11 +55,13 @@ async def starts_anew(client: BareClient) -> None:
     assert await client.status("DELETE") == 204
 
 
+@row(30, 34)
 @requirement("faults:death:never-twice")
-async def test_two_hundred_kills_in_mid_call_execute_nothing_twice(tmp_path: Path) -> None:
+async def test_two_hundred_kills_of_processes_execute_nothing_twice(tmp_path: Path, figure: Figure) -> None:
     ledger = tmp_path / "ledger"
     killed: list[int] = []
-    async with gateway_to(command=command(ledger), within=55.0, rng=NoJitter()) as rig:
+    async with gateway_to(command=command(ledger), within=200.0, rng=NoJitter()) as rig:
+        before = descriptors()
         for number in range(STDIO_ROUNDS):
             clients = [await rig.opened() for _ in range(CHATS)]  # a chat whose server dies often is slowed down
             async with AsyncExitStack() as stack:
@@ -75,8 +78,10 @@ async def test_two_hundred_kills_in_mid_call_execute_nothing_twice(tmp_path: Pat
             await together(*(starts_anew(client) for client in clients))
         assert len(killed) >= CHATS * STDIO_ROUNDS
         assert rig.count(events.SessionLost) >= CHATS * STDIO_ROUNDS
+        await until(lambda: descriptors() <= before + 1)  # the watchdog's pipe
     assert executions(ledger) == {f"{n}/{c}": 1 for n in range(STDIO_ROUNDS) for c in range(CHATS)}
     assert [pid for pid in killed if exists(pid)] == []
+    figure(f"{len(killed)} SIGKILLs of stdio servers: 0 executed twice, 0 zombies, 0 descriptors left")
 
 
 @requirement("faults:death:reads-go-on")
@@ -167,18 +172,3 @@ async def cut_read(rig: Rig, client: BareClient, proxy: FaultProxy, server: Scri
     await together(reading(), cutting())
     assert answers == [None]
     assert executed() == reads + 1
-
-
-async def test_a_kept_connection_that_died_unseen_costs_no_call() -> None:
-    async with ScriptedServer() as server, FaultProxy("127.0.0.1", server.port) as proxy:
-        async with gateway_to(f"http://127.0.0.1:{proxy.port}/mcp") as rig:
-            client = await rig.opened()
-            outcomes: Counter[int | None] = Counter()
-            for number in range(100):
-                proxy.drop_all(reset=number % 2 == 0)
-                await asyncio.sleep(0)
-                body = client.tool("count", canary=number)
-                outcomes[code_of(await answer_to(client, body))] += 1
-            assert set(outcomes) <= {None, -31002}
-        assert max(Counter(entry.canary for entry in server.calls("count")).values()) == 1
-        assert len(server.calls("count")) >= outcomes[None]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from holdfast.clock import Timer
 from holdfast.testing.clock import ManualClock
+from holdfast.testing.listener import Listener
 from holdfast.upstream.http1 import HttpFault
 from holdfast.upstream.transport import Fault
 
@@ -154,12 +155,15 @@ async def _read_request(reader: asyncio.StreamReader, connection: int) -> SeenRe
 async def scripted(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncGenerator[ScriptedServer]:
     """A server for the time of the block."""
     script = ScriptedServer(answer)
-    server = await asyncio.start_server(script.accept, "127.0.0.1", 0, ssl=tls)
-    script.port = server.sockets[0].getsockname()[1]
+
+    def protocol() -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), script.accept)
+
     try:
-        yield script
+        async with Listener(protocol, tls=tls) as listener:
+            script.port = listener.port
+            yield script
     finally:
-        server.close()
         await script.stop()
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Final, Self
 
 from holdfast.clock import Clock, LoopClock
 from holdfast.tasks import TaskScope
+from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes
 
 _CHUNK_BYTES: Final = 64 * 1024
@@ -79,7 +81,8 @@ class FaultProxy:
         self._faults = {direction: _Faults() for direction in Direction}
         self._changes = Changes()
         self._scope = TaskScope()
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._listeners = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._scope.__aenter__()
@@ -90,6 +93,7 @@ class FaultProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.refuse()
+        await self._listeners.aclose()
         self.drop_all()
         await self._scope.__aexit__(kind, error, trace)
 
@@ -102,8 +106,8 @@ class FaultProxy:
     async def accept(self) -> None:
         """Accept connections, on the same port as before."""
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._accepted, "127.0.0.1", self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
+            self._listener = await self._listeners.enter_async_context(Listener(self._protocol, port=self.port))
+            self.port = self._listener.port
 
     def stall(self, *directions: Direction) -> None:
         """Read nothing more of these directions (none named: of both), as a frozen peer or a dead link would."""
@@ -155,6 +159,9 @@ class FaultProxy:
     async def disconnected(self) -> None:
         """Return once no connection is open."""
         await self.until(lambda: not self.connections)
+
+    def _protocol(self) -> asyncio.StreamReaderProtocol:
+        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._accepted)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._listener is None:

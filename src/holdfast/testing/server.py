@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 
 from holdfast.clock import Clock
 from holdfast.tasks import TaskScope
+from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes, LedgerEntry, ServerCore, ServerOptions, Session
 from holdfast.testing.server_http import MCP_PATH, HttpFace
 from holdfast.testing.server_stdio import serve as serve_stdio
@@ -36,8 +37,6 @@ class _Connections(ServerState):
     """uvicorn's state, with a count of all that ever connected."""
 
     accepted: int = 0
-    is_over: bool = False
-    """The server has stopped: what was accepted at the last moment is aborted as soon as it is made."""
 
 
 class _Protocol(HttpToolsProtocol):
@@ -50,8 +49,6 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        if self._counted.is_over:
-            cast("asyncio.Transport", transport).abort()
         self._counted.accepted += 1
         self._changes.touch()
 
@@ -79,7 +76,7 @@ class ScriptedServer:
         self.options = options or ServerOptions()
         self.core = ServerCore(self.options, clock, on_crash or self._crash)
         self._port = self.options.port
-        self._listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
         self._connections = _Connections()
 
     async def __aenter__(self) -> Self:
@@ -93,7 +90,6 @@ class ScriptedServer:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` where the port is taken."""
-        loop = asyncio.get_running_loop()
         config = Config(
             HttpFace(self.core),
             http="httptools",
@@ -105,10 +101,9 @@ class ScriptedServer:
         )
         config.load()
         self._connections = connections = _Connections()
-        self._listener = await loop.create_server(
-            lambda: _Protocol(config, connections, self.core.changes), self.options.host, self._port
-        )
-        self._port = self._listener.sockets[0].getsockname()[1]
+        listener = Listener(lambda: _Protocol(config, connections, self.core.changes), self.options.host, self._port)
+        self._listener = await listener.__aenter__()
+        self._port = listener.port
         self.core.scope = TaskScope()
         await self.core.scope.__aenter__()
 
@@ -117,8 +112,7 @@ class ScriptedServer:
         listener, self._listener = self._listener, None
         if listener is None:
             return
-        listener.close()
-        self._connections.is_over = True
+        await listener.__aexit__(None, None, None)
         self._crash()
         if self._connections.tasks:
             await asyncio.wait(self._connections.tasks)
