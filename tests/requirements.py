@@ -599,6 +599,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
     ),
     # hostile input
+    "wire:server:results-can-be-read": Requirement(
+        "What no client could read of a server's answer is no answer; half a surrogate pair becomes U+FFFD.",
+        "threats-and-faults 24",
+    ),
     "faults:hostile:requests": Requirement(
         "Every whole request is answered, however malformed, and none disturbs a session or ends the gateway.",
         "threats-and-faults 23",
