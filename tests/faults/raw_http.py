@@ -69,6 +69,17 @@ class RawConnection:
             raise Closed from error
         return answer
 
+    async def chunk(self) -> bytes:
+        """The next chunk of the body. Raises `Closed` at its end."""
+        try:
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            content = (await self._reader.readexactly(size + 2))[:-2]
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise Closed from error
+        if not size:
+            raise Closed
+        return content
+
     async def until_closed(self) -> list[Answer]:
         """Every answer until the gateway closes the connection."""
         answers: list[Answer] = []
