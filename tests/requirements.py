@@ -610,6 +610,35 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "faults:cut:at-every-byte": Requirement(
         "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
     ),
+    # hostile input
+    "wire:server:results-can-be-read": Requirement(
+        "What no client could read of a server's answer is no answer; half a surrogate pair becomes U+FFFD.",
+        "threats-and-faults 24",
+    ),
+    "faults:hostile:requests": Requirement(
+        "Every whole request is answered, however malformed, and none disturbs a session or ends the gateway.",
+        "threats-and-faults 23",
+    ),
+    "faults:hostile:messages": Requirement(
+        "Whatever a server sends, each call is answered once and hears nothing that belongs to another.",
+        "threats-and-faults 23",
+    ),
+    "faults:hostile:parsers": Requirement(
+        "What reaches the server of a client's request reads the same in four JSON parsers.",
+        "threats-and-faults 24",
+    ),
+    "faults:hostile:memory": Requirement(
+        "The largest bodies cost a gateway at most ten times their size in memory.",
+        "threats-and-faults 26",
+    ),
+    "faults:hostile:schemas": Requirement(
+        "A tool's schema is passed on untouched, never followed and never worked out.",
+        "threats-and-faults 28",
+    ),
+    "faults:hostile:addresses": Requirement(
+        "A Host or Origin that is not this gateway's is refused, however it is spelt.",
+        "threats-and-faults 18",
+    ),
     "faults:answers:no-mcp-is-no-result": Requirement(
         "An answer that is no MCP ends its call with a code that says what is known of it, and nothing else.",
         "threats-and-faults F",

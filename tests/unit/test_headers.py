@@ -13,6 +13,7 @@ from holdfast.wire.headers import (
     is_loopback_name,
     is_session_id,
     media_type,
+    origin_host,
     parse_accept,
 )
 from requirements import requirement
@@ -156,6 +157,29 @@ def test_only_the_plain_names_of_loopback_are_loopback(authority: str) -> None:
 @pytest.mark.parametrize("authority", ["localhost", "LOCALHOST:80", "127.0.0.1:8790", "[::1]:1"])
 def test_loopback_is_known_with_any_port(authority: str) -> None:
     assert is_loopback_name(host_name(authority))
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://localhost:3000", "localhost"),
+        ("https://[::1]", "[::1]"),
+        ("HTTPS://Pages.Example", "pages.example"),
+        ("null", ""),
+        ("", ""),
+        ("localhost", ""),
+        ("http://[", ""),
+        ("http://[::1", ""),
+        ("http://[::1]x", ""),
+        ("http://[x]", ""),
+        ("http://a@localhost", ""),
+        ("http://local\thost", ""),
+        ("http://localhost/path", ""),
+        ("http://localhost?", ""),
+    ],
+)
+def test_an_origin_has_the_host_of_its_address_or_none(origin: str, host: str) -> None:
+    assert origin_host(origin) == host
 
 
 @pytest.mark.parametrize(

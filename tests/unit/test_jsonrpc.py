@@ -33,6 +33,7 @@ from holdfast.wire.jsonrpc import (
     decode_value,
     encode,
     id_bytes,
+    is_utf8,
 )
 from requirements import requirement
 from rows import row
@@ -416,12 +417,12 @@ def test_what_is_no_message_of_a_server_is_a_value_error(body: bytes) -> None:
 @requirement("wire:server:results-pass-untouched")
 @given(VALUES, st.sampled_from([None, 1, "\t"]), st.sampled_from(["\n", "\r", "\r\n"]))
 def test_a_result_passes_as_it_is_but_for_line_ends(value: Json, indent: int | str | None, line_end: str) -> None:
-    sent = json.dumps(value, ensure_ascii=False, indent=indent).replace("\n", line_end).encode()
+    sent = json.dumps({"x": value}, ensure_ascii=False, indent=indent).replace("\n", line_end).encode()
     envelope = b'{"jsonrpc":"2.0","id":1,"result":%b}' % sent
     raw = decode_server(envelope).result
     written = jsonrpc.result(b'"a"', raw)
     assert written == b'{"jsonrpc":"2.0","id":"a","result":%b}' % sent.replace(b"\r", b"").replace(b"\n", b"")
-    assert same(json.loads(written)["result"], value)
+    assert same(json.loads(written)["result"], {"x": value})
 
 
 @requirement("wire:server:results-pass-untouched")
@@ -432,6 +433,70 @@ def test_a_result_passes_as_it_is_but_for_line_ends(value: Json, indent: int | s
 def test_what_decoding_would_change_in_a_result_is_not_changed(value: bytes) -> None:
     message = decode_server(b'{"id":1,"result":{"x":%b}}' % value)
     assert jsonrpc.result(b"1", message.result) == b'{"jsonrpc":"2.0","id":1,"result":{"x":%b}}' % value
+
+
+@requirement("wire:server:results-can-be-read")
+@pytest.mark.parametrize("result", [b"[]", b'"x"', b"7", b"true", b"[{}]"])
+def test_a_result_that_is_no_object_is_none(result: bytes) -> None:
+    assert not decode_server(b'{"id":1,"result":%b}' % result).result
+
+
+def test_a_result_of_null_has_no_fields() -> None:
+    assert bytes(decode_server(b'{"id":1,"result":null}').result) == b"{}"
+
+
+@requirement("wire:server:results-can-be-read")
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(b"null", b"[]", b'"x"', b"7", b"{}", b'{"code":1}', b'{"message":"x"}', b'{"code":"1","message":"x"}'),
+        *(b'{"code":true,"message":"x"}', b'{"code":1.5,"message":"x"}', b'{"code":1,"message":null}'),
+    ],
+)
+def test_an_error_that_is_no_error_object_is_none(error: bytes) -> None:
+    message = decode_server(b'{"id":1,"error":%b,"result":{"a":1}}' % error)
+    assert not message.error
+    assert bytes(message.result) == b'{"a":1}'
+
+
+@requirement("wire:server:results-can-be-read")
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (rb"\ud83d", rb"\ufffd"),
+        (rb"a\uD83D...", rb"a\ufffd..."),
+        (rb"\ude00", rb"\ufffd"),
+        (rb"\ude00\ud83d", rb"\ufffd\ufffd"),
+        (rb"\ud83d\ud83d\ude00", rb"\ufffd\ud83d\ude00"),
+        (rb"\ud83d\n", rb"\ufffd\n"),
+        (rb"\\ud83d\ud83d\\\\", rb"\\ud83d\ufffd\\\\"),
+        (rb"\ud83d\u0041", rb"\ufffd\u0041"),
+    ],
+)
+def test_half_a_surrogate_pair_of_a_server_is_replaced(sent: bytes, told: bytes) -> None:
+    message = b'{"id":1,"result":{"a":"%b"}}'
+    assert bytes(decode_server(message % sent).result) == b'{"a":"%b"}' % told
+    assert [bytes(item) for item in decode_array(b"[%b]" % (message % sent))] == [message % told]
+
+
+@given(st.text(st.characters(categories=["Cs", "L", "P"]), max_size=20))
+def test_whatever_a_server_in_javascript_cuts_can_be_read(text: str) -> None:
+    sent = json.dumps({"a": text}).encode()
+    assert decode_value(decode_server(b'{"id":1,"result":%b}' % sent).result) is not None
+
+
+@given(st.binary(max_size=40), st.integers(0, 70_000))
+@example(b"\xe2\x82\xac", 65_535)
+@example(b"\xe2\x82", 65_536)
+@example(b"\xed\xa0\x80", 0)
+def test_utf8_is_told_from_other_bytes(text: bytes, shift: int) -> None:
+    padded = b" " * shift + text
+    try:
+        padded.decode()
+    except UnicodeDecodeError:
+        assert not is_utf8(padded)
+    else:
+        assert is_utf8(padded)
 
 
 def test_an_error_of_a_server_passes_on_one_line() -> None:

@@ -164,6 +164,23 @@ input()
 
 
 @on_both_loops
+async def test_an_answer_that_is_no_utf8_fails_its_request_at_once() -> None:
+    script = """
+import sys
+sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":1,"result":{"text":"\\xff"}}\\n{"method":"\\xff","id":2}\\n[1]\\n')
+sys.stdout.buffer.flush()
+input()
+"""
+    async with running(*python(script)) as (link, inbox):
+        assert await inbox.messages.get() == b"[1]"
+        request_id, fault = inbox.failures.get_nowait()
+        assert (request_id, fault.kind) == (1, FaultKind.INVALID)
+        assert "no UTF-8" in fault.detail
+        assert inbox.failures.empty()
+        assert link.skipped.undecodable == 2
+
+
+@on_both_loops
 async def test_junk_and_broken_utf8_are_skipped_and_counted() -> None:
     script = """
 import sys

@@ -38,6 +38,8 @@ from unit.streamable_rig import (
     rig,
 )
 
+NO_UTF8 = b'{"jsonrpc":"2.0","id":2,"result":{"content":"\xff"}}'
+
 # What is sent.
 
 
@@ -239,6 +241,8 @@ async def test_an_answer_cut_at_any_byte_is_an_answer_or_a_cut(whole: bytes) -> 
         (plain(b"<html>", "200 OK", "text/html"), FaultKind.INVALID, FaultKind.INVALID),
         (plain(b"{broken", "200 OK"), FaultKind.INVALID, FaultKind.INVALID),
         (plain(b"null", "200 OK"), FaultKind.INVALID, FaultKind.INVALID),
+        (plain(NO_UTF8), FaultKind.INVALID, FaultKind.INVALID),
+        (chunked(event(NO_UTF8)), FaultKind.INVALID, FaultKind.INVALID),
         (plain(ANSWER_1, "200 OK"), FaultKind.INVALID, FaultKind.INVALID),
         (plain(ANSWER_2, "200 OK", "application/json", "content-encoding: gzip"), FaultKind.INVALID, FaultKind.INVALID),
         (plain(b"{" + b" " * 70_000 + ANSWER_2[1:]), FaultKind.INVALID, FaultKind.INVALID),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from holdfast.config import GatewaySettings
 from holdfast.downstream.http import Message, Request
 from holdfast.downstream.post import check_name
 from holdfast.downstream.refusal import Refusal
 from holdfast.identity.caller import Clients, Identity
-from holdfast.wire.headers import host_name, is_loopback_name
+from holdfast.wire.headers import host_name, is_loopback_name, origin_host
 
 _SINGLE_HEADERS: Final = frozenset(
     {
@@ -67,7 +66,7 @@ class Entrance:
         origin = headers.get("origin")
         if origin is None or origin.lower() in self._origins:
             return
-        if not (self._is_loopback and is_loopback_name(host_name(urlsplit(origin).netloc))):
+        if not (self._is_loopback and is_loopback_name(origin_host(origin))):
             raise Refusal(403, "Pages of that origin may not call this gateway.")
 
     def identify(self, headers: Mapping[str, str]) -> Identity:

@@ -25,7 +25,7 @@ from holdfast.errors import OpenFailed
 from holdfast.upstream.stdio_output import STDERR_BYTES, LineSplitter, Oversized, SkippedLines, StderrRing
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.upstream.watchdog import Watchdog
-from holdfast.wire.jsonrpc import one_line
+from holdfast.wire.jsonrpc import is_utf8, one_line
 
 MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """Written and not read by the server; beyond it the server counts as one that does not read."""
@@ -262,10 +262,11 @@ class StdioLink:
             if self.skipped.junk == 1:
                 what = "no JSON (a program that speaks MCP over stdio should log to stderr)"
                 logger.warning("%s wrote a line to stdout that is %s: it was skipped", self._name, what)
-        elif not line.isascii() and not _is_utf8(line):
+        elif not is_utf8(line):
             self.skipped.undecodable += 1
             if self.skipped.undecodable == 1:
                 logger.warning("%s wrote a line to stdout that is no UTF-8: it was skipped", self._name)
+            self._fail_answered(Oversized.of(line), f"{self._name} sent an answer that is no UTF-8")
         elif self._receiver is not None:
             self._receiver.received(line, None)
 
@@ -274,9 +275,14 @@ class StdioLink:
         if self.skipped.oversized == 1:
             what = f"is larger than {self._max_message_bytes} bytes"
             logger.warning("%s wrote a line to stdout that %s: it was skipped", self._name, what)
+        self._fail_answered(
+            line, f"{self._name} sent an answer of more than {self._max_message_bytes} bytes: too large"
+        )
+
+    def _fail_answered(self, line: Oversized, detail: str) -> None:
+        """Fail the request that a skipped line would have answered, where that is sure."""
         request_id = line.answered_id
         if request_id is not None and self._receiver is not None:
-            detail = f"{self._name} sent an answer of more than {self._max_message_bytes} bytes: too large"
             self._receiver.failed(request_id, Fault(FaultKind.INVALID, detail))
 
     def _log_stderr(self, chunk: bytes) -> None:
@@ -399,14 +405,6 @@ class StdioLink:
         finally:
             timer.cancel()
         return released.done()
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _signal_name(number: int) -> str:

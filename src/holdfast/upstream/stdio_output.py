@@ -27,10 +27,15 @@ _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A line that was over the limit and dropped, but for its edges."""
+    """What is left of a line that was over the limit: its edges."""
 
     head: bytes
     tail: bytes
+
+    @classmethod
+    def of(cls, line: bytes) -> Oversized:
+        """The edges of a line that is skipped for another reason."""
+        return cls(line[:_EDGE_BYTES], line[-_EDGE_BYTES:])
 
     @property
     def answered_id(self) -> int | None:

@@ -19,7 +19,12 @@ def resumable(event_id: str) -> str | None:
 
 
 def is_response(message: bytes, request_id: int) -> bool:
-    """Whether `message` is, or as an array holds, the response to the request. Raises `ValueError`."""
+    """Whether `message` is, or as an array holds, the response to the request. Raises `ValueError`.
+
+    Invalid UTF-8 is an error too: the result goes on as it is, and clients could not read it.
+    """
+    if not jsonrpc.is_utf8(message):
+        raise ValueError("no UTF-8")
     if message[:64].lstrip()[:1] == b"[":
         return any(_responds(part, request_id) for part in jsonrpc.decode_array(message))
     return _responds(message, request_id)
@@ -43,11 +48,13 @@ def has_response(body: bytes, request_id: int) -> bool:
 
 def error_of(body: bytes) -> Raw | None:
     """The `error` object where `body` is a JSON-RPC refusal; its id is not asked for, many servers cannot tell it."""
+    if not jsonrpc.is_utf8(body):
+        return None
     try:
         envelope = jsonrpc.decode_server(body)
     except ValueError:
         return None
-    if envelope.method is not None or not envelope.error or bytes(envelope.error)[:1] != b"{":
+    if envelope.method is not None or not envelope.error:
         return None
     return envelope.error.copy()
 

@@ -85,6 +85,12 @@ def host_name(authority: str) -> str:
     return match.group(1) if match else ""
 
 
+def origin_host(origin: str) -> str:
+    """The host of an `Origin` header, as `host_name` gives it; empty where it is no `scheme://host` or `:port`."""
+    scheme, _, authority = origin.partition("://")
+    return host_name(authority.removesuffix("/")) if scheme else ""
+
+
 def is_loopback_name(host: str) -> bool:
     """Whether a host name (from `host_name`) can only mean this machine."""
     return host in _LOOPBACK_HOSTS

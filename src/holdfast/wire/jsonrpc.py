@@ -6,6 +6,7 @@ other parser can read something else into it. A server's result passes as a slic
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
@@ -26,6 +27,11 @@ MAX_DEPTH: Final = 128
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _MANY_DIGITS: Final = re.compile(rb"\d{19}")
+_BRACE: Final = ord("{")
+_EMPTY: Final = Raw(b"{}")
+_UTF8_SLICE: Final = 64 * 1024
+_ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+"""An escape of JSON; the group is a half of a surrogate pair that stands alone."""
 
 RequestId: TypeAlias = int | float | str
 
@@ -67,7 +73,11 @@ ClientMessage: TypeAlias = ClientRequest | ClientNotification | ClientReply
 
 
 class ServerMessage(Struct):
-    """A server's message, down to its envelope. An absent field is empty; `id` is as sent, with its type."""
+    """A server's message, down to its envelope. `id` is as sent, with its type.
+
+    A field that is absent, or that no client could read, is empty: a result that is no object, an
+    error that is no object with code and message. A result of null is an object without fields.
+    """
 
     id: Raw = Raw()
     method: str | None = None
@@ -181,11 +191,23 @@ def _client_reply(value: dict[str, Json], known_id: RequestId | None) -> ClientR
 
 
 def decode_server(message: bytes | Raw) -> ServerMessage:
-    """The envelope of a server's message. Raises `ValueError` where it is not a JSON-RPC object."""
+    """The envelope of a server's message. Raises `ValueError` where it is not a JSON-RPC object.
+
+    Its encoding is not looked at: see `is_utf8`.
+    """
     try:
-        return _decode_server(message)
+        envelope = _decode_server(message)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        envelope = _decode_server(_without_lone_surrogates(message))
+    if envelope.result and memoryview(envelope.result)[0] != _BRACE:
+        envelope.result = _EMPTY if bytes(envelope.result) == b"null" else Raw()
+    if envelope.error and not _is_error(envelope.error):
+        envelope.error = Raw()
+    return envelope
 
 
 def decode_array(message: bytes) -> list[Raw]:
@@ -194,6 +216,41 @@ def decode_array(message: bytes) -> list[Raw]:
         return _decode_array(message)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except msgspec.DecodeError:
+        return _decode_array(_without_lone_surrogates(message))
+
+
+def _is_error(raw: Raw) -> bool:
+    fields = decode_fields(raw)
+    code = decode_value(fields.get("code", b"null"))
+    is_code = isinstance(code, int) and not isinstance(code, bool)
+    return is_code and isinstance(decode_value(fields.get("message", b"null")), str)
+
+
+def _without_lone_surrogates(message: bytes | Raw) -> bytes:
+    """`message` with U+FFFD for each half of a surrogate pair that stands alone.
+
+    A server in JavaScript that cuts a text amid an emoji sends one. Parsers quarrel over them, and
+    a client that refuses them would wait for its answer forever.
+    """
+    text = bytes(message)
+    if b"\\ud" not in text and b"\\uD" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", text)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether `text` is UTF-8, as JSON must be; a server's results are passed on without being decoded."""
+    if text.isascii():
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(text), _UTF8_SLICE):  # decoded at once, 16 MiB may take 64
+            decoder.decode(text[start : start + _UTF8_SLICE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def decode_fields(raw: Raw | bytes) -> Fields:
