@@ -152,6 +152,8 @@ class FakeServer:
 
     def __init__(self, *, over_link: bool = False) -> None:
         self.over_link = over_link
+        self.passed: list[tuple[tuple[str, str], ...]] = []
+        """The headers of callers with which each conversation was connected."""
         self.sessions: list[FakeSession] = []
         self.requests: list[FakeRequest] = []
         """What all sessions received, in order."""
@@ -172,7 +174,8 @@ class FakeServer:
         for method in self.lists:
             self.answers[method] = lambda request: request.result(self.lists[request.method])
 
-    def connect(self, listener: Listener, *, declares: bool) -> Upstream:
+    def connect(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+        self.passed.append(passed)
         if self.over_link:
             link = LinkSession(self, declares=declares)
             self._made(link)

@@ -189,7 +189,7 @@ class ToldGateway(Gateway):
         self._world = world
 
     def _connect(self, settings: ServerSettings) -> Connect:
-        def connect(listener: Listener, *, declares: bool) -> Upstream:
+        def connect(listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
             return HandshakeUpstream(ToldLink(self._world, settings), listener, ALL_CAPABILITIES if declares else {})
 
         return connect

@@ -33,7 +33,7 @@ class Case:
         path, _, query = target.partition("?")
         responder = RecordedResponder()
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.api.dispatch(Request(method, path, {"host": "127.0.0.1:8790", **given}), responder, query)
+        self.api.dispatch(Request(method, path, {"host": "127.0.0.1:8790", **given}, query=query), responder)
         return responder
 
     def json(self, target: str) -> Any:

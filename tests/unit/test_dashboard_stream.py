@@ -31,7 +31,7 @@ class Case:
     def read(self, query: str = "", last_id: str | None = None) -> RecordedResponder:
         responder = RecordedResponder()
         headers = {"host": "localhost"} if last_id is None else {"host": "localhost", "last-event-id": last_id}
-        self.api.dispatch(Request("GET", "/api/events", headers), responder, query)
+        self.api.dispatch(Request("GET", "/api/events", headers, query=query), responder)
         return responder
 
     def happen(self, *names: str) -> None:
@@ -159,7 +159,7 @@ def test_a_reader_who_is_slow_from_the_start_gets_its_backlog_later() -> None:
     case.happen("b")
     reader = RecordedResponder()
     reader.is_slow = True
-    case.api.dispatch(Request("GET", "/api/events", {"host": "localhost"}), reader, "recent=5")
+    case.api.dispatch(Request("GET", "/api/events", {"host": "localhost"}, query="recent=5"), reader)
     case.pass_by(2)
     case.happen("c")
     assert told(reader) == []

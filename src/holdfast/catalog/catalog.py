@@ -134,6 +134,16 @@ class Catalog:
         pool.observer = self
 
     @property
+    def tools(self) -> int | None:
+        """How many tools it listed last; None before it did."""
+        pages = self._lists["tools/list"].pages
+        return sum(_length(page, "tools") for page in pages.values()) if pages else None
+
+    def reconfigure(self, settings: ServerSettings) -> None:
+        """Go by other settings from now on."""
+        self._settings = settings
+
+    @property
     def hello(self) -> Hello | None:
         """What the server last said of itself, if it was ever reached."""
         return self._hello
@@ -152,7 +162,7 @@ class Catalog:
         """Answer a list from what is kept where that is allowed; run anything else in a session."""
         if (
             call.method not in CAPABILITY
-            or self._settings.lists == "session"
+            or not self._settings.has_common_lists
             or call.params.keys() - {"cursor", "_meta"}
         ):
             return self._pool.start(key, call, caller, watcher)
@@ -174,7 +184,7 @@ class Catalog:
         async with self._pool.borrow(prefer, unused=unused) as session:
             for method in CAPABILITY:
                 may_keep = unused or self._is_everybodys(method)
-                if self._offers(method) and self._settings.lists == "server" and may_keep:
+                if self._offers(method) and self._settings.has_common_lists and may_keep:
                     self._must_list(session, method, await self._fetch_in(session, method))
         tools = sum(_length(page, "tools") for page in self._lists["tools/list"].pages.values())
         self._emit(events.ListsLearned(self._settings.name, tools))

@@ -145,13 +145,15 @@ def run(
 def serve(
     file: SettingsFile = DEFAULT_FILE,
     log_level: Annotated[
-        str, typer.Option(metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.")
-    ] = "info",
+        str | None,
+        typer.Option(metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.  [default: the file's]"),
+    ] = None,
 ) -> int:
     """Keep the sessions of the servers that a settings file names, each at /mcp/NAME."""
     from holdfast.cli import serve as command  # noqa: PLC0415
 
-    _check_log_level(log_level)
+    if log_level is not None:
+        _check_log_level(log_level)
     return command.serve(file, log_level)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.cli.reload import SettingsFollower
 from holdfast.config import GatewaySettings
 from holdfast.errors import ConfigError
 from holdfast.gateway import Gateway
@@ -62,11 +63,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, started: Callable[[], None], stopping: Callable[[], None]
+    gateway: Gateway,
+    listener: socket.socket,
+    started: Callable[[], None],
+    stopping: Callable[[], None],
+    follower: SettingsFollower | None = None,
 ) -> None:
     """Serve `gateway`, which is entered here, until SIGINT or SIGTERM; a second signal ends at once.
 
-    `started` is called once clients can connect, `stopping` at the first signal.
+    `started` is called once clients can connect, `stopping` at the first signal. `follower` is asked to
+    load the settings anew at SIGHUP, and runs meanwhile.
 
     Calls under way get `GRACE` seconds; then the sessions end, and with them the calls, answered with
     an error.
@@ -91,22 +97,20 @@ async def serve(
         def stop() -> None:
             if server.should_exit:
                 server.force_exit = True
-                for upstream in gateway.servers:
-                    upstream.pool.terminate()
+                gateway.terminate()
                 return
             server.should_exit = True
             stopping()
             gateway.drain()
-            ending.append(loop.call_later(GRACE, end_sessions))
-
-        def end_sessions() -> None:
-            for upstream in gateway.servers:
-                scope.start(upstream.pool.aclose(), f"close {upstream.name}")
+            ending.append(loop.call_later(GRACE, gateway.close_sessions))
 
         ending: list[asyncio.TimerHandle] = []
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
+        if follower is not None:
+            loop.add_signal_handler(signal.SIGHUP, follower.ask)
+            scope.start(follower.run(), "follow the settings file")
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need walk it again
         started()
@@ -121,6 +125,7 @@ def run(
     listener: socket.socket,
     started: Callable[[], None],
     stopping: Callable[[], None],
+    follower: SettingsFollower | None = None,
 ) -> None:
     """As `serve`, in an event loop of its own: uvloop, or asyncio where upstreams speak TLS.
 
@@ -128,7 +133,7 @@ def run(
     """
     has_tls = any((server.url or "").startswith("https://") for server in settings.servers)
     with asyncio.Runner(loop_factory=None if has_tls else _uvloop()) as runner:
-        runner.run(serve(gateway, listener, started, stopping))
+        runner.run(serve(gateway, listener, started, stopping, follower))
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:

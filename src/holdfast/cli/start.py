@@ -9,15 +9,21 @@ from rich.text import Text
 
 from holdfast import __version__
 from holdfast.cli import serving
+from holdfast.cli.reload import Follow
 from holdfast.config import GatewaySettings
 from holdfast.gateway import Gateway
 from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging
 
 
-def start(settings: GatewaySettings, log_level: str, warnings: Sequence[str]) -> None:
-    """Serve until a signal, after a greeting with the addresses and `warnings`. Raises `ConfigError`."""
+def start(
+    settings: GatewaySettings, log_level: str | None, warnings: Sequence[str], follow: Follow | None = None
+) -> None:
+    """Serve until a signal, after a greeting with the addresses and `warnings`. Raises `ConfigError`.
+
+    `log_level` comes before the settings' own. `follow` keeps the gateway to its settings file.
+    """
     console = Console(stderr=True, highlight=False)
-    set_up_logging(console, log_level)
+    set_up_logging(console, log_level or settings.log.level, settings.log.format)
     listener = serving.bind(settings.host, settings.port)
     board = StatusBoard(console, [server.name for server in settings.servers])
 
@@ -35,8 +41,11 @@ def start(settings: GatewaySettings, log_level: str, warnings: Sequence[str]) ->
         if console.is_terminal:
             console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
 
+    gateway = Gateway(settings, emit=board.take)
     try:
-        serving.run(settings, Gateway(settings, emit=board.take), listener, started, stopping)
+        serving.run(
+            settings, gateway, listener, started, stopping, None if follow is None else follow(gateway, board.take)
+        )
     finally:
         board.stop()
 
@@ -48,4 +57,4 @@ def _addresses(settings: GatewaySettings, host: str, port: int) -> list[str]:
     roots = [f"http://{name}:{port}/mcp" for name in (("127.0.0.1", *settings.allowed_hosts) if is_any else (host,))]
     if len(settings.servers) == 1:
         return [f"{root} and {root}/{settings.servers[0].name}" for root in roots]
-    return [f"{root}/{server.name}" for root in roots for server in settings.servers]
+    return [line for root in roots for line in (root, *(f"{root}/{server.name}" for server in settings.servers))]

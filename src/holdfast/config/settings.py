@@ -231,9 +231,9 @@ class ServerSettings(_Settings):
         return tool_prefix(self.name) if self.prefix is None else self.prefix
 
     @property
-    def public_prefix(self) -> str:
-        """What its tools' names begin with at `/mcp`: model providers take no dots."""
-        return self.prefix if self.prefix is not None else re.sub(r"[^A-Za-z0-9_-]", "_", self.name)
+    def has_common_lists(self) -> bool:
+        """Whether its lists may be kept for all: not where they are a session's own, or a caller's headers decide."""
+        return self.lists == "server" and not self.pass_headers
 
     @property
     def session_limit(self) -> int:

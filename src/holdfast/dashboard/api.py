@@ -97,13 +97,13 @@ class Api:
         self._run = secrets.token_hex(4)
         """Part of events' ids, whose numbers begin anew with each gateway."""
 
-    def dispatch(self, request: Request, responder: Responder, query: str = "") -> None:
-        """Answer a request; `query` is what follows the `?` of its target.
+    def dispatch(self, request: Request, responder: Responder) -> None:
+        """Answer a request.
 
         An answer to HEAD is given as that to GET: it is the HTTP server that leaves the body out.
         """
         try:
-            self._route(request, responder, query)
+            self._route(request, responder, request.query)
         except Refusal as refusal:
             # As in a JSON-RPC error, so that programs read these and the gateway's other refusals alike.
             body = msgspec.json.encode({"error": {"message": refusal.message}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -21,6 +21,7 @@ from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, PUSH, EventStream, ReplayBudget, read_event_id
 from holdfast.identity.asker import Asker
 from holdfast.servers.branch import progress_token
+from holdfast.servers.server import Server
 from holdfast.servers.service import Conversation, Service
 from holdfast.session.key import Principal, SessionKey
 from holdfast.wire import jsonrpc
@@ -178,6 +179,21 @@ class ClientSession:
         for conversation in self.conversations:
             conversation.offer_roots(self.own_abilities.roots)
 
+    def send_listeners_away(self) -> None:
+        """End its streams, which can be resumed."""
+        for stream in self.streams.values():
+            stream.send_away()
+
+    def move(self, service: Server) -> None:
+        """Go on with a server that takes the place of this one's: what was set up and asked for is asked for anew."""
+        self.service = service
+        self._conversation = None
+        before, self.conversations = self.conversations, {}  # not left: what runs there still ends in order
+        for conversation in before:
+            self.use(service.renew(conversation, self))
+        for kind in ("tools", "prompts", "resources"):
+            self.push(f"notifications/{kind}/list_changed", None)
+
     @property
     def questions(self) -> int:
         """How many questions the client has not answered."""
@@ -301,6 +317,26 @@ class ClientSessions:
         """A request of the session is answered, or its client left."""
         session.requests -= 1
         session.last_used_at = self._clock.now()
+
+    def move(self, old: Server, new: Server) -> None:
+        """Let the sessions of `old` go on with `new`, which takes its place."""
+        for session in self:
+            if session.service is old:
+                session.move(new)
+
+    def end_with(self, server: Server) -> None:
+        """End the sessions of a server that is not served any more."""
+        for session in self:
+            if session.service is server:
+                self.end(session)
+
+    def shut_out(self, gone: Container[str], rekeyed: Container[str]) -> None:
+        """End the sessions of clients that are `gone`; those that lost a key must show another to go on listening."""
+        for session in self:
+            if session.owner.client in gone:
+                self.end(session)
+            elif session.owner.client in rekeyed:
+                session.send_listeners_away()
 
     def send_away(self) -> None:
         """End the streams on which clients only listen."""

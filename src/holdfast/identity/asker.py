@@ -54,7 +54,8 @@ class Asker:
         """Equal for requests that name the same conversation, in whichever way."""
         chat = self.chat
         client = self.client if chat is None else None
-        return (self.identity.principal, chat, client, self.nonce if self.is_unnamed else 0, self.passed)
+        nonce = self.nonce if self.is_unnamed else 0
+        return (self.identity.principal, self.identity.servers, chat, client, nonce, self.passed)
 
     def names_as(self, other: Asker) -> bool:
         """Whether `other` is of the same client session and says the same of itself."""

@@ -20,6 +20,10 @@ class Directory:
     def __iter__(self) -> Iterator[Server]:
         return iter(self._servers.values())
 
+    def find(self, name: str) -> Server | None:
+        """The server of that name."""
+        return self._servers.get(name)
+
     def __getitem__(self, name: str) -> Server:
         return self._servers[name]
 

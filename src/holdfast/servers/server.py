@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Literal, TypeAlias
 
 from msgspec import Raw
 
@@ -16,15 +17,20 @@ from holdfast.config import ClientSettings, ServerSettings
 from holdfast.identity.asker import Asker
 from holdfast.servers.gate import FilteredList, Gate, unknown_tool
 from holdfast.servers.proxy import CallerProxy
+from holdfast.servers.service import Conversation
 from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.roster import Connect
 from holdfast.session.watch import Watcher, lowest_level
 from holdfast.tasks import TaskScope
-from holdfast.upstream.transport import Inquiry
+from holdfast.upstream.transport import Hello, Inquiry
+from holdfast.views import ServerView
+from holdfast.wire import jsonrpc
 
 _EMPTY = Result(Raw(b"{}"))
+
+Standing: TypeAlias = Literal["idle", "connecting", "ready", "failed"]
 
 
 class Server:
@@ -39,10 +45,15 @@ class Server:
         clock: Clock,
         emit: events.Emit,
         rng: Random,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
+        """`close` closes what the sessions share."""
         self.settings = settings
-        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
-        self.catalog = Catalog(settings, self.pool, scope=scope, clock=clock, emit=emit)
+        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=self._noted, rng=rng)
+        self.catalog = Catalog(settings, self.pool, scope=scope, clock=clock, emit=self._noted)
+        self._close = close
+        self._standing: Standing = "idle"
+        self._reason = ""
         self._revision = settings.revision
         self._credential = settings.fingerprint
         self._passes = frozenset(settings.pass_headers)
@@ -61,9 +72,90 @@ class Server:
         """The headers of a request that go on to it."""
         return self._passes
 
+    # Its life.
+
+    @property
+    def is_learned_at_start(self) -> bool:
+        """Whether a session is opened to learn its lists before anybody calls."""
+        return self.settings.start == "eager" and not self.settings.pass_headers
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether it was reached once, or not, as far as that is to be known without a caller."""
+        return not self.is_learned_at_start or self._standing in {"ready", "failed"}
+
+    def can_become(self, settings: ServerSettings) -> bool:
+        """Whether its sessions may go on under other settings."""
+        old = self.settings
+        return (
+            settings.name == old.name
+            and settings.revision == self._revision
+            and settings.fingerprint == self._credential
+            and settings.lists == old.lists
+        )
+
+    def reconfigure(self, settings: ServerSettings) -> None:
+        """Go by settings that it `can_become`, from now on."""
+        if settings != self.settings:
+            self.settings = settings
+            self.pool.reconfigure(settings)
+            self.catalog.reconfigure(settings)
+
+    def succeed(self, old: Server) -> None:
+        """Take the place of `old`: who used its sessions is told once that what they remembered is gone."""
+        self.pool.inherit(old.pool, revision=self._revision, credential=self._credential)
+
+    def terminate(self) -> None:
+        """Drop every session, and the connections that they share."""
+        self.pool.terminate()
+        self._close()
+
+    def view(self) -> ServerView:
+        """How it stands now."""
+        settings, hello, pool = self.settings, self.catalog.hello, self.pool
+        return ServerView(
+            name=settings.name,
+            transport="http" if settings.url is not None else "stdio",
+            scope=settings.scope,
+            state=self._standing,
+            reason=self._reason,
+            title="" if hello is None else _title(hello),
+            protocol="" if hello is None else hello.protocol_version,
+            tools=self.catalog.tools,
+            max_sessions=settings.session_limit,
+            max_concurrency=settings.max_concurrency,
+            circuit=pool.circuit,
+            sessions=pool.states(),
+            sent=pool.sent,
+            queued=pool.queued,
+            waiting=pool.waiting,
+        )
+
+    def _noted(self, event: events.Event) -> None:
+        """Pass an event on, and note what it says of the server."""
+        kind = type(event)
+        if kind is not events.CallEnded:
+            if isinstance(event, events.SessionReady):
+                self._standing, self._reason = "ready", ""
+            elif isinstance(event, events.SessionFailed):
+                self._standing, self._reason = "failed", event.reason
+            elif kind is events.SessionOpening and self._standing == "idle":
+                self._standing = "connecting"
+        self._emit(event)
+
+    # What callers use.
+
     def converse(self, asker: Asker) -> ServerConversation:
         """The conversation of a request."""
         return ServerConversation(self, self.key_for(asker), asker)
+
+    def renew(self, conversation: Conversation, watcher: Watcher) -> ServerConversation:
+        """The conversation that follows one with the server whose place this one takes."""
+        if not isinstance(conversation, ServerConversation):
+            raise TypeError(conversation)
+        renewed = self.converse(conversation.asker)
+        watcher.subscriptions_of(renewed.key).update(watcher.subscriptions_of(conversation.key))
+        return renewed
 
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md."""
@@ -250,6 +342,13 @@ class ServerConversation:
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self.server.unsubscribe(self.key, call, caller, watcher)
+
+
+def _title(hello: Hello) -> str:
+    """What a server calls itself, with its version."""
+    info = jsonrpc.decode_fields(jsonrpc.decode_fields(hello.raw).get("serverInfo", b"{}"))
+    words = [jsonrpc.decode_value(info.get(name, b"null")) for name in ("name", "version")]
+    return " ".join(word for word in words if isinstance(word, str))
 
 
 class _Noting(CallerProxy):

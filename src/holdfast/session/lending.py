@@ -66,7 +66,8 @@ class Lending:
         return self._roster.has_room or any(session.is_spare for session in self._roster)
 
     async def _find(self, prefer: SessionKey | None, *, unused: bool) -> Session:
-        own = prefer if prefer is not None and prefer.is_shared else None
+        opens_own = prefer is not None and (prefer.is_shared or (bool(prefer.passed) and not prefer.is_private))
+        own = prefer if opens_own else None
         limit = self._settings.acquire_timeout
         give_up_at = self._clock.now() + limit
         while True:

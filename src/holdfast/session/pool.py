@@ -326,7 +326,7 @@ class Pool:
                 self._begin(run)
         if is_reopened:
             self.observer.restored(place.key)
-            if self.settings.lists == "session":
+            if not self.settings.has_common_lists:
                 for method in LIST_CHANGES:
                     self.announce(method, to=session.watchers)
 
@@ -409,7 +409,7 @@ class Pool:
 
     def lists_changed(self, session: Session, method: str, told: Watcher | None) -> None:
         self.observer.lists_changed(method)
-        own = session.watchers if self.settings.lists == "session" else None
+        own = session.watchers if not self.settings.has_common_lists else None
         self.announce(method, told, own)
 
     def announce(self, method: str, told: Watcher | None = None, to: list[Watcher] | None = None) -> None:

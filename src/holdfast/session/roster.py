@@ -33,8 +33,11 @@ SPARE_TTL: Final = 60.0
 class Connect(Protocol):
     """Makes the conversation for a new session."""
 
-    def __call__(self, listener: Listener, *, declares: bool) -> Upstream:
-        """`declares`: offer the server all that can be relayed, else nothing."""
+    def __call__(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+        """`declares`: offer the server all that can be relayed, else nothing.
+
+        `passed`: headers of the caller's that go with every request.
+        """
         ...
 
 
@@ -174,7 +177,8 @@ class Roster:
 
     def _connect_anew(self, session: Session) -> None:
         is_private = session.key is not None and session.key.is_private
-        session.upstream = self._connect(session, declares=not is_private)
+        passed = () if session.key is None else session.key.passed
+        session.upstream = self._connect(session, declares=not is_private, passed=passed)
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:

@@ -1,0 +1,54 @@
+"""A running gateway as its operator sees it: how its servers and sessions stand, and what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from holdfast import events
+from holdfast.observe.feed import EventFeed
+from holdfast.observe.metrics import Metrics
+from holdfast.servers.directory import Directory
+from holdfast.views import ServerView, SessionView
+
+
+class Operations:
+    """What the API shows; `take` is told every event."""
+
+    def __init__(self, directory: Directory, count_clients: Callable[[], int]) -> None:
+        self.feed = EventFeed()
+        self.is_draining = False
+        """The gateway is about to end."""
+        self._metrics = Metrics()
+        self._directory = directory
+        self._count_clients = count_clients
+
+    def take(self, event: events.Event) -> None:
+        """Count an event, and pass it to whoever listens."""
+        self._metrics.take(event)
+        self.feed.take(event)
+
+    @property
+    def is_ready(self) -> bool:
+        """Every server that is opened at start was tried once."""
+        return all(server.was_tried for server in self._directory)
+
+    @property
+    def client_sessions(self) -> int:
+        """How many sessions clients have with the gateway."""
+        return self._count_clients()
+
+    def servers(self) -> list[ServerView]:
+        """The servers in the order of the settings."""
+        return [server.view() for server in self._directory]
+
+    def sessions(self) -> list[SessionView]:
+        """All sessions with servers."""
+        return [view for server in self._directory for view in server.pool.views()]
+
+    def close_session(self, session_id: str) -> bool:
+        """End a session; False if there is none of that id."""
+        return any(server.pool.close_session(session_id) for server in self._directory)
+
+    def metrics(self) -> bytes:
+        """All metrics, in the text format of Prometheus."""
+        return self._metrics.render(self.servers(), self.client_sessions)

@@ -1,0 +1,63 @@
+"""How the sessions of one server are connected; owns what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from holdfast.clock import Clock
+from holdfast.config import ServerSettings
+from holdfast.tasks import TaskScope
+from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.http1 import HttpClient
+from holdfast.upstream.stdio import StdioLink
+from holdfast.upstream.streamable_http import StreamableHttpLink
+from holdfast.upstream.transport import Link, Listener, Upstream
+from holdfast.upstream.watchdog import Watchdog
+
+_NO_CAPABILITIES: Final[Mapping[str, Any]] = {}
+
+
+class Connector:
+    """Makes the conversation for each new session with a server."""
+
+    def __init__(
+        self, settings: ServerSettings, *, scope: TaskScope, clock: Clock, rng: Random, watchdog: Watchdog
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._watchdog = watchdog
+        self._http: HttpClient | None = None
+        self._target = ""
+        if settings.url is not None:
+            parts = urlsplit(settings.url)
+            self._http = HttpClient(settings.url, scope, clock)
+            self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def __call__(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+        """A conversation that is not open yet.
+
+        `declares`: offer the server all that can be relayed, else nothing. `passed`: headers of the
+        caller's that go with every request.
+        """
+        capabilities = ALL_CAPABILITIES if declares else _NO_CAPABILITIES
+        return HandshakeUpstream(self._link(declares, passed), listener, capabilities, server=self._settings.name)
+
+    def _link(self, wants_push: bool, passed: tuple[tuple[str, str], ...]) -> Link:
+        settings = self._settings
+        if self._http is not None:
+            headers = {name: value.get_secret_value() for name, value in settings.headers.items()} | dict(passed)
+            return StreamableHttpLink(
+                self._http, self._target, headers, self._clock, wants_push=wants_push, jitter=self._rng.random
+            )
+        env = {name: value.get_secret_value() for name, value in settings.env.items()}
+        command = settings.command or ()
+        return StdioLink(command, env=env, cwd=settings.cwd, clock=self._clock, watchdog=self._watchdog)
+
+    def close(self) -> None:
+        """Close the connections that sessions share."""
+        if self._http is not None:
+            self._http.close()
