@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from holdfast.cli.main import main
 from holdfast.config import Limits, LogSettings, ToolRules, key_digest
 from holdfast.config.file import Loaded, load
 from requirements import requirement
 
+ROOT = Path(__file__).resolve().parents[3]
 CANARY = "canary-4711"
 SERVERS = "servers: {a: {url: http://h/mcp}}\n"
 
@@ -369,6 +373,42 @@ def test_a_clients_key_that_is_also_the_operators_is_noted(loads: Load) -> None:
 def test_a_header_that_is_another_with_each_request_is_noted(loads: Load) -> None:
     (note,) = loads(server("pass_headers: [X-Tenant, Traceparent]")).notes
     assert note.startswith("holdfast.yaml:4: servers.a.pass_headers.2: traceparent is another with each request")
+
+
+def test_an_alias_among_a_clients_rules_is_noted(loads: Load) -> None:
+    text = server("tools: {aliases: {long_name: short}}") + (
+        "clients:\n  c:\n    servers:\n      a:\n"
+        "        tools:\n          allow: [x*]\n          deny:\n            - short\n"
+    )
+    (note,) = loads(text).notes
+    assert note == (
+        "holdfast.yaml:12: clients.c.servers.a.tools.deny.1:"
+        " short is an alias; rules are of the server's own names: long_name"
+    )
+
+
+def test_run_refuses_a_url_that_could_not_stand_in_a_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["holdfast", "run", f"http://127.0.0.1:1/{CANARY} x"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("holdfast: url has a space or another character that a URL holds as %XX")
+    assert CANARY not in line
+
+
+YAML = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "settings-file.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", [text for text in YAML if ":\n" in text])
+def test_what_the_page_shows_is_a_file(loads: Load, text: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    if "servers:\n" not in re.findall(r"^\w+:\n", text, re.MULTILINE):
+        text += "servers: {browser: {command: x}, search: {command: x}}\n"
+    text = re.sub(r"/run/secrets/\w+", "secret", text)
+    assert loads(text, {name: name for name in re.findall(r"\$\{(\w+)\}", text)}).settings.servers
 
 
 def test_every_file_that_was_read_is_named_once(loads: Load, tmp_path: Path) -> None:
