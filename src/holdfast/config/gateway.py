@@ -210,8 +210,9 @@ def _note_aliases(item: Item, clients: list[ClientSettings], servers: list[Serve
                 for number, pattern in enumerate(getattr(seen, key), 1):
                     if pattern in own:
                         place = (client.name, "servers", server.name, "tools", key, str(number))
-                        what = f"{pattern} is an alias; rules are of the server's own names: {own[pattern]}"
-                        values.notes.add(item.nearest(place).line, ("clients", *place), what)
+                        found = item.nearest(place)
+                        what = f"{shown(found)} is an alias; rules are of the server's own names: {own[pattern]}"
+                        values.notes.add(found.line, ("clients", *place), what)
 
 
 def _check_reach(items: Mapping[str, Item], given: Mapping[str, Any], values: Values) -> None:

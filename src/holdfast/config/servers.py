@@ -81,7 +81,9 @@ def read_servers(item: Item | None, line: int, separator: str, values: Values) -
     read = [_read_server(name, entry, (*where, name), values) for name, entry in entries.items()]
     servers = [server for server in read if server is not None]
     for place, what in name_clashes(servers, separator, lambda place: f" (line {item.nearest(place[1:]).line})"):
-        values.problems.add(item.nearest(place[1:]).line, place, what)
+        found = item.nearest(place[1:])
+        subject = "" if isinstance(found.value, dict) else f"{shown(found)} "
+        values.problems.add(found.line, place, f"{subject}{what}")
     return servers
 
 

@@ -108,10 +108,10 @@ MISTAKES = [
     ),
     (
         TWO.format("prefix: x", "prefix: x"),
-        "7: servers.b.prefix: its tools begin with x__ at /mcp, as do those of a (l",
+        "7: servers.b.prefix: 'x' is also what the tools of a (line 4) begin with at",
     ),
-    (server("prefix: x__y"), "4: servers.a.prefix: has __, which ends it in the names of tools"),
-    (server("prefix: x_"), "4: servers.a.prefix: ends like the beginning of __, which ends it in the names of tools"),
+    (server("prefix: x__y"), "4: servers.a.prefix: 'x__y' has __, which ends it in the names of tools"),
+    (server("prefix: x_"), "4: servers.a.prefix: 'x_' ends like the beginning of __, which ends it in the names of t"),
     (
         server("prefix: x.y"),
         "4: servers.a.prefix: 'x.y' does not fit; it takes letters, digits, dashes and underscores",
@@ -159,20 +159,23 @@ MISTAKES = [
     ),
     (
         server("tools:", "  deny: [x*]", "  aliases:", "    xy: z"),
-        "7: servers.a.tools.aliases.xy: is for a tool that allow and deny leave out; let them admit it, or leave the",
+        "7: servers.a.tools.aliases.xy: 'z' is for a tool that allow and deny leave out; let them admit it, or leave",
     ),
-    (server("tools: {allow: [z], aliases: {x: z}}"), "4: servers.a.tools.aliases.x: is for a tool that allow and deny"),
+    (
+        server("tools: {allow: [z], aliases: {x: z}}"),
+        "4: servers.a.tools.aliases.x: 'z' is for a tool that allow and deny",
+    ),
     (
         TWO.format("tools: {aliases: {x: z}}", "tools: {aliases: {y: z}}"),
-        "7: servers.b.tools.aliases.y: z is already what x of a is called (line 4)",
+        "7: servers.b.tools.aliases.y: 'z' is already what x of a is called (line 4)",
     ),
     (
         server("tools: {aliases: {x: z, y: z}}"),
-        "4: servers.a.tools.aliases.y: z is already what x of a is called (line 4",
+        "4: servers.a.tools.aliases.y: 'z' is already what x of a is called (line",
     ),
     (
         TWO.format("tools: {aliases: {x: b__y}}", "scope: chat"),
-        "4: servers.a.tools.aliases.x: b__y begins like the tools of b (line 5); an alias is a whole name, without b__",
+        "4: servers.a.tools.aliases.x: 'b__y' begins like the tools of b (line 5); an alias is a whole name, without a",
     ),
     # Headers of the client.
     (
@@ -196,10 +199,10 @@ MISTAKES = [
         server("pass_headers: [x y]"),
         "4: servers.a.pass_headers.1: 'x y' is no name of a header: letters, digits and das",
     ),
-    (server("pass_headers: [X-A, x-a]"), "4: servers.a.pass_headers.2: x-a stands twice"),
+    (server("pass_headers: [X-A, x-a]"), "4: servers.a.pass_headers.2: 'x-a' stands twice"),
     (
         server("headers: {X-Tenant: t}", "pass_headers: [x-tenant]"),
-        "5: servers.a.pass_headers.1: x-tenant has a value in headers already; leave one of the two out",
+        "5: servers.a.pass_headers.1: 'x-tenant' has a value in headers already; leave one of the two out",
     ),
     (
         server("scope: shared", "pass_headers: [X-Tenant]"),
@@ -346,7 +349,12 @@ SECRETS = [
     "clients: {c: {servers: '${SECRET}'}}\n" + SERVERS,
     server("prefix: '${SECRET}.'"),
     server("pass_headers: ['${SECRET} ']"),
+    server("pass_headers: [x, '${SECRET}', '${SECRET}']"),
     server("tools: {aliases: {x: '${SECRET} '}}"),
+    server("tools: {aliases: {x: '${SECRET}', y: '${SECRET}'}}"),
+    server("tools: {deny: [x], aliases: {x: '${SECRET}'}}"),
+    TWO.format("prefix: ${SECRET}", "prefix: ${SECRET}"),
+    TWO.format("prefix: ${SECRET}", "tools: {aliases: {x: '${SECRET}__x'}}"),
     "servers: {a: {url: 'http://h/${SECRET} '}}\n",
     "servers: {a: {url: 'http://${SECRET} /'}}\n",
 ]
@@ -383,7 +391,7 @@ def test_an_alias_among_a_clients_rules_is_noted(loads: Load) -> None:
     (note,) = loads(text).notes
     assert note == (
         "holdfast.yaml:12: clients.c.servers.a.tools.deny.1:"
-        " short is an alias; rules are of the server's own names: long_name"
+        " 'short' is an alias; rules are of the server's own names: long_name"
     )
 
 
