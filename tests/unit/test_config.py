@@ -195,7 +195,7 @@ def test_what_is_not_a_callers_own_header_does_not_go_on(name: str) -> None:
         ({"scope": "shared"}, "scope: shared has one session for all"),
         ({"spares": 1}, "spares are opened before"),
         ({"url": None, "command": ["x"]}, "a command takes no headers"),
-        ({"headers": {"X-TENANT": "t"}}, "x-tenant has a value in headers already"),
+        ({"headers": {"X-TENANT": "t"}}, "pass_headers.0: has a value in headers already"),
     ],
     ids=str,
 )

@@ -79,6 +79,7 @@ def read_gateway(root: Item, values: Values) -> GatewaySettings | None:
     clients = read_clients(items.get("clients"), items.get("servers"), values)
     if clients:
         given["clients"] = clients
+        _note_aliases(items["clients"], clients, servers, values)
     given |= _operator_key(items, clients, values)
     _check_reach(items, given, values)
     return _validated(given | {"servers": servers}, root, values)
@@ -197,6 +198,21 @@ def _host_fault(text: str) -> str | None:
     if "://" in text or "/" in text:
         return "is no name; write it alone, such as holdfast.internal"
     return None if text.strip() else "is empty"
+
+
+def _note_aliases(item: Item, clients: list[ClientSettings], servers: list[ServerSettings], values: Values) -> None:
+    """Rules are of the servers' own names for their tools, so an alias among them matches nothing."""
+    for client in clients:
+        for server in servers:
+            seen = (client.servers or {}).get(server.name)
+            own = {alias: tool for tool, alias in server.tools.aliases.items()}
+            for key in ("allow", "deny") if seen is not None else ():
+                for number, pattern in enumerate(getattr(seen, key), 1):
+                    if pattern in own:
+                        place = (client.name, "servers", server.name, "tools", key, str(number))
+                        found = item.nearest(place)
+                        what = f"{shown(found)} is an alias; rules are of the server's own names: {own[pattern]}"
+                        values.notes.add(found.line, ("clients", *place), what)
 
 
 def _check_reach(items: Mapping[str, Item], given: Mapping[str, Any], values: Values) -> None:

@@ -30,7 +30,8 @@ def name_clashes(
 ) -> Iterator[tuple[Place, str]]:
     """Every place where two tools might be called the same at `/mcp`, and what is wrong there.
 
-    `at` says in a few words where a place is, for the sentences that name a second one.
+    `at` says in a few words where a place is, for the sentences that name a second one. No sentence quotes the value at
+    a place: whoever shows it decides whether it may be seen.
     """
     owners: dict[str, Place] = {}
     for server in servers:
@@ -45,6 +46,8 @@ def name_clashes(
             yield place, _ambiguous(server, separator)
         elif other != place:
             what = f"its tools begin with {prefix}{separator} at /mcp, as do those of {other[1]}{at(other)}"
+            if server.prefix is not None:
+                what = f"is also what the tools of {other[1]}{at(other)} begin with at /mcp"
             yield place, f"{what}; give one of the two another prefix"
     yield from _alias_clashes(servers, separator, owners, at)
 
@@ -58,7 +61,7 @@ def _ambiguous(server: ServerSettings, separator: str) -> str:
         how = "has" if separator in server.prefix else "ends like the beginning of"
         return f"{how} {separator}, which ends it in the names of tools"
     what = f"would begin its tools' names with {server.public_prefix}{separator} at /mcp"
-    return f"{what}, where the first {separator} ends the server's part; give it a prefix"
+    return f"{what}, where the first {separator} ends the server's part; give it a prefix or another name"
 
 
 def _alias_clashes(
@@ -70,8 +73,8 @@ def _alias_clashes(
             place = ("servers", server.name, "tools", "aliases", tool)
             other = owners.setdefault(alias, place)
             if other != place:
-                yield place, f"{alias} is already what {other[-1]} of {other[1]} is called{at(other)}"
+                yield place, f"is already what {other[-1]} of {other[1]} is called{at(other)}"
             for prefix, owner in prefixes.items():
                 if alias.startswith(prefix + separator):
-                    what = f"{alias} begins like the tools of {owner[1]}{at(owner)}"
-                    yield place, f"{what}; an alias is a whole name, without {prefix}{separator}"
+                    what = f"begins like the tools of {owner[1]}{at(owner)}"
+                    yield place, f"{what}; an alias is a whole name, without a server's prefix"

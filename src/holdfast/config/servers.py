@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import SecretStr, ValidationError
 
 from holdfast.config.headers import HEADER_NAME, OWN_HEADERS, PER_REQUEST
-from holdfast.config.names import Place, name_clashes
+from holdfast.config.names import name_clashes
 from holdfast.config.rules import read_rules
 from holdfast.config.settings import NAME_PATTERN, GatewaySettings, ServerSettings, ServerTools, url_fault
 from holdfast.config.source import Item
@@ -80,17 +80,11 @@ def read_servers(item: Item | None, line: int, separator: str, values: Values) -
     entries = values.mapping(item, where, "names, each with its server")
     read = [_read_server(name, entry, (*where, name), values) for name, entry in entries.items()]
     servers = [server for server in read if server is not None]
-    for place, what in name_clashes(servers, separator, lambda place: f" (line {_line(item, place)})"):
-        values.problems.add(_line(item, place), place, what)
+    for place, what in name_clashes(servers, separator, lambda place: f" (line {item.nearest(place[1:]).line})"):
+        found = item.nearest(place[1:])
+        subject = "" if isinstance(found.value, dict) else f"{shown(found)} "
+        values.problems.add(found.line, place, f"{subject}{what}")
     return servers
-
-
-def _line(servers: Item, place: Place) -> int:
-    """The line of a place below `servers`, or of what is nearest above it."""
-    item = servers
-    for key in place[1:]:
-        item = item.get(key) or item
-    return item.line
 
 
 def _read_server(name: str, item: Item, where: Where, values: Values) -> ServerSettings | None:
@@ -148,11 +142,8 @@ def _note_headers(server: ServerSettings, item: Item, where: Where, values: Valu
     for number, name in enumerate(server.pass_headers, 1):
         if name in PER_REQUEST:
             what = f"{name} is another with each request, so that no call would find the session of the one before"
-            values.notes.add(_line_of(item, "pass_headers"), (*where, "pass_headers", str(number)), what)
-
-
-def _line_of(item: Item, key: str) -> int:
-    return (item.get(key) or item).line
+            place = ("pass_headers", str(number))
+            values.notes.add(item.nearest(place).line, (*where, *place), what)
 
 
 def _check_name(name: str, item: Item, where: Where, values: Values) -> None:

@@ -73,7 +73,7 @@ def _passable(name: str) -> str:
 def _misfit(model: type[BaseModel], faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
     """Refuse what only the whole of a model shows to be wrong, each fault at its place."""
     details = [
-        InitErrorDetails(type=PydanticCustomError("misfit", "{fault}", {"fault": fault}), loc=place, input=None)
+        InitErrorDetails(type=PydanticCustomError("unfit", "{fault}", {"fault": fault}), loc=place, input=None)
         for place, fault in faults
     ]
     if details:
@@ -219,9 +219,9 @@ class ServerSettings(_Settings):
         own = {name.lower() for name in self.headers}
         for number, name in enumerate(self.pass_headers):
             if name in own:
-                faults.append(((*whole, number), f"{name} has a value in headers already; leave one of the two out"))
+                faults.append(((*whole, number), "has a value in headers already; leave one of the two out"))
             if name in self.pass_headers[:number]:
-                faults.append(((*whole, number), f"{name} stands twice"))
+                faults.append(((*whole, number), "stands twice"))
         _misfit(type(self), faults)
         return self
 

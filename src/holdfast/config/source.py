@@ -53,6 +53,19 @@ class Item:
         """The entry `key`, where this is a mapping that has it."""
         return self.value.get(key) if isinstance(self.value, dict) else None
 
+    def nearest(self, keys: Iterable[str]) -> Item:
+        """What the keys lead to, or the last on the way that is there; a list's entries count from 1."""
+        item = self
+        for key in keys:
+            match item.value:
+                case dict() if key in item.value:
+                    item = item.value[key]
+                case list() if key.isdecimal() and 0 < int(key) <= len(item.value):
+                    item = item.value[int(key) - 1]
+                case _:
+                    break
+        return item
+
     @property
     def kind(self) -> str:
         """What it is, in words."""

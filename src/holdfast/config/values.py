@@ -237,7 +237,7 @@ def _sentence(error: ErrorDetails, item: Item, default: object) -> str:
     if kind == "string_pattern_mismatch" and limits["pattern"] in PATTERNS_IN_WORDS:
         return f"{shown(item)} does not fit; it takes {PATTERNS_IN_WORDS[limits['pattern']]}"
     if kind == "unfit":
-        return f"{shown(item)} {error['msg']}"
+        return error["msg"] if isinstance(item.value, dict | list) else f"{shown(item)} {error['msg']}"
     if kind in _KINDS:
         return f"takes {_KINDS[kind]}; {_stands(item)}"
     return "unknown key" if kind == "extra_forbidden" else error["msg"].removeprefix("Value error, ")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from holdfast.cli.main import main
 from holdfast.config import Limits, LogSettings, ToolRules, key_digest
 from holdfast.config.file import Loaded, load
 from requirements import requirement
 
+ROOT = Path(__file__).resolve().parents[3]
 CANARY = "canary-4711"
 SERVERS = "servers: {a: {url: http://h/mcp}}\n"
 
@@ -104,10 +108,10 @@ MISTAKES = [
     ),
     (
         TWO.format("prefix: x", "prefix: x"),
-        "7: servers.b.prefix: its tools begin with x__ at /mcp, as do those of a (l",
+        "7: servers.b.prefix: 'x' is also what the tools of a (line 4) begin with at",
     ),
-    (server("prefix: x__y"), "4: servers.a.prefix: has __, which ends it in the names of tools"),
-    (server("prefix: x_"), "4: servers.a.prefix: ends like the beginning of __, which ends it in the names of tools"),
+    (server("prefix: x__y"), "4: servers.a.prefix: 'x__y' has __, which ends it in the names of tools"),
+    (server("prefix: x_"), "4: servers.a.prefix: 'x_' ends like the beginning of __, which ends it in the names of t"),
     (
         server("prefix: x.y"),
         "4: servers.a.prefix: 'x.y' does not fit; it takes letters, digits, dashes and underscores",
@@ -155,20 +159,23 @@ MISTAKES = [
     ),
     (
         server("tools:", "  deny: [x*]", "  aliases:", "    xy: z"),
-        "7: servers.a.tools.aliases.xy: is for a tool that allow and deny leave out; let them admit it, or leave the",
+        "7: servers.a.tools.aliases.xy: 'z' is for a tool that allow and deny leave out; let them admit it, or leave",
     ),
-    (server("tools: {allow: [z], aliases: {x: z}}"), "4: servers.a.tools.aliases.x: is for a tool that allow and deny"),
+    (
+        server("tools: {allow: [z], aliases: {x: z}}"),
+        "4: servers.a.tools.aliases.x: 'z' is for a tool that allow and deny",
+    ),
     (
         TWO.format("tools: {aliases: {x: z}}", "tools: {aliases: {y: z}}"),
-        "7: servers.b.tools.aliases.y: z is already what x of a is called (line 4)",
+        "7: servers.b.tools.aliases.y: 'z' is already what x of a is called (line 4)",
     ),
     (
         server("tools: {aliases: {x: z, y: z}}"),
-        "4: servers.a.tools.aliases.y: z is already what x of a is called (line 4",
+        "4: servers.a.tools.aliases.y: 'z' is already what x of a is called (line",
     ),
     (
         TWO.format("tools: {aliases: {x: b__y}}", "scope: chat"),
-        "4: servers.a.tools.aliases.x: b__y begins like the tools of b (line 5); an alias is a whole name, without b__",
+        "4: servers.a.tools.aliases.x: 'b__y' begins like the tools of b (line 5); an alias is a whole name, without a",
     ),
     # Headers of the client.
     (
@@ -192,10 +199,10 @@ MISTAKES = [
         server("pass_headers: [x y]"),
         "4: servers.a.pass_headers.1: 'x y' is no name of a header: letters, digits and das",
     ),
-    (server("pass_headers: [X-A, x-a]"), "4: servers.a.pass_headers.2: x-a stands twice"),
+    (server("pass_headers: [X-A, x-a]"), "4: servers.a.pass_headers.2: 'x-a' stands twice"),
     (
         server("headers: {X-Tenant: t}", "pass_headers: [x-tenant]"),
-        "5: servers.a.pass_headers.1: x-tenant has a value in headers already; leave one of the two out",
+        "5: servers.a.pass_headers.1: 'x-tenant' has a value in headers already; leave one of the two out",
     ),
     (
         server("scope: shared", "pass_headers: [X-Tenant]"),
@@ -342,7 +349,12 @@ SECRETS = [
     "clients: {c: {servers: '${SECRET}'}}\n" + SERVERS,
     server("prefix: '${SECRET}.'"),
     server("pass_headers: ['${SECRET} ']"),
+    server("pass_headers: [x, '${SECRET}', '${SECRET}']"),
     server("tools: {aliases: {x: '${SECRET} '}}"),
+    server("tools: {aliases: {x: '${SECRET}', y: '${SECRET}'}}"),
+    server("tools: {deny: [x], aliases: {x: '${SECRET}'}}"),
+    TWO.format("prefix: ${SECRET}", "prefix: ${SECRET}"),
+    TWO.format("prefix: ${SECRET}", "tools: {aliases: {x: '${SECRET}__x'}}"),
     "servers: {a: {url: 'http://h/${SECRET} '}}\n",
     "servers: {a: {url: 'http://${SECRET} /'}}\n",
 ]
@@ -369,6 +381,42 @@ def test_a_clients_key_that_is_also_the_operators_is_noted(loads: Load) -> None:
 def test_a_header_that_is_another_with_each_request_is_noted(loads: Load) -> None:
     (note,) = loads(server("pass_headers: [X-Tenant, Traceparent]")).notes
     assert note.startswith("holdfast.yaml:4: servers.a.pass_headers.2: traceparent is another with each request")
+
+
+def test_an_alias_among_a_clients_rules_is_noted(loads: Load) -> None:
+    text = server("tools: {aliases: {long_name: short}}") + (
+        "clients:\n  c:\n    servers:\n      a:\n"
+        "        tools:\n          allow: [x*]\n          deny:\n            - short\n"
+    )
+    (note,) = loads(text).notes
+    assert note == (
+        "holdfast.yaml:12: clients.c.servers.a.tools.deny.1:"
+        " 'short' is an alias; rules are of the server's own names: long_name"
+    )
+
+
+def test_run_refuses_a_url_that_could_not_stand_in_a_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["holdfast", "run", f"http://127.0.0.1:1/{CANARY} x"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("holdfast: url has a space or another character that a URL holds as %XX")
+    assert CANARY not in line
+
+
+YAML = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "settings-file.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", [text for text in YAML if ":\n" in text])
+def test_what_the_page_shows_is_a_file(loads: Load, text: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    if "servers:\n" not in re.findall(r"^\w+:\n", text, re.MULTILINE):
+        text += "servers: {browser: {command: x}, search: {command: x}}\n"
+    text = re.sub(r"/run/secrets/\w+", "secret", text)
+    assert loads(text, {name: name for name in re.findall(r"\$\{(\w+)\}", text)}).settings.servers
 
 
 def test_every_file_that_was_read_is_named_once(loads: Load, tmp_path: Path) -> None:
