@@ -779,6 +779,17 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "No name that a server, a client or a user chose can move the cursor of the operator's terminal.",
         "architecture 7, Commands",
     ),
+    "operator:top:once-for-programs": Requirement(
+        "Where stdout is no terminal, or with --once or --json, `top` prints once and ends.",
+        "architecture 7, Commands",
+    ),
+    "operator:top:live-until-q": Requirement(
+        "On a terminal `top` is live until q or Ctrl-C, and leaves the terminal as it was.",
+        "architecture 7, Commands",
+    ),
+    "operator:api:head-is-get-without-a-body": Requirement(
+        "HEAD is answered with the headers of GET, for probes that ask so.", "RFC 9110, section 9.3.2"
+    ),
     "operator:events:end-with-the-gateway": Requirement(
         "Event streams are bounded in number and end when the gateway does.", "architecture 5, End"
     ),

@@ -247,7 +247,7 @@ def test_columns_that_say_nothing_go_first_then_names_are_cut_and_what_stands_ou
         lines = shown(view, width)
         heads[width] = (lines[2], lines[5])
     assert [width for width in heads if "ending" in heads[width][0]] == [200]
-    assert [width for width in heads if "queued" in heads[width][0]] == [200, 100, 60]
+    assert all("queued" in head for head, _ in heads.values())
     assert [width for width in heads if "client" in heads[width][1]] == [200, 100, 60]
     assert all(head.startswith("server") and "state" in head for head, _ in heads.values())
     assert shown(view, 100)[3].startswith("a-server-with-a-long-name ")
