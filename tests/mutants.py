@@ -110,7 +110,8 @@ def blind_to(field: str) -> Mutant:
 
 def session_ids_prove_themselves(patch: Patch) -> None:
     def find(self: ClientSessions, session_id: str, principal: Principal, service: Service) -> ClientSession | None:
-        return self._sessions.get(session_id)
+        session = self._sessions.get(session_id)
+        return session if session is not None and session.service is service else None
 
     patch.setattr(ClientSessions, "find", find)
 
