@@ -58,6 +58,9 @@ class Report:
 Event = Callable[[Any], None]
 
 
+def _ignore(_: Any) -> None: ...
+
+
 @dataclass(slots=True)
 class Answer:
     status: int = 0
@@ -130,7 +133,14 @@ class World:
     # HTTP, without a socket.
 
     async def http(
-        self, method: str, path: str, headers: Mapping[str, str], body: Any = None, on_message: Event | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Any = None,
+        *,
+        on_message: Event = _ignore,
+        on_status: Event = _ignore,
     ) -> Answer:
         sent = b"" if body is None else json.dumps(body).encode()
         fields = {
@@ -161,14 +171,14 @@ class World:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 answer.status = message["status"]
+                on_status(answer.status)
                 answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
             elif answer.headers.get("content-type") == "text/event-stream":
                 for line in message["body"].split(b"\n"):
                     if line.startswith(b"data:") and line[5:].strip():
                         event = json.loads(line[5:])
                         answer.messages.append(event)
-                        if on_message is not None:
-                            on_message(event)
+                        on_message(event)
             else:
                 whole.append(message["body"])
 
@@ -380,27 +390,30 @@ class World:
         await self.http("POST", f"/mcp/{session.server}", session.headers, body)
 
     async def impersonate(self, session: Session) -> None:
-        """Use somebody else's session id."""
-        thief = self.rng.choice([p for p in self.people if p is not session.person])
+        """Use somebody else's session id, or one's own at another server."""
+        server = session.server
+        if self.rng.random() < 0.2:
+            who, thief = "stranger", session.person
+            server = self.rng.choice([other.name for other in SERVERS if other.name != server])
+        else:
+            who, thief = "impostor", self.rng.choice([p for p in self.people if p is not session.person])
         headers = {**thief.headers, "mcp-session-id": session.id}
         method = self.rng.choice(("POST", "GET", "DELETE"))
         body: Any = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}} if method == "POST" else None
-        task_is_over = asyncio.Event()
+        answered = asyncio.Event()
+
+        def got(status: int) -> None:
+            self.report.seen[f"{who} got {status}"] += 1
+            if status != 404:
+                self.report.leak(f"{thief.name} got {status} for a session of {session.person.name}")
+            answered.set()
 
         async def attempt() -> None:
-            answer = await self.http(method, f"/mcp/{session.server}", headers, body)
-            self.report.seen[f"impostor got {answer.status}"] += 1
-            if answer.status != 404:
-                self.report.leak(f"{thief.name} used a session of {session.person.name}")
-            task_is_over.set()
+            await self.http(method, f"/mcp/{server}", headers, body, on_status=got)
 
         async with TaskScope() as scope:
             scope.start(attempt(), "impersonate")
-            try:
-                async with asyncio.timeout(1):
-                    await task_is_over.wait()
-            except TimeoutError:  # a stream that should never have opened
-                self.report.leak(f"{thief.name} reads a stream of {session.person.name}")
+            await answered.wait()
 
     async def end_session(self, session: Session) -> None:
         session.is_over = True
@@ -413,7 +426,7 @@ class World:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The gateway runs, and every error that anything logs goes into the report."""
-        collector = _Errors(self.report)
+        collector = _Errors(self)
         logging.getLogger().addHandler(collector)
         try:
             async with ToldGateway(self.settings, self) as self.gateway:
@@ -450,7 +463,7 @@ class World:
 
     async def _work(self, scope: TaskScope, done: asyncio.Event) -> None:
         try:
-            while self._left > 0:
+            while self._left > 0 and not self.report.leaks:
                 self._left -= 1
                 await self._do_something(scope)
         finally:
@@ -482,12 +495,13 @@ class World:
 
 
 class _Errors(logging.Handler):
-    def __init__(self, report: Report) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(logging.ERROR)
-        self._report = report
+        self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._report.errors.append(self.format(record))
+        self._world.report.errors.append(self.format(record))
+        self._world.moved.set()
 
 
 async def run_world(calls: int, *, users: int = 20, seed: int = 1, rng: Random | None = None) -> Report:

@@ -554,7 +554,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "threats-and-faults 2",
     ),
     "isolation:session-ids-are-pointers": Requirement(
-        "Whoever uses a session id that is not its own is answered as for an unknown one, and its owner notices nothing.",
+        "Who uses a session id that is not its own is answered as for an unknown one, and the owner notices nothing.",
         "threats-and-faults 4",
     ),
     "isolation:the-suite-sees": Requirement(

@@ -1,43 +1,33 @@
 """Nobody gets what is another's: threats-and-faults, rows 1, 2, 3, 9 and 10.
 
-The suite would be worth nothing if it could not fail, so a dozen gateways that leak, each in one
-way that has been seen in the wild, are put before it, and each must be found out.
+The suite would be worth nothing if it could not fail, so gateways that leak, each in one way, are
+put before it, and each must be found out.
 """
-
-# pyright: reportPrivateUsage=false
-# A gateway that leaks is made by replacing what is private to a sound one.
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, replace
 from random import Random
-from typing import Any
+from typing import Final, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 
-from crossings import colliding_ids
-from holdfast.call import Ask, Call, Caller, Running
-from holdfast.catalog.catalog import Catalog
-from holdfast.downstream import handshake
-from holdfast.downstream.clients import ClientSession, ClientSessions
-from holdfast.identity.asker import Asker
-from holdfast.servers.server import Server
+import crossings
+import mutants
+from hijacking import hijack
 from holdfast.session.key import Principal, SessionKey
-from holdfast.session.session import Session
-from holdfast.session.watch import Watcher
-from holdfast.upstream.handshake import HandshakeUpstream
-from holdfast.wire import jsonrpc
-from isolation import IDS, run_world
+from isolation import IDS, Report, run_world
+from mutants import Mutant
 from pool_rig import pool_rig
 from requirements import requirement
-from rows import row
+from rows import Figure, row
 
-Patch = pytest.MonkeyPatch
+Leaks: TypeAlias = Callable[[], Awaitable[list[str]]]
 
 SEEN = (
     "result of chats",
@@ -55,39 +45,65 @@ SEEN = (
     "question answered",
     "cancelled",
     "impostor got 404",
+    "stranger got 404",
 )
 """What a run must have seen for its silence to mean anything."""
 
 
 async def leaks_of_a_world() -> list[str]:
     """What a small world finds out."""
-    report = await run_world(3000, users=20, seed=5)
-    return report.leaks
+    return found_in(await run_world(3000, users=20, seed=5))
 
 
 async def leaks_of_colliding_ids() -> list[str]:
-    return (await colliding_ids(50, 1)).leaks
+    return found_in(await crossings.colliding_ids(50, 1))
+
+
+def leaks_of(crossing: str, *counts: int) -> Leaks:
+    """What a small crossing finds out."""
+
+    async def leaks() -> list[str]:
+        return found_in(await getattr(crossings, crossing)(*counts))
+
+    leaks.__name__ = f"leaks_of_{crossing}"
+    return leaks
+
+
+def found_in(report: Report) -> list[str]:
+    """The leaks; a gateway that breaks is no gateway that leaks, and finding it out would prove nothing."""
+    assert report.errors == []
+    return report.leaks
+
+
+KEY: Final = SessionKey("srv", "r1", "credential-1", "chat", Principal("host", "alice"), "chat:c1")
+OTHERS: Final = {
+    "server": replace(KEY, server="other"),
+    "revision": replace(KEY, revision="r2"),
+    "credential": replace(KEY, credential="credential-2"),
+    "scope": replace(KEY, scope="user"),
+    "principal": replace(KEY, principal=Principal("host", "bob")),
+    "scope_id": replace(KEY, scope_id="chat:c2"),
+    "passed": replace(KEY, passed=(("x-token", "t"),)),
+}
+"""For each field of the key, a key that differs in it alone."""
+KEY_FIELDS: Final = [each.name for each in fields(SessionKey) if each.compare]
 
 
 async def leaks_of_keys() -> list[str]:
     """Keys that differ in one field share a session, where they do."""
-    key = SessionKey("srv", "r1", "credential-1", "chat", Principal("host", "alice"), "chat:c1")
-    others = {
-        "revision": replace(key, revision="r2"),
-        "credential": replace(key, credential="credential-2"),
-        "scope": replace(key, scope="user"),
-        "client": replace(key, principal=Principal("other", "alice")),
-        "user": replace(key, principal=Principal("host", "bob")),
-        "chat": replace(key, scope_id="chat:c2"),
-    }
     leaks: list[str] = []
-    for name, other in others.items():
+    others = [*OTHERS.items(), ("principal", replace(KEY, principal=Principal("other", "alice")))]
+    for name, other in others:
         async with pool_rig() as rig:
-            await rig.answered(key)
+            await rig.answered(KEY)
             await rig.answered(other)
             if len(rig.fake.sessions) != 2:
                 leaks.append(f"two keys that differ in {name} shared a session")
     return leaks
+
+
+def test_every_field_of_the_key_is_tried() -> None:
+    assert sorted(OTHERS) == sorted(KEY_FIELDS)
 
 
 @row(1, 3, 9)
@@ -103,7 +119,7 @@ async def test_nobody_gets_anything_of_anybody_else() -> None:
 @requirement("isolation:colliding-ids")
 async def test_equal_ids_of_many_clients_are_answered_each_to_its_own() -> None:
     """All in flight at once in one upstream session, and answered in reverse."""
-    report = await colliding_ids(500, 2)
+    report = await crossings.colliding_ids(500, 2)
     assert report.leaks == []
     assert report.errors == []
     assert report.seen["result of shared"] == 500 * 2 * len(IDS)
@@ -117,150 +133,66 @@ async def test_keys_that_differ_in_any_field_share_nothing() -> None:
 # Gateways that leak.
 
 
-def key_without_principal(patch: Patch) -> None:
-    rekey(patch, lambda key: replace(key, principal=Principal("anybody")))
+async def leaks_of_hijacking() -> list[str]:
+    try:
+        await hijack("post", "wrong-key")
+    except AssertionError as error:
+        return [str(error)]
+    return []
 
 
-def key_without_user(patch: Patch) -> None:
-    rekey(patch, lambda key: replace(key, principal=key.principal and Principal(key.principal.client)))
-
-
-def key_without_chat(patch: Patch) -> None:
-    rekey(patch, lambda key: key if key.is_private else replace(key, scope_id=""))
-
-
-def rekey(patch: Patch, change: Callable[[SessionKey], SessionKey]) -> None:
-    genuine = Server.key_for
-
-    def key_for(self: Server, asker: Asker) -> SessionKey:
-        key = genuine(self, asker)
-        return key if key.is_shared else change(key)
-
-    patch.setattr(Server, "key_for", key_for)
-
-
-def key_without_credential(patch: Patch) -> None:
-    def fields(key: SessionKey) -> tuple[Any, ...]:
-        return (key.server, key.revision, key.scope, key.principal, key.scope_id)
-
-    def equal(one: SessionKey, other: SessionKey) -> bool:
-        return fields(one) == fields(other)
-
-    def hashed(key: SessionKey) -> int:
-        return hash(fields(key))
-
-    patch.setattr(SessionKey, "__eq__", equal)
-    patch.setattr(SessionKey, "__hash__", hashed)
-
-
-def ids_as_integers(patch: Patch) -> None:
-    def id_bytes(request_id: jsonrpc.RequestId) -> bytes:
-        return b"%d" % int(request_id)
-
-    patch.setattr(jsonrpc, "id_bytes", id_bytes)
-
-
-def progress_to_the_last_call(patch: Patch) -> None:
-    def progress(self: HandshakeUpstream, params: Raw | None) -> None:
-        if self._exchanges:
-            self._exchanges[max(self._exchanges)].progress(jsonrpc.decode_fields(params or b"{}"))
-
-    patch.setattr(HandshakeUpstream, "_progress", progress)
-
-
-def asks_to_the_last_call(patch: Patch) -> None:
-    def asked(self: Session, ask: Ask) -> None:
-        run = next(iter(self.calls), None)
-        if run is None:
-            self.decline(ask)
-        else:
-            run.ask(ask)
-
-    patch.setattr(Session, "asked", asked)
-
-
-def session_ids_prove_themselves(patch: Patch) -> None:
-    def find(self: ClientSessions, session_id: str, principal: Principal, server: Server) -> ClientSession | None:
-        return self._sessions.get(session_id)
-
-    patch.setattr(ClientSessions, "find", find)
-
-
-def lists_of_one_session_for_all(patch: Patch) -> None:
-    genuine = Catalog.start
-
-    def start(self: Catalog, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
-        self._settings = self._settings.model_copy(update={"lists": "server"})
-        return genuine(self, key, call, caller, watcher)
-
-    patch.setattr(Catalog, "start", start)
-
-
-def nobody_is_somebody(patch: Patch) -> None:
-    genuine = Server.key_for
-
-    def key_for(self: Server, asker: Asker) -> SessionKey:
-        return genuine(self, replace(asker, identity=replace(asker.identity, lacks_user=False)))
-
-    patch.setattr(Server, "key_for", key_for)
-
-
-def pushes_to_everyone(patch: Patch) -> None:
-    def pushed(self: Session, method: str, params: Raw | None) -> None:
-        for watcher in self.watchers:
-            watcher.push(method, params)
-
-    patch.setattr(Session, "pushed", pushed)
-
-
-def cancellations_by_id_alone(patch: Patch) -> None:
-    everybody: list[ClientSession] = []
-    genuine = ClientSession.__init__
-
-    def init(self: ClientSession, *args: Any, **named: Any) -> None:
-        genuine(self, *args, **named)
-        everybody.append(self)
-
-    patch.setattr(ClientSession, "__init__", init)
-    real = handshake._cancel
-
-    def cancel(message: jsonrpc.ClientNotification, client: ClientSession) -> None:
-        for session in everybody:
-            real(message, session)
-
-    patch.setattr(handshake, "_cancel", cancel)
-
-
-Leaks = Callable[[], Any]
-MUTANTS: list[tuple[Callable[[Patch], None], Leaks]] = [
-    (key_without_principal, leaks_of_a_world),
-    (key_without_user, leaks_of_a_world),
-    (key_without_chat, leaks_of_a_world),
-    (key_without_credential, leaks_of_keys),
-    (ids_as_integers, leaks_of_colliding_ids),
-    (progress_to_the_last_call, leaks_of_a_world),
-    (asks_to_the_last_call, leaks_of_a_world),
-    (session_ids_prove_themselves, leaks_of_a_world),
-    (lists_of_one_session_for_all, leaks_of_a_world),
-    (nobody_is_somebody, leaks_of_a_world),
-    (pushes_to_everyone, leaks_of_a_world),
-    (cancellations_by_id_alone, leaks_of_a_world),
-]
+CHECKS: Final[dict[Leaks, tuple[Mutant, ...]]] = {
+    leaks_of_a_world: (
+        mutants.key_without_principal,
+        mutants.key_without_user,
+        mutants.key_without_client,
+        mutants.key_without_chat,
+        mutants.session_ids_prove_themselves,
+        mutants.session_ids_of_any_server,
+        mutants.progress_tokens_not_minted_anew,
+        mutants.progress_to_the_last_call,
+        mutants.asks_of_no_stream_to_the_first_call,
+        mutants.pushes_to_everyone,
+        mutants.shared_sessions_as_one_persons,
+        mutants.lists_of_one_session_for_all,
+    ),
+    leaks_of_keys: tuple(map(mutants.blind_to, KEY_FIELDS)),
+    leaks_of_colliding_ids: (mutants.ids_as_integers, mutants.ids_not_minted_anew),
+    leaks_of("interleaved_calls", 500): (mutants.asks_of_a_stream_to_the_last_call, mutants.replies_by_id_alone),
+    leaks_of("departed_callers", 20): (mutants.questions_to_the_departed_stay_open,),
+    leaks_of("second_streams", 20): (mutants.second_gets_take_over,),
+    leaks_of("event_ids", 200): (mutants.event_ids_without_proof, mutants.event_ids_proven_by_one_secret),
+    leaks_of("nameless_callers", 5): (mutants.nobody_is_somebody, mutants.private_keys_are_one),
+    leaks_of("lists_of_two", 50): (mutants.lists_of_one_session_for_all,),
+    leaks_of("cancellations", 20, 1): (mutants.cancellations_by_id_alone,),
+    leaks_of_hijacking: (mutants.wrong_keys_are_the_first_client,),
+}
+"""For each check, the gateways that it must find out."""
+CASES: Final = [(mutant, check) for check, found in CHECKS.items() for mutant in found]
 
 
 @row(10)
 @requirement("isolation:the-suite-sees")
-@pytest.mark.parametrize(("leak", "check"), MUTANTS, ids=[leak.__name__ for leak, _ in MUTANTS])
+@pytest.mark.parametrize(("mutant", "check"), CASES, ids=[f"{m.__name__}-{c.__name__}" for m, c in CASES])
 async def test_a_gateway_that_leaks_is_found_out(
-    leak: Callable[[Patch], None], check: Leaks, monkeypatch: Patch
+    mutant: Mutant, check: Leaks, monkeypatch: pytest.MonkeyPatch, figure: Figure
 ) -> None:
-    leak(monkeypatch)
+    mutant(monkeypatch)
     assert await check() != []
+    figure(f"{len({m for m, _ in CASES})} mutants")
 
 
 @row(10)
-async def test_the_checks_that_find_leaks_find_none_where_there_is_none() -> None:
-    assert [await check() for check in (leaks_of_a_world, leaks_of_colliding_ids)] == [[], []]
+@pytest.mark.parametrize("check", CHECKS, ids=[check.__name__ for check in CHECKS])
+async def test_the_checks_that_find_leaks_find_none_where_there_is_none(check: Leaks) -> None:
+    assert await check() == []
+
+
+def test_every_mutant_is_put_before_a_check() -> None:
+    tried = {mutant.__name__ for mutant, _ in CASES}
+    helpers = {"rekey", "blind_to", "everybodys_sessions"}
+    made = {name for name, made in vars(mutants).items() if inspect.isfunction(made) and made.__module__ == "mutants"}
+    assert made - helpers - tried == set()
 
 
 @row(1, 3, 9)
