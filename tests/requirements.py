@@ -144,6 +144,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Real servers of several kinds work at once behind one settings file.",
         "operator's gateway issue, real servers",
     ),
+    "interop:several:one-url-has-all-tools": Requirement(
+        "At `/mcp` one client lists and calls the tools of several real servers at once, each under its prefix.",
+        "operator's gateway issue, real servers",
+    ),
     "command:start:says-where-and-when-ready": Requirement(
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",

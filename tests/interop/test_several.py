@@ -98,3 +98,32 @@ async def test_two_chats_use_all_of_them_at_once(gateway: str) -> None:
             group.create_task(work(chat, steps))
             group.create_task(speak(chat))
             group.create_task(remember(chat))
+
+
+@requirement("interop:several:one-url-has-all-tools")
+async def test_one_client_uses_all_of_them_at_one_url(gateway: str) -> None:
+    async def work(chat: str, steps: int) -> None:
+        seen = Steps()
+        async with sdk_client(f"{gateway}/mcp", headers=headers(chat)) as client:
+            tools = {tool.name for tool in (await client.list_tools()).tools}
+            assert {f"{server}__{tool}" for server, tool in TOOLS.items()} <= tools
+            entity = {"name": chat, "entityType": "chat", "observations": []}
+            async with asyncio.TaskGroup() as group:
+                slow = group.create_task(
+                    client.call_tool(
+                        f"everything__{TOOLS['everything']}",
+                        {"duration": 0.5, "steps": steps},
+                        progress_callback=seen,
+                    )
+                )
+                echo = group.create_task(client.call_tool("remote__echo", {"message": chat}))
+                group.create_task(client.call_tool("memory__create_entities", {"entities": [entity]}))
+            assert "completed" in text_of(slow.result())
+            assert text_of(echo.result()) == f"Echo: {chat}"
+            graph = json.loads(text_of(await client.call_tool("memory__read_graph", {})))
+        assert [found["name"] for found in graph["entities"]] == [chat]
+        assert seen.seen == [(step, steps) for step in range(1, steps + 1)]
+
+    async with asyncio.timeout(2 * PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(work("east", 4))
+        group.create_task(work("west", 5))
