@@ -136,6 +136,26 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "`curl` lists and calls tools, with progress, with and without a session.",
         "issue 1, proof by real programs",
     ),
+    "interop:searxng:initializes-are-spared": Requirement(
+        "A host that connects anew for every message costs a server that counts initializes one for each chat.",
+        "operator's gateway issue, real servers",
+    ),
+    "interop:notion:schemas-pass-untouched": Requirement(
+        "Tools and their schemas are listed as the server wrote them, key for key.",
+        "operator's gateway issue, real servers",
+    ),
+    "interop:memory:each-chat-its-own": Requirement(
+        "What a server process remembers of one chat is there in its next message, and in no other chat.",
+        "operator's gateway issue, real servers",
+    ),
+    "interop:several:one-file-serves-them": Requirement(
+        "Real servers of several kinds work at once behind one settings file.",
+        "operator's gateway issue, real servers",
+    ),
+    "interop:several:one-url-has-all-tools": Requirement(
+        "At `/mcp` one client lists and calls the tools of several real servers at once, each under its prefix.",
+        "operator's gateway issue, real servers",
+    ),
     "command:start:says-where-and-when-ready": Requirement(
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",

@@ -64,3 +64,21 @@ async def test_progress_of_two_calls_at_once_reaches_each_its_own(port: int) -> 
     assert ["Steps: 4" in text_of(calls[0].result()), "Steps: 5" in text_of(calls[1].result())] == [True, True]
     assert short.seen == [(step, 4) for step in range(1, 5)]
     assert long.seen == [(step, 5) for step in range(1, 6)]
+
+
+@requirement("interop:supergateway:progress-finds-its-call")
+async def test_progress_of_two_clients_of_one_session_reaches_each_its_own(port: int) -> None:
+    tool = "trigger-long-running-operation"
+    both_connected = asyncio.Barrier(2)
+
+    async def one(url: str, steps: int) -> Steps:
+        seen = Steps()
+        async with sdk_client(url) as client:
+            await both_connected.wait()
+            text_of(await client.call_tool(tool, {"duration": 1, "steps": steps}, progress_callback=seen))
+        return seen
+
+    with holdfast("--scope", "shared", f"http://127.0.0.1:{port}/mcp") as (url, _):
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            calls = [group.create_task(one(url, steps)) for steps in (4, 5)]
+    assert [call.result().seen for call in calls] == [[(step, of) for step in range(1, of + 1)] for of in (4, 5)]
