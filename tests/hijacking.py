@@ -156,7 +156,7 @@ def revoke_the_old_key(running: Rig) -> None:
     before = running.gateway.settings
     after = GatewaySettings(servers=before.servers, clients=(NEW_KEY, OTHER))
     assert Clients(before.clients).identify({"authorization": "Bearer old"}) is not None
-    running.app._clients = Clients(after.clients)
+    running.gateway.reload(after)
 
 
 Answered = tuple[int, dict[str, str], bytes]

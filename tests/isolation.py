@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal
 
-from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, Trust, key_digest
+from holdfast.config import ClientSettings, GatewaySettings, Limits, ServerSettings, Trust, key_digest
 from holdfast.tasks import TaskScope
 from told import Job, Tag, ToldGateway, tags_in
 
@@ -128,6 +128,7 @@ class World:
                 *(ClientSettings(name=f"p{n}", key_digests=(key_digest(f"p{n}"),)) for n in range(4)),
             ),
             servers=tuple(server.model_copy(update=ROOM) for server in SERVERS),
+            limits=Limits(user_rate=None),
         )
 
     # HTTP, without a socket.

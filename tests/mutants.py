@@ -127,8 +127,9 @@ def session_ids_of_any_server(patch: Patch) -> None:
 def wrong_keys_are_the_first_client(patch: Patch) -> None:
     genuine = Clients._client
 
-    def client(self: Clients, headers: Any) -> ClientSettings | None:
-        return genuine(self, headers) or next(iter(self._by_digest.values()), None)
+    def client(self: Clients, headers: Any) -> tuple[ClientSettings, bytes | None] | None:
+        digest, first = next(iter(self._by_digest.items()))
+        return genuine(self, headers) or (first, digest)
 
     patch.setattr(Clients, "_client", client)
 

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from holdfast import events
 from holdfast.clock import Clock, LoopClock
-from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.dashboard.api import Api
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
@@ -136,7 +136,7 @@ class Gateway:
         for name in change.shut_out:
             for server in servers.values():
                 server.pool.close_sessions_of(name)
-        self.app.sessions.shut_out(change.shut_out, change.rekeyed)
+        self.app.sessions.shut_out(change.shut_out | change.narrowed)
         for old in removed:
             self._emit(events.ServerRemoved(old.name))
         self._emit(events.SettingsReloaded(change.added, change.changed, change.removed, tuple(notes)))
@@ -190,9 +190,13 @@ class _Change:
         clients = {client.name: client for client in after.clients}
         self.shut_out = frozenset(client.name for client in before.clients if client.name not in clients)
         """Clients that are not there any more."""
-        self.rekeyed = frozenset(
-            client.name
-            for client in before.clients
-            if client.name in clients and not set(client.key_digests) <= set(clients[client.name].key_digests)
+        self.narrowed = frozenset(
+            client.name for client in before.clients if (now := clients.get(client.name)) and _is_narrower(now, client)
         )
-        """Clients that have lost a key: whoever listens by it must show another."""
+        """Clients that may see less, or name others: their sessions with us rest on what they were."""
+
+
+def _is_narrower(now: ClientSettings, before: ClientSettings) -> bool:
+    if now.trust != before.trust:
+        return True
+    return now.servers is not None and (before.servers is None or not before.servers.keys() <= now.servers.keys())

@@ -31,8 +31,8 @@ async def main(port: int, key: str | None) -> None:
         async def app(message: Message, receive: Receive, send: Send) -> None:
             headers = {name.decode(): value.decode() for name, value in message["headers"]}
             responder = AsgiResponder(clock)
-            request = Request(message["method"], message["path"], headers)
-            api.dispatch(request, responder, message["query_string"].decode())
+            query = message["query_string"].decode()
+            api.dispatch(Request(message["method"], message["path"], headers, query=query), responder)
             await responder.run(receive, send, scope)
 
         config = uvicorn.Config(app, port=port, lifespan="off", log_level="info", timeout_graceful_shutdown=1)

@@ -12,7 +12,7 @@ from holdfast import events
 from holdfast.clock import Clock, timeout
 from holdfast.config import GatewaySettings
 from holdfast.downstream.clients import ClientSession, ClientSessions
-from holdfast.downstream.entrance import Entrance, given_request_id
+from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
 from holdfast.downstream.post import Post, Target, check_name, read_post
@@ -73,13 +73,18 @@ class App:
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
         self._request_bytes = settings.limits.request_bytes
+        self._let_in_by: dict[AsgiResponder, bytes] = {}
+        """By the responder of each request that is not answered yet, the digest of the key that it bore."""
 
     def reconfigure(self, settings: GatewaySettings) -> None:
-        """Let in by these settings from now on; what is under way goes on."""
+        """Let in by these settings from now on; what a key let in that opens no more is cut off."""
         self._entrance = Entrance(settings)
         self._rates.reconfigure(settings.limits)
         self._request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
+        for responder, key in list(self._let_in_by.items()):
+            if not self._entrance.knows(key):
+                responder.cut(lambda each: refuse(each, unknown_key()))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: an HTTP request, or the server's lifespan, which the gateway does not need."""
@@ -95,6 +100,16 @@ class App:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         extensions: Message = scope.get("extensions") or {}
         responder = AsgiResponder(self._clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
+        try:
+            await self._take(scope, receive, responder)
+            await responder.run(receive, send, self._scope)
+        except Disconnected:
+            return
+        finally:
+            self._let_in_by.pop(responder, None)
+
+    async def _take(self, scope: Message, receive: Receive, responder: AsgiResponder) -> None:
+        """Read a request and see to it that `responder` gets an answer. Raises `Disconnected`."""
         route, method = "other", scope["method"]
         responder.on_begun = lambda status: self._emit(events.RequestEnded(route, method, status))
         try:
@@ -106,19 +121,21 @@ class App:
                 self._entrance.check_address(request.headers)
             if route != "mcp":
                 self._pages.dispatch(request, responder)
-            else:
-                target = self._target(request, parts)
-                if request.method == "POST":
-                    request.body = await self._read_body(receive, request.headers)
+                return
+            target = self._target(request, parts)
+            if target.identity.key is not None:
+                self._let_in_by[responder] = target.identity.key
+            if method == "POST":
+                request.body = await self._read_body(receive, request.headers)
+            if not responder.is_gone:
                 self.dispatch(request, responder, target)
         except Refusal as refusal:
             refuse(responder, refusal)
         except Disconnected:
-            return
+            raise
         except Exception:
             logger.exception("a request failed")
             refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
-        await responder.run(receive, send, self._scope)
 
     async def _read_body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
         try:

@@ -179,11 +179,6 @@ class ClientSession:
         for conversation in self.conversations:
             conversation.offer_roots(self.own_abilities.roots)
 
-    def send_listeners_away(self) -> None:
-        """End its streams, which can be resumed."""
-        for stream in self.streams.values():
-            stream.send_away()
-
     def move(self, service: Server) -> None:
         """Go on with a server that takes the place of this one's: what was set up and asked for is asked for anew."""
         self.service = service
@@ -330,13 +325,11 @@ class ClientSessions:
             if session.service is server:
                 self.end(session)
 
-    def shut_out(self, gone: Container[str], rekeyed: Container[str]) -> None:
-        """End the sessions of clients that are `gone`; those that lost a key must show another to go on listening."""
+    def shut_out(self, clients: Container[str]) -> None:
+        """End the sessions of clients that are not what they were."""
         for session in self:
-            if session.owner.client in gone:
+            if session.owner.client in clients:
                 self.end(session)
-            elif session.owner.client in rekeyed:
-                session.send_listeners_away()
 
     def send_away(self) -> None:
         """End the streams on which clients only listen."""

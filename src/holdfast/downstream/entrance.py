@@ -73,13 +73,24 @@ class Entrance:
         """Who is calling. Raises `Refusal`."""
         identity = self._clients.identify(headers)
         if identity is None:
-            what = "This key is not known here" if "authorization" in headers else "A key is needed"
-            raise Refusal(
-                401, f"{what}: send one as Authorization: Bearer KEY.", headers=((b"www-authenticate", b"Bearer"),)
-            )
+            raise unknown_key() if "authorization" in headers else _unauthorized("A key is needed")
         check_name(identity.principal.user or "", "user")
         check_name(identity.chat or "", "chat")
         return identity
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a key of this digest still opens."""
+        return self._clients.knows(key)
+
+
+def unknown_key() -> Refusal:
+    """The key of a request opens nothing, or does no longer."""
+    return _unauthorized("This key is not known here")
+
+
+def _unauthorized(what: str) -> Refusal:
+    challenge = ((b"www-authenticate", b"Bearer"),)
+    return Refusal(401, f"{what}: send one as Authorization: Bearer KEY.", headers=challenge)
 
 
 def given_request_id(headers: Mapping[str, str]) -> str | None:

@@ -102,6 +102,7 @@ class AsgiResponder:
         self._out: deque[Message] = deque()
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
+        self._has_begun = False
         self._is_over = False
         self._is_slow = False
 
@@ -138,6 +139,18 @@ class AsgiResponder:
         if not self._is_over:
             self._push(_body(b"", more=True))
             self._last()
+
+    def cut(self, refuse: Callable[[Responder], None]) -> None:
+        """End the answer as it stands, or `refuse` where none has begun; to its owner the client has left."""
+        if self._is_over:
+            return
+        gone, self.on_gone = self.on_gone, None
+        if self._has_begun:
+            self.end()
+        else:
+            refuse(self)
+        if gone is not None:
+            gone()
 
     async def run(self, receive: Receive, send: Send, scope: TaskScope) -> None:
         """Send what is written until the answer ends, the client leaves, or it has stalled for too long."""
@@ -224,6 +237,7 @@ class AsgiResponder:
             self.on_gone()
 
     def _start(self, status: int, headers: Headers) -> None:
+        self._has_begun = True
         stamped = [*headers, (b"x-request-id", self.request_id.encode())]
         self._push({"type": "http.response.start", "status": status, "headers": stamped})
         if self.on_begun is not None:
