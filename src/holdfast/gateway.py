@@ -53,14 +53,15 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self._shown_to = emit
-        self._clock = clock if clock is not None else LoopClock()
+        self._given_clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._stack = AsyncExitStack()
         self._leaving: dict[Server, None] = {}
         """Servers that are not served any more, while their last calls end."""
 
     async def __aenter__(self) -> Self:
-        settings, clock = self.settings, self._clock
+        settings = self.settings
+        clock = self._clock = self._given_clock if self._given_clock is not None else LoopClock()
         self._scope = await self._stack.enter_async_context(TaskScope())
         self._watchdog = Watchdog(clock)
         merged = Merged(settings.separator, clock)

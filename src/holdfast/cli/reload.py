@@ -41,7 +41,7 @@ class SettingsFollower:
         self._stamps = _stamps(loaded.paths)
         self._gateway = gateway
         self._emit = emit
-        self._clock = clock if clock is not None else LoopClock()
+        self._given_clock = clock
         self._is_asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -50,6 +50,7 @@ class SettingsFollower:
 
     async def run(self) -> None:
         """Follow the file until cancelled."""
+        self._clock = self._given_clock if self._given_clock is not None else LoopClock()
         while True:
             await self._reason()
             await self._reload()
