@@ -30,11 +30,14 @@ from holdfast.call import (
     Running,
     Status,
 )
+from holdfast.catalog.catalog import Catalog
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code
 from holdfast.identity.asker import next_nonce
 from holdfast.servers.server import Server
 from holdfast.session.key import KeyScope, Principal, SessionKey, private
+from holdfast.session.pool import Pool
+from holdfast.session.quota import Quota
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock, settle
@@ -175,13 +178,24 @@ class FakeWatcher:
 class PoolRig:
     """One server's pool and catalogue."""
 
-    def __init__(self, server: FakeServer, settings: ServerSettings, clock: ManualClock, scope: TaskScope) -> None:
+    def __init__(
+        self,
+        server: FakeServer,
+        settings: ServerSettings,
+        clock: ManualClock,
+        scope: TaskScope,
+        quota: Quota | None = None,
+    ) -> None:
         self.fake = server
         self.settings = settings
         self.clock = clock
         self.scope = scope
         self.events: list[events.Event] = []
         self.server = Server(settings, server.connect, scope=scope, clock=clock, emit=self.events.append, rng=Random(1))
+        if quota is not None:
+            emit, rng = self.events.append, Random(1)
+            self.server.pool = Pool(settings, server.connect, scope=scope, clock=clock, emit=emit, rng=rng, quota=quota)
+            self.server.catalog = Catalog(settings, self.server.pool, scope=scope, clock=clock, emit=emit)
         self.pool = self.server.pool
         self.catalog = self.server.catalog
 
@@ -189,7 +203,7 @@ class PoolRig:
         self,
         chat: str = "c1",
         *,
-        user: str = "alice",
+        user: str | None = "alice",
         scope: KeyScope = "chat",
         ends_with_client: bool = False,
     ) -> SessionKey:
@@ -267,6 +281,7 @@ class PoolRig:
         places, slots = self.pool._places, self.pool._slots
         assert places.waiting == 0
         assert list(places.line) == []
+        assert self.pool._quota._waiting == {}
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._recovery._suspicions == {}
@@ -288,16 +303,26 @@ class _Errors(logging.Handler):
 
 @asynccontextmanager
 async def pool_rig(
-    *, over_link: bool = False, fake: FakeServer | None = None, may_log_errors: bool = False, **settings: Any
+    *,
+    over_link: bool = False,
+    fake: FakeServer | None = None,
+    may_log_errors: bool = False,
+    quota: Quota | None = None,
+    beside: PoolRig | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[PoolRig]:
-    """A rig; leaving it closes the pool and checks that no table holds anything and no error was logged."""
-    clock = ManualClock()
+    """A rig; leaving it closes the pool and checks that no table holds anything and no error was logged.
+
+    `beside` another, it shares that one's clock.
+    """
+    clock = ManualClock() if beside is None else beside.clock
+    given = ServerSettings.model_validate({"name": "srv", "url": "http://127.0.0.1:1/mcp", **settings})
     errors = _Errors()
     logging.getLogger().addHandler(errors)
     try:
         async with TaskScope() as scope:
             server = fake or FakeServer(over_link=over_link)
-            rig = PoolRig(server, ServerSettings(name="srv", url="http://127.0.0.1:1/mcp", **settings), clock, scope)
+            rig = PoolRig(server, given, clock, scope, quota)
             rig.pool.run()
             yield rig
             closing = scope.start(rig.pool.aclose(), "close the pool")

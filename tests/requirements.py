@@ -818,6 +818,22 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Every call that reached a pool ends in exactly one event that says how, after how long and for which request.",
         "architecture 2, events",
     ),
+    "pool:quota:a-flood-evicts-only-its-own": Requirement(
+        "A user who opens ten thousand chats evicts none of another's sessions.",
+        "threats-and-faults 22",
+    ),
+    "pool:quota:counts-over-all-servers": Requirement(
+        "A user over its limit loses its own longest idle session, with whatever server, and is told if it was dirty.",
+        "threats-and-faults 22",
+    ),
+    "pool:quota:waits-then-tells": Requirement(
+        "A user at its limit with nothing idle waits for the acquire timeout and is told of the limit.",
+        "threats-and-faults 22",
+    ),
+    "pool:quota:bounds-the-gateway": Requirement(
+        "Where the gateway is full, idle spares make way; whoever finds none waits and is told.",
+        "threats-and-faults 22",
+    ),
     "pool:operator:ends-a-session": Requirement(
         "A session that an operator ends takes its calls with it, and its next caller is told that its memory is gone.",
         "architecture 5, End",

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from fake_upstream import FakeRequest, FakeSession
 from holdfast.call import Call
+from holdfast.config import Limits
 from holdfast.errors import OpenFailed
 from holdfast.session.key import SessionKey
+from holdfast.session.quota import Quota
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import Fault, FaultKind
 from pool_rig import EVERYTHING, FakeCaller, FakeWatcher, PoolRig, pool_rig
@@ -23,6 +25,7 @@ from requirements import requirement
 
 T = TypeVar("T")
 MAX_SESSIONS = 3
+PER_USER, TOTAL = 2, 3
 KINDS = [kind for kind in FaultKind if kind is not FaultKind.GONE]
 
 
@@ -170,6 +173,10 @@ class Story:
         for session in pool.sessions:
             assert session.leases >= len(session.calls) >= 0
             assert all(run.watcher is None or run in session.calls for run in session.calls)
+        if self.rig.pool._quota._limits is not None:
+            assert len(pool._quota) <= TOTAL
+            counted = [v for v in pool.views() if v.user is not None and v.state not in {"closed", "lost"}]
+            assert len(counted) <= PER_USER
         assert pool._places.waiting == sum(len(place.waiting) for place in pool._places.values())
         assert len(self.rig.fake.sessions) - sum(s.is_terminated for s in self.rig.fake.sessions) <= MAX_SESSIONS
 
@@ -197,8 +204,10 @@ steps = st.lists(
 )
 
 
-async def tell(program: list[tuple[str, int]], *, over_link: bool, **options: Any) -> None:
+async def tell(program: list[tuple[str, int]], *, over_link: bool, has_quota: bool, **options: Any) -> None:
+    quota = Quota(Limits(sessions_per_user=PER_USER, sessions=TOTAL)) if has_quota else None
     async with pool_rig(
+        quota=quota,
         over_link=over_link,
         max_sessions=MAX_SESSIONS,
         max_concurrency=3,
@@ -234,11 +243,11 @@ async def tell(program: list[tuple[str, int]], *, over_link: bool, **options: An
 
 @requirement("pool:invariants")
 @settings(max_examples=150)
-@given(steps, st.booleans(), st.booleans(), st.sampled_from([0, 1]), st.sampled_from(["tell", "resume"]))
+@given(steps, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 1]), st.sampled_from(["tell", "resume"]))
 def test_every_call_ends_once_and_nothing_is_left_behind(
-    program: list[tuple[str, int]], over_link: bool, serial: bool, spares: int, on_loss: str
+    program: list[tuple[str, int]], over_link: bool, has_quota: bool, serial: bool, spares: int, on_loss: str
 ) -> None:
-    asyncio.run(tell(program, over_link=over_link, serial=serial, spares=spares, on_loss=on_loss))
+    asyncio.run(tell(program, over_link=over_link, has_quota=has_quota, serial=serial, spares=spares, on_loss=on_loss))
 
 
 async def test_a_borrower_of_a_session_that_never_opens_is_told() -> None:

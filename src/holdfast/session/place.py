@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from holdfast.session.key import SessionKey
@@ -26,10 +27,13 @@ class Place:
 class Places:
     """Every key that has a session, wants one or is watched, and the line of those that want one."""
 
-    def __init__(self) -> None:
-        self.line: deque[Place] = deque()
+    def __init__(self, left: Callable[[Place], None]) -> None:
+        self.line: dict[Place, None] = {}
+        """First come first."""
         self.waiting = 0
         """Calls that wait for a session, of all keys."""
+        self._left = left
+        """Told of a place that waits no longer."""
         self._places: dict[SessionKey, Place] = {}
 
     def __len__(self) -> int:
@@ -76,13 +80,12 @@ class Places:
 
     def queue(self, place: Place) -> None:
         """Let `place` wait for a session."""
-        if place not in self.line:
-            self.line.append(place)
+        self.line[place] = None
 
     def tidy(self, place: Place) -> None:
         """Forget what `place` no longer needs: its turn in line, or itself."""
         if not place.waiting or place.session is not None:
-            if place in self.line:
-                self.line.remove(place)
+            self.line.pop(place, None)
+            self._left(place)
             if place.session is None and not place.watchers:
                 self._places.pop(place.key, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from holdfast.session.key import Principal
 from holdfast.session.lifecycle import State
 
 
@@ -20,6 +22,11 @@ class View(Protocol):
     @property
     def is_spare(self) -> bool:
         """Opened ahead, never used by anyone."""
+        ...
+
+    @property
+    def principal(self) -> Principal | None:
+        """Whose it is; None where it is nobody's, or everybody's."""
         ...
 
     @property
@@ -43,20 +50,24 @@ V = TypeVar("V", bound=View)
 
 @dataclass(frozen=True, slots=True)
 class Adopt(Generic[V]):
-    """Hand over a spare."""
+    """Hand a spare to the one whose `turn` it is in line."""
 
+    turn: int
     spare: V
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """There is room: open a session."""
+    """There is room: open a session for the one whose `turn` it is."""
+
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class Evict(Generic[V]):
-    """Close an idle session; its room is free when it has closed."""
+    """Close an idle session on behalf of the one whose `turn` it is; its room is free when it has closed."""
 
+    turn: int
     victim: V
 
 
@@ -65,22 +76,43 @@ class Wait:
     """Nothing can be done until a session ends or falls idle."""
 
 
-def plan(sessions: Iterable[V], limit: int, line: int) -> Adopt[V] | Open | Evict[V] | Wait:
-    """Decide how the first of `line` waiting keys, none of which has a session, is served.
+def plan(sessions: Iterable[V], limit: int, line: Sequence[Principal | None]) -> Adopt[V] | Open | Evict[V] | Wait:
+    """Decide what is done for `line`: whose keys wait, none of which has a session, first come first.
 
-    `sessions` are all that take up room, those that are still closing included.
+    `sessions` are all that take up room, those that are still closing included. A user who holds more
+    than its share of `limit` comes after those who do not, and loses its own sessions before theirs.
     """
     present = list(sessions)
     spares = [s for s in present if s.is_spare and s.state is State.IDLE]
     if spares:
-        return Adopt(max(spares, key=lambda s: s.opened_at))
+        return Adopt(_turns(present, limit, line)[0], max(spares, key=lambda s: s.opened_at))
     if len(present) < limit:
-        return Open()
+        return Open(_turns(present, limit, line)[0])
     leaving = sum(s.state in {State.CLOSED, State.LOST, State.DRAINING} for s in present)
-    if leaving >= line:
-        return Wait()
     idle = [s for s in present if s.state is State.IDLE]
-    return Evict(min(idle, key=lambda s: s.last_used_at)) if idle else Wait()
+    if not idle or leaving >= len(line):
+        return Wait()
+    greedy = _greedy(present, limit)
+    for turn in _turns(present, limit, line)[leaving:]:  # the room of those that leave is the first ones'
+        whose = line[turn]
+        victims = [s for s in idle if s.principal == whose] if whose in greedy else idle
+        if victims:
+            return Evict(turn, min(victims, key=lambda s: s.last_used_at))
+    return Wait()
+
+
+def _turns(present: list[V], limit: int, line: Sequence[Principal | None]) -> Sequence[int]:
+    """The order in which `line` is served."""
+    if len(line) == 1:
+        return (0,)
+    greedy = _greedy(present, limit)
+    return sorted(range(len(line)), key=lambda turn: line[turn] in greedy)
+
+
+def _greedy(present: list[V], limit: int) -> set[Principal]:
+    """The users who hold more than their share: `limit` divided by all who hold any."""
+    held = Counter(s.principal for s in present if s.principal is not None)
+    return {who for who, count in held.items() if who.user is not None and count * len(held) > limit}
 
 
 def expired(

@@ -22,10 +22,11 @@ from holdfast.session.backoff import CrashLoops
 from holdfast.session.key import SessionKey
 from holdfast.session.lending import Lending
 from holdfast.session.lifecycle import Event, State
+from holdfast.session.line import Line
 from holdfast.session.observer import Observer
 from holdfast.session.opening import set_up
 from holdfast.session.place import Place, Places
-from holdfast.session.plan import Adopt, Evict, Open, plan
+from holdfast.session.quota import Quota
 from holdfast.session.recovery import Recovery
 from holdfast.session.roster import Connect, Roster
 from holdfast.session.running import Phase, RunningCall
@@ -56,13 +57,16 @@ class Pool:
         clock: Clock,
         emit: events.Emit,
         rng: Random,
+        quota: Quota | None = None,
     ) -> None:
+        self._quota = quota if quota is not None else Quota()
         self.settings = settings
         self.observer: Observer
         self._clock = clock
         self._emit = emit
-        self._places = Places()
-        self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng)
+        self._places = Places(self._quota.withdraw)
+        self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng, quota=self._quota)
+        self._line = Line(self, settings, roster=self._roster, places=self._places, quota=self._quota)
         self._crashes = CrashLoops(clock, rng)
         self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._lending = Lending(self, settings, self._roster, clock)
@@ -221,7 +225,7 @@ class Pool:
             for run in list(place.waiting):
                 run.abort(reason)
         self._close(session, reason, leaves_marker=leaves_marker)
-        self._pump()
+        self._line.move()
 
     # Its own life.
 
@@ -276,42 +280,34 @@ class Pool:
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
             return
         run.wait(self.settings.acquire_timeout)
-        self._places.queue(place)
-        self._pump()
+        self._line.join(place)
         if place.session is None and run.phase is Phase.WAITING:
             run.tell(StatusWord.WAITING, f"Waiting for a free session with {self.settings.name}.")
 
-    def _pump(self) -> None:
-        """Serve the line of keys without a session as far as there is room."""
-        line = self._places.line
-        while line and self.parting is None:
-            match plan(self._roster, self.settings.session_limit, len(line)):
-                case Adopt(spare):
-                    self._adopt(line.popleft(), spare)
-                case Open():
-                    place = line.popleft()
-                    if not self._refuses(place):
-                        self._open(place)
-                case Evict(victim):
-                    self._close(victim, "evicted to make room")
-                case _:
-                    return
+    # Opener, Holder: what the line and the quota do.
 
-    def _refuses(self, place: Place) -> bool:
-        """Tell waiting calls at once where the next attempt is not near."""
-        refusal = self.refusal_for(place.key)
-        if refusal is None:
-            return False
-        self._fail_waiting(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
-        return True
-
-    def _adopt(self, place: Place, spare: Session) -> None:
+    def adopt(self, place: Place, spare: Session) -> None:
         spare.key = place.key
         spare.last_used_at = self._clock.now()
         place.session = spare
+        self._quota.adopted(spare)
         set_up(spare, place.watchers)
         self._settle(place, spare)
         self._roster.refill()
+
+    def evict(self, session: Session, reason: str) -> None:
+        self._close(session, reason)
+
+    def resume(self, place: Place) -> None:
+        if place.waiting and place.session is None:
+            self._line.join(place)
+
+    def refuse_all(self, place: Place, refusal: OpenFailed) -> None:
+        self._fail_waiting(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
+
+    def overload_all(self, place: Place, limit: str) -> None:
+        for run in list(place.waiting):
+            self._refuse(run, limit)
 
     def _settle(self, place: Place, session: Session) -> None:
         """Give an open session to its key: whoever watches, whoever waits."""
@@ -369,7 +365,9 @@ class Pool:
             self._recovery.faulted(run, run.session, fault)
 
     def waited_too_long(self, run: RunningCall) -> None:
-        self._refuse(run, f"no session or slot came free within {self.settings.acquire_timeout:g} s")
+        place = self._places.get(run.key) if run.session is None else None
+        limit = None if place is None else self._quota.reason(place)
+        self._refuse(run, limit or f"no session or slot came free within {self.settings.acquire_timeout:g} s")
 
     def _refuse(self, run: RunningCall, limit: str) -> None:
         self._emit(events.CallRefused(self.settings.name, limit, run.call.request))
@@ -447,17 +445,17 @@ class Pool:
         if key is None:
             return self._roster.open(None, ())
         place = self._places.make(key)
-        session = self._open(place)
+        session = self.open(place)
         self._places.tidy(place)
         return session
 
     def given_back(self, session: Session) -> None:
-        self._close_if_unused(session)
-        self._pump()
+        self._rest(session)
 
     def reopen(self, place: Place) -> None:
-        if self._roster.has_room and self.refusal_for(place.key) is None and self.parting is None:
-            self._open(place)
+        has_room = self._roster.has_room and self._quota.fits(place.key)
+        if has_room and self.refusal_for(place.key) is None and self.parting is None:
+            self.open(place)
 
     # Keeper: what becomes of sessions.
 
@@ -467,22 +465,21 @@ class Pool:
         place = self._places.get(session.key)
         if place is not None:
             self._settle(place, session)
-            self._close_if_unused(session)
-        self._pump()
+        self._rest(session)
 
     def opening_failed(self, session: Session, error: OpenFailed) -> None:
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
-            self._fail_waiting(place, self._unavailable(str(error), is_unauthorized=error.is_unauthorized))
+            self.refuse_all(place, error)
 
     def left(self, session: Session) -> None:
         place = self._places.get(session.key)
         if place is not None:
             self._places.tidy(place)
-        self._pump()
+        self._line.move()
 
-    def _open(self, place: Place) -> Session:
+    def open(self, place: Place) -> Session:
         place.session = session = self._roster.open(
             place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
         )
@@ -496,6 +493,7 @@ class Pool:
         if session.state in {State.LOST, State.CLOSED}:
             return
         session.advance(Event.LOSE)
+        self._quota.leave(session)
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
@@ -518,8 +516,14 @@ class Pool:
     def _release(self, run: RunningCall, session: Session) -> None:
         session.calls.discard(run)
         session.release(self._clock.now())
+        self._rest(session)
+
+    def _rest(self, session: Session) -> None:
+        """Nothing may run in `session` now: it is closed where it has served, or may make way for another."""
         self._close_if_unused(session)
-        self._pump()
+        if session.state is State.IDLE:
+            self._quota.stirred(session)
+        self._line.move()
 
     def _close_if_unused(self, session: Session) -> None:
         """A private session ends with its last call, and so does a lost one."""

@@ -17,6 +17,7 @@ from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.opening import JITTER, replay, shake_hands
 from holdfast.session.plan import expired
+from holdfast.session.quota import Holder, Quota
 from holdfast.session.session import Owner, Session
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
@@ -41,7 +42,7 @@ class Connect(Protocol):
         ...
 
 
-class Keeper(Owner, Protocol):
+class Keeper(Owner, Holder, Protocol):
     """Who is told what becomes of the sessions: the pool."""
 
     def opened(self, session: Session) -> None:
@@ -67,7 +68,9 @@ class Roster:
         clock: Clock,
         emit: events.Emit,
         rng: Random,
+        quota: Quota,
     ) -> None:
+        self._quota = quota
         self._keeper = keeper
         self._settings = settings
         self._connect = connect
@@ -91,8 +94,8 @@ class Roster:
 
     @property
     def has_room(self) -> bool:
-        """Whether one more session may be opened."""
-        return len(self._sessions) < self._settings.session_limit
+        """Whether one more session may be opened without another making way."""
+        return len(self._sessions) < self._settings.session_limit and self._quota.has_room
 
     @property
     def retry_delay(self) -> float:
@@ -125,6 +128,7 @@ class Roster:
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
+        self._quota.enter(session, self._keeper)
         work = self._opening(session, watchers, is_reopened=is_reopened, delay=delay)
         session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
         return session
@@ -145,6 +149,7 @@ class Roster:
             if session.opening is not None:
                 session.opening.cancel()
         self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+        self._quota.leave(session)
 
     def drop(self, session: Session) -> None:
         """Forget a session that is over, without a word to the server."""
@@ -228,6 +233,7 @@ class Roster:
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)
         self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+        self._quota.leave(session)
 
     async def _closing(self, session: Session) -> None:
         try:
@@ -242,6 +248,7 @@ class Roster:
         if session not in self._sessions:
             return
         del self._sessions[session]
+        self._quota.leave(session)
         if session.has_push:
             session.push_stream(False)
         room, self._room = self._room, None

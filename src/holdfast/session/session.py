@@ -142,6 +142,11 @@ class Session:
         return self._digest
 
     @property
+    def principal(self) -> Principal | None:
+        """Whose it is; None for a spare and where it is shared."""
+        return None if self.key is None else self.key.principal
+
+    @property
     def is_awaited(self) -> bool:
         """Somebody waits for updates that only this session can announce."""
         return bool(self.subscriptions and self.watchers)

@@ -1,0 +1,85 @@
+"""The line of keys that wait for a session, and how each gets one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from holdfast.config import ServerSettings
+from holdfast.errors import OpenFailed
+from holdfast.session.key import SessionKey
+from holdfast.session.place import Place, Places
+from holdfast.session.plan import Adopt, Evict, Open, Wait, plan
+from holdfast.session.quota import Holder, Quota
+from holdfast.session.roster import Roster
+from holdfast.session.session import Session
+
+
+class Opener(Holder, Protocol):
+    """What the line asks of the pool."""
+
+    @property
+    def parting(self) -> str | None:
+        """Why no session is opened any more; None while the pool serves."""
+        ...
+
+    def refusal_for(self, key: SessionKey | None) -> OpenFailed | None:
+        """Why no session for `key` can be opened soon; None where one can."""
+        ...
+
+    def adopt(self, place: Place, spare: Session) -> None:
+        """Give a spare to a key."""
+
+    def open(self, place: Place) -> Session:
+        """Begin to open a session for a key."""
+        ...
+
+    def refuse_all(self, place: Place, refusal: OpenFailed) -> None:
+        """Tell the calls of a key that no session can be opened."""
+
+    def overload_all(self, place: Place, limit: str) -> None:
+        """Tell the calls of a key that a limit of ours is reached."""
+
+
+class Line:
+    """Serves keys first come first, as far as the server's limit, its users' and the gateway's allow."""
+
+    def __init__(
+        self, opener: Opener, settings: ServerSettings, *, roster: Roster, places: Places, quota: Quota
+    ) -> None:
+        self._opener = opener
+        self._settings = settings
+        self._roster = roster
+        self._places = places
+        self._quota = quota
+
+    def join(self, place: Place) -> None:
+        """Let `place` wait for a session, unless it does; serve whom there is room for."""
+        if self._quota.reason(place) is None:
+            self._places.queue(place)
+            self.move()
+
+    def move(self) -> None:
+        """Serve the line as far as there is room."""
+        while self._places.line and self._opener.parting is None:
+            line = list(self._places.line)
+            step = plan(self._roster, self._settings.session_limit, [place.key.principal for place in line])
+            if isinstance(step, Wait):
+                return
+            self._take(line[step.turn], step)
+
+    def _take(self, place: Place, step: Adopt[Session] | Open | Evict[Session]) -> None:
+        if not isinstance(step, Adopt) and (refusal := self._opener.refusal_for(place.key)) is not None:
+            del self._places.line[place]
+            self._opener.refuse_all(place, refusal)  # the next attempt is not near, so they are told at once
+            return
+        if isinstance(step, Evict) and not self._quota.bars(place.key):
+            self._opener.evict(self._quota.own_victim(place.key, self._opener) or step.victim, "evicted to make room")
+            return
+        del self._places.line[place]
+        if not self._quota.admits(place, self._opener, adopts=isinstance(step, Adopt)):
+            if self._quota.is_crowded(place):
+                self._opener.overload_all(place, self._quota.reason(place) or "")
+        elif isinstance(step, Adopt):
+            self._opener.adopt(place, step.spare)
+        else:
+            self._opener.open(place)
