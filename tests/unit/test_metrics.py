@@ -295,11 +295,16 @@ def constants(node: ast.expr) -> Iterator[str]:
 
 
 def test_every_sentence_with_which_the_pool_closes_or_refuses_has_a_class() -> None:
-    said: dict[str, list[str]] = {"_close": [], "_refuse": []}
+    said: dict[str, list[str]] = {"_close": [], "_end": [], "_refuse": []}
     for node in ast.walk(ast.parse(inspect.getsource(pool))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in said:
-            said[node.func.attr] += constants(node.args[1])
-    assert set(said["_close"]) == CLOSE_REASONS.keys()
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name), args=[_, reason, *_]) if name in said:
+                said[name] += constants(reason)
+            case ast.Assign(targets=[ast.Name("reason")], value=value):
+                said["_end"] += constants(value)
+            case _:
+                pass
+    assert {*said["_close"], *said["_end"]} == CLOSE_REASONS.keys()
     refusals = " ".join(said["_refuse"])
     assert [words for words in REFUSALS if words not in refusals] == []
 
@@ -357,6 +362,19 @@ def test_every_metric_is_documented_as_it_is_and_no_other() -> None:
         for family in holdfast_families()
     ]
     assert documented == exposed
+
+
+def test_every_value_of_a_label_is_documented() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    listed = "\n".join(line for line in page.splitlines() if line.startswith("| `") and "holdfast_" not in line)
+    values = {
+        found
+        for family in holdfast_families()
+        for sample in family.samples
+        for label, found in sample.labels.items()
+        if label not in {"server", "le", "version", "python", "method", "status"} and found != "false"
+    } | set(METHODS)
+    assert {found for found in values if f"`{found}`" not in listed} == set()
 
 
 def test_every_metric_that_an_alert_names_exists() -> None:

@@ -162,13 +162,13 @@ def call_ended(outcome: str, request: str = "r1") -> events.CallEnded:
 
 
 def test_only_calls_that_got_no_answer_of_the_server_are_news() -> None:
-    outcomes = ("result", "error", "cancelled", "timeout", "outcome_unknown", "session_lost")
+    outcomes = ("result", "error", "cancelled", "overloaded", "timeout", "outcome_unknown", "session_lost")
     assert logged(*map(call_ended, outcomes), events.RequestEnded("mcp", "POST", 500)) == [
         "INFO notes: tools/call ended with timeout after 2000 ms (request r1)",
         "INFO notes: tools/call ended with outcome_unknown after 2000 ms (request r1)",
         "INFO notes: tools/call ended with session_lost after 2000 ms (request r1)",
     ]
-    assert len(logged(*map(call_ended, outcomes), events.RequestEnded("mcp", "POST", 500), level="debug")) == 7
+    assert len(logged(*map(call_ended, outcomes), events.RequestEnded("mcp", "POST", 500), level="debug")) == 8
 
 
 def test_a_flood_is_one_line_and_then_how_many_there_were() -> None:

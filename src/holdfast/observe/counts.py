@@ -37,6 +37,8 @@ CLOSE_REASONS: Final[Mapping[str, str]] = {
     "evicted to make room": "evicted",
     "its client session ended": "client_ended",
     "its call has ended": "call_ended",
+    "an operator ended its session": "operator",
+    "its client may call no more": "client_removed",
     "the gateway is shutting down": "shutdown",
 }
 """The class of each sentence with which the pool closes a session."""

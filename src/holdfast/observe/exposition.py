@@ -105,7 +105,7 @@ class Exposition(Collector):
     def _calls(self) -> Iterator[Metric]:
         yield _counter(
             "holdfast_calls_total",
-            "Calls that went to a session and were answered, by the gateway or by the server.",
+            "Calls that were answered, by the server or by the gateway in its place; not lists from the catalogue.",
             ("server", "method", "outcome"),
             self._calls_ended(),
         )

@@ -33,8 +33,8 @@ _CONSEQUENCE: Final = "; what it remembered is gone, and its next call is told s
 FLOOD: Final = 10.0
 """Seconds in which the same kind of line is written once."""
 
-_EXPECTED: Final = frozenset({"result", "error", "cancelled"})
-"""Outcomes of calls that are no news to the operator."""
+_EXPECTED: Final = frozenset({"result", "error", "cancelled", "overloaded"})
+"""Outcomes of calls that are no news to the operator; of an overload, `CallRefused` has said more."""
 
 _AtServer: TypeAlias = events.CallEnded | events.CallFailed | events.CallRefused | events.SessionLost
 
