@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
@@ -188,8 +188,8 @@ class ToldGateway(Gateway):
         super().__init__(settings, rng=Random(1))
         self._world = world
 
-    def _connect(self, settings: ServerSettings) -> Connect:
+    def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
         def connect(listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
             return HandshakeUpstream(ToldLink(self._world, settings), listener, ALL_CAPABILITIES if declares else {})
 
-        return connect
+        return connect, lambda: None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -20,6 +20,8 @@ from holdfast.operations import Operations
 from holdfast.servers.directory import Directory
 from holdfast.servers.merged import Merged
 from holdfast.servers.server import Server
+from holdfast.session.quota import Quota
+from holdfast.session.roster import Connect
 from holdfast.tasks import TaskScope
 from holdfast.upstream.connector import Connector
 from holdfast.upstream.watchdog import Watchdog
@@ -64,6 +66,7 @@ class Gateway:
         clock = self._clock = self._given_clock if self._given_clock is not None else LoopClock()
         self._scope = await self._stack.enter_async_context(TaskScope())
         self._watchdog = Watchdog(clock)
+        self._quota = Quota(settings.limits)
         merged = Merged(settings.separator, clock)
         self.servers = Directory(merged)
         self.operations = Operations(self.servers, lambda: len(self.app.sessions))
@@ -126,6 +129,7 @@ class Gateway:
         self.servers.replace(servers, settings.separator)
         for server in servers.values():
             server.admit(settings.clients)
+        self._quota.reconfigure(settings.limits)
         self.app.reconfigure(settings)
         self._api.apply(settings)
         for old, new in replaced:
@@ -159,15 +163,23 @@ class Gateway:
 
     def _serve(self, settings: ServerSettings) -> Server:
         """A server that is served from now on."""
+        connect, close = self._connect(settings)
         scope, clock, rng = self._scope, self._clock, self._rng
-        connector = Connector(settings, scope=scope, clock=clock, rng=rng, watchdog=self._watchdog)
         self._emit(events.ServerAdded(settings.name))
-        server = Server(settings, connector, scope=scope, clock=clock, emit=self._emit, rng=rng, close=connector.close)
+        server = Server(
+            settings, connect, scope=scope, clock=clock, emit=self._emit, rng=rng, quota=self._quota, close=close
+        )
         server.admit(self.settings.clients)
         server.pool.run()
         if server.is_learned_at_start:
             scope.start(self._learn(server), f"learn {settings.name}")
         return server
+
+    def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
+        """How sessions with a server are connected, and what closes what they share."""
+        scope, clock, rng = self._scope, self._clock, self._rng
+        connector = Connector(settings, scope=scope, clock=clock, rng=rng, watchdog=self._watchdog)
+        return connector, connector.close
 
     async def _learn(self, server: Server) -> None:
         """Learn what a server offers, for as long as it takes it to come up."""

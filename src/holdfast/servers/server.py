@@ -21,6 +21,7 @@ from holdfast.servers.service import Conversation
 from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
+from holdfast.session.quota import Quota
 from holdfast.session.roster import Connect
 from holdfast.session.watch import Watcher, lowest_level
 from holdfast.tasks import TaskScope
@@ -45,11 +46,12 @@ class Server:
         clock: Clock,
         emit: events.Emit,
         rng: Random,
+        quota: Quota | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         """`close` closes what the sessions share."""
         self.settings = settings
-        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=self._noted, rng=rng)
+        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=self._noted, rng=rng, quota=quota)
         self.catalog = Catalog(settings, self.pool, scope=scope, clock=clock, emit=self._noted)
         self._close = close
         self._standing: Standing = "idle"
