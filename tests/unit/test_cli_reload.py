@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -47,10 +47,10 @@ class Follow:
         self.taken: list[GatewaySettings] = []
         self.refused: list[str] = []
         self.fails = False
-        self.follower = SettingsFollower(path, load(path), self, self._heard, clock)
+        self.follower = SettingsFollower(path, load(path), self._take, self._heard, clock)
 
-    def reload(self, settings: GatewaySettings, notes: list[str]) -> None:
-        assert notes == []
+    def _take(self, settings: GatewaySettings, notes: Sequence[str]) -> None:
+        assert list(notes) == []
         if self.fails:
             raise RuntimeError("nobody can take this")
         self.taken.append(settings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from holdfast import events
 from holdfast.clock import Clock, LoopClock, timeout
@@ -24,11 +24,8 @@ Stamp: TypeAlias = tuple[int, int, int, int] | None
 Stamps: TypeAlias = dict[Path, Stamp]
 
 
-class Reloadable(Protocol):
-    """What is told of new settings: the gateway."""
-
-    def reload(self, settings: GatewaySettings, notes: list[str]) -> None:
-        """Go by `settings` from now on."""
+Take: TypeAlias = Callable[[GatewaySettings, Sequence[str]], None]
+"""Goes by new settings from now on; the notes are for the operator."""
 
 
 class SettingsFollower:
@@ -38,13 +35,11 @@ class SettingsFollower:
     each edition of the file, and again when asked.
     """
 
-    def __init__(
-        self, path: Path, loaded: Loaded, gateway: Reloadable, emit: events.Emit, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, path: Path, loaded: Loaded, take: Take, emit: events.Emit, clock: Clock | None = None) -> None:
         self._path = path
         self._stamps = _stamps(loaded.paths)
         """Of the files as they were when they were last read."""
-        self._gateway = gateway
+        self._take = take
         self._emit = emit
         self._given_clock = clock
         self._is_asked = asyncio.Event()
@@ -85,7 +80,7 @@ class SettingsFollower:
         if isinstance(found, ConfigError):
             self._emit(events.SettingsRefused(str(found)))
         else:
-            self._gateway.reload(found.settings, found.notes)
+            self._take(found.settings, found.notes)
 
 
 def _read(path: Path, known: Iterable[Path]) -> tuple[Stamps, Loaded | ConfigError]:
@@ -122,5 +117,5 @@ def _stamp(path: Path) -> Stamp:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
-Follow: TypeAlias = Callable[[Reloadable, events.Emit], SettingsFollower]
-"""Makes what follows the file of a gateway."""
+Follow: TypeAlias = Callable[[Take, events.Emit], SettingsFollower]
+"""Makes what follows a settings file."""

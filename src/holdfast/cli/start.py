@@ -42,10 +42,15 @@ def start(
             console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
 
     gateway = Gateway(settings, emit=board.take)
+
+    def reload(settings: GatewaySettings, notes: Sequence[str]) -> None:
+        gateway.reload(settings, notes)
+        log = gateway.settings.log
+        set_up_logging(console, log_level or log.level, log.format)
+
+    follower = None if follow is None else follow(reload, board.take)
     try:
-        serving.run(
-            settings, gateway, listener, started, stopping, None if follow is None else follow(gateway, board.take)
-        )
+        serving.run(settings, gateway, listener, started, stopping, follower)
     finally:
         board.stop()
 
