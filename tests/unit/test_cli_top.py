@@ -55,8 +55,8 @@ def test_a_gateway_is_named_by_its_address_or_by_an_endpoint_of_it(typed: str, o
         ("http://user:secret@example.org", "credentials"),
         ("http://127.0.0.1:99999", "port"),
         ("http://127.0.0.1:8790/?a=b", "address and a path"),
-        ("http://127.0.0.1:8790/ü", "address and a path"),
-        ("no url at all", "http://"),
+        ("http://127.0.0.1:8790/ü", "%XX"),
+        ("no url at all", "%XX"),
     ],
 )
 def test_what_is_no_address_is_said_in_a_sentence_without_secrets(typed: str, words: str) -> None:
