@@ -72,7 +72,7 @@ class Operations(Protocol):
         ...
 
     def close_session(self, session_id: str, /) -> bool:
-        """Begin to end a session as if it had been idle for too long; False if there is none of that id."""
+        """Begin to end a session, with the calls that run in it; False if there is none of that id."""
         ...
 
     def metrics(self) -> bytes:
