@@ -6,7 +6,7 @@ import heapq
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -183,7 +183,7 @@ class Api:
             if all((getattr(view, name) or "") in values for name, values in wanted)
         ]
         shown = heapq.nsmallest(limit, found, key=lambda view: (-view.calls, view.idle, view.id))
-        return {"total": len(found), "sessions": [_session_fields(view) for view in shown]}
+        return {"total": len(found), "sessions": shown}
 
     def _close_session(self, responder: Responder, session_id: str) -> None:
         if not self._operations.close_session(unquote(session_id)):
@@ -240,11 +240,6 @@ def _count(query: Mapping[str, list[str]], name: str, default: int, most: int) -
     if not value.isascii() or not value.isdigit() or len(value) > 9 or int(value) > most:
         raise Refusal(400, f"{name} is a number from 0 to {most}.")
     return int(value)
-
-
-def _session_fields(view: SessionView) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(view)
-    return {**fields, "age": round(view.age, 3), "idle": round(view.idle, 3)}
 
 
 def _answer_json(responder: Responder, value: object, status: int = 200) -> None:
