@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Final
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from holdfast.cli.api import Overview
@@ -120,8 +119,8 @@ def image() -> str:
     overview = Overview("0.1.0", "ready", 41, SERVERS, 307, SESSIONS)
     for line in draw(Picture(overview, "127.0.0.1:8790", hint="q ends"), WIDTH, HEIGHT):
         console.print(line, soft_wrap=True, highlight=False)
-    form = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    drawn = console.export_svg(title="holdfast top", code_format=form, unique_id="top")
+    drawn = console.export_svg(title="holdfast top", unique_id="top")
+    drawn = re.sub(r"@font-face \{.*?\}\n", "", drawn, flags=re.DOTALL)
     return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
 
 
