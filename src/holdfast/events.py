@@ -111,7 +111,7 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call that went to a session was answered, `seconds` after it came.
+    """A call was answered, `seconds` after it came, whether or not it was sent to the server.
 
     `outcome` is `result`, `error` for an error of the server's own, `cancelled`, or the name of our own
     `Code` in lower case.
@@ -142,9 +142,10 @@ class CircuitClosed:
 
 @dataclass(frozen=True, slots=True)
 class ServerAdded:
-    """A server is served from now on."""
+    """A server is served from now on; `is_lazy` where nobody connects to it before the first call."""
 
     server: str
+    is_lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class SettingsRefused:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics` or `health`."""
+    """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics`, `health` or `other`."""
 
     route: str
     method: str

@@ -165,20 +165,27 @@ class Gateway:
         """A server that is served from now on."""
         connect, close = self._connect(settings)
         scope, clock, rng = self._scope, self._clock, self._rng
-        self._emit(events.ServerAdded(settings.name))
+        self._emit(events.ServerAdded(settings.name, is_lazy=not settings.is_learned_at_start))
         server = Server(
             settings, connect, scope=scope, clock=clock, emit=self._emit, rng=rng, quota=self._quota, close=close
         )
         server.admit(self.settings.clients)
         server.pool.run()
-        if server.is_learned_at_start:
+        if settings.is_learned_at_start:
             scope.start(self._learn(server), f"learn {settings.name}")
         return server
 
     def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
         """How sessions with a server are connected, and what closes what they share."""
         scope, clock, rng = self._scope, self._clock, self._rng
-        connector = Connector(settings, scope=scope, clock=clock, rng=rng, watchdog=self._watchdog)
+        connector = Connector(
+            settings,
+            lambda: self.settings.limits.message_bytes,
+            scope=scope,
+            clock=clock,
+            rng=rng,
+            watchdog=self._watchdog,
+        )
         return connector, connector.close
 
     async def _learn(self, server: Server) -> None:

@@ -84,8 +84,8 @@ class StatusBoard:
                 self._learned(line, event, server, tools)
             case events.SessionFailed(server, _, reason, advice) if (line := self._unready(server)) is not None:
                 self._failed(line, server, one_line(advised(clipped(reason), advice)))
-            case events.ServerAdded(server):
-                self._added(server)
+            case events.ServerAdded(server, is_lazy):
+                self._added(server, is_lazy=is_lazy)
             case events.ServerRemoved(server):
                 self._removed(event, server)
             case _:
@@ -108,12 +108,13 @@ class StatusBoard:
             line.reason = reason
             self._settle(server, "red", f"failed: {reason}; it is tried again until it answers")
 
-    def _added(self, server: str) -> None:
-        if server in self._lines:
-            return
-        self._lines = {**self._lines, server: _Line(self._now())}
-        if self._live is None:
-            self._print(server)
+    def _added(self, server: str, *, is_lazy: bool) -> None:
+        if server not in self._lines:
+            self._lines = {**self._lines, server: _Line(self._now())}
+            if self._live is None and not is_lazy:
+                self._print(server)
+        if is_lazy:
+            self._settle(server, "dim", "waits for its first call")
 
     def _removed(self, event: events.ServerRemoved, server: str) -> None:
         self._lines = {name: line for name, line in self._lines.items() if name != server}
