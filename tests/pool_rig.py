@@ -278,12 +278,13 @@ class PoolRig:
 
     def check_tables(self) -> None:
         """Nothing but sessions and watchers may be held once no call runs."""
-        places, slots = self.pool._places, self.pool._slots
+        places, slots = self.pool._places, self.pool._dispatch.slots
         assert places.waiting == 0
         assert list(places.line) == []
         assert self.pool._quota._waiting == {}
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
+        assert self.pool._dispatch._held == {}
         assert self.pool._recovery._suspicions == {}
         assert len(self.pool._settling) == 0
         for session in self.pool.sessions:

@@ -834,6 +834,22 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Where the gateway is full, idle spares make way; whoever finds none waits and is told.",
         "threats-and-faults 22",
     ),
+    "pool:circuit:opens-and-tells-at-once": Requirement(
+        "A server that failed five times in a row is left alone, and callers are told at once that nothing was sent.",
+        "threats-and-faults 34 and 37",
+    ),
+    "pool:circuit:one-probe": Requirement(
+        "When a server's circuit may close, one opening or call shows it while the others wait.",
+        "threats-and-faults 37",
+    ),
+    "pool:circuit:open-sessions-outlive-failed-openings": Requirement(
+        "Openings that fail keep nobody from a session that is open.",
+        "architecture 5",
+    ),
+    "pool:circuit:one-person-keeps-nobody-out": Requirement(
+        "One person whose sessions with a stdio server die or hang keeps nobody else from the server.",
+        "threats-and-faults 34",
+    ),
     "pool:operator:ends-a-session": Requirement(
         "A session that an operator ends takes its calls with it, and its next caller is told that its memory is gone.",
         "architecture 5, End",

@@ -204,6 +204,12 @@ steps = st.lists(
 )
 
 
+options: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {"serial": st.booleans(), "spares": st.sampled_from([0, 1]), "on_loss": st.sampled_from(["tell", "resume"])},
+    optional={"url": st.none(), "command": st.just(("server",))},
+).filter(lambda given: ("url" in given) == ("command" in given))
+
+
 async def tell(program: list[tuple[str, int]], *, over_link: bool, has_quota: bool, **options: Any) -> None:
     quota = Quota(Limits(sessions_per_user=PER_USER, sessions=TOTAL)) if has_quota else None
     async with pool_rig(
@@ -243,11 +249,11 @@ async def tell(program: list[tuple[str, int]], *, over_link: bool, has_quota: bo
 
 @requirement("pool:invariants")
 @settings(max_examples=150)
-@given(steps, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 1]), st.sampled_from(["tell", "resume"]))
+@given(steps, st.booleans(), st.booleans(), options)
 def test_every_call_ends_once_and_nothing_is_left_behind(
-    program: list[tuple[str, int]], over_link: bool, has_quota: bool, serial: bool, spares: int, on_loss: str
+    program: list[tuple[str, int]], over_link: bool, has_quota: bool, options: dict[str, Any]
 ) -> None:
-    asyncio.run(tell(program, over_link=over_link, has_quota=has_quota, serial=serial, spares=spares, on_loss=on_loss))
+    asyncio.run(tell(program, over_link=over_link, has_quota=has_quota, **options))
 
 
 async def test_a_borrower_of_a_session_that_never_opens_is_told() -> None:

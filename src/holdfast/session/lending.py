@@ -77,7 +77,7 @@ class Lending:
                     raise OpenFailed(self._lender.parting)
                 if (refusal := self._lender.refusal_for(own)) is not None:
                     raise refusal
-                if not self._roster.has_room:
+                if not self._roster.may_open:
                     try:
                         async with timeout(self._clock, give_up_at - self._clock.now()):
                             await asyncio.shield(self._roster.next_room())

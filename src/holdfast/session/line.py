@@ -6,9 +6,10 @@ from typing import Protocol
 
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
+from holdfast.session.breaker import Breaker
 from holdfast.session.key import SessionKey
 from holdfast.session.place import Place, Places
-from holdfast.session.plan import Adopt, Evict, Open, Wait, plan
+from holdfast.session.plan import Adopt, Evict, Wait, plan
 from holdfast.session.quota import Holder, Quota
 from holdfast.session.roster import Roster
 from holdfast.session.session import Session
@@ -44,8 +45,16 @@ class Line:
     """Serves keys first come first, as far as the server's limit, its users' and the gateway's allow."""
 
     def __init__(
-        self, opener: Opener, settings: ServerSettings, *, roster: Roster, places: Places, quota: Quota
+        self,
+        opener: Opener,
+        settings: ServerSettings,
+        *,
+        roster: Roster,
+        places: Places,
+        quota: Quota,
+        breaker: Breaker,
     ) -> None:
+        self._breaker = breaker
         self._opener = opener
         self._settings = settings
         self._roster = roster
@@ -65,21 +74,27 @@ class Line:
             step = plan(self._roster, self._settings.session_limit, [place.key.principal for place in line])
             if isinstance(step, Wait):
                 return
-            self._take(line[step.turn], step)
+            place = line[step.turn]
+            if isinstance(step, Adopt):
+                self._give(place, step)
+            elif (refusal := self._opener.refusal_for(place.key)) is not None:
+                del self._places.line[place]
+                self._opener.refuse_all(place, refusal)  # the next attempt is not near, so they are told at once
+            elif not self._breaker.passes:
+                return  # another shows whether the server is back
+            elif isinstance(step, Evict) and not self._quota.bars(place.key):
+                victim = self._quota.own_victim(place.key, self._opener) or step.victim
+                self._opener.evict(victim, "evicted to make room")
+            else:
+                self._give(place, None)
 
-    def _take(self, place: Place, step: Adopt[Session] | Open | Evict[Session]) -> None:
-        if not isinstance(step, Adopt) and (refusal := self._opener.refusal_for(place.key)) is not None:
-            del self._places.line[place]
-            self._opener.refuse_all(place, refusal)  # the next attempt is not near, so they are told at once
-            return
-        if isinstance(step, Evict) and not self._quota.bars(place.key):
-            self._opener.evict(self._quota.own_victim(place.key, self._opener) or step.victim, "evicted to make room")
-            return
+    def _give(self, place: Place, adopt: Adopt[Session] | None) -> None:
+        """Give `place` a spare or a session of its own, if the quota lets it; else it waits there."""
         del self._places.line[place]
-        if not self._quota.admits(place, self._opener, adopts=isinstance(step, Adopt)):
+        if not self._quota.admits(place, self._opener, adopts=adopt is not None):
             if self._quota.is_crowded(place):
                 self._opener.overload_all(place, self._quota.reason(place) or "")
-        elif isinstance(step, Adopt):
-            self._opener.adopt(place, step.spare)
+        elif adopt is not None:
+            self._opener.adopt(place, adopt.spare)
         else:
             self._opener.open(place)

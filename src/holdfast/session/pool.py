@@ -19,6 +19,8 @@ from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session import retry
 from holdfast.session.backoff import CrashLoops
+from holdfast.session.breaker import Breaker, Circuit
+from holdfast.session.dispatch import Dispatch
 from holdfast.session.key import SessionKey
 from holdfast.session.lending import Lending
 from holdfast.session.lifecycle import Event, State
@@ -32,7 +34,6 @@ from holdfast.session.roster import Connect, Roster
 from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
-from holdfast.session.slots import Admission, Slots
 from holdfast.session.view import view
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
@@ -65,25 +66,43 @@ class Pool:
         self._clock = clock
         self._emit = emit
         self._places = Places(self._quota.withdraw)
-        self._roster = Roster(self, settings, connect, scope=scope, clock=clock, emit=emit, rng=rng, quota=self._quota)
-        self._line = Line(self, settings, roster=self._roster, places=self._places, quota=self._quota)
+        self._breaker = Breaker(settings, clock=clock, emit=emit, rng=rng, changed=self._circuit_changed)
+        self._roster = Roster(
+            self,
+            settings,
+            connect,
+            scope=scope,
+            clock=clock,
+            emit=emit,
+            rng=rng,
+            quota=self._quota,
+            breaker=self._breaker,
+        )
+        self._line = Line(
+            self,
+            settings,
+            roster=self._roster,
+            places=self._places,
+            quota=self._quota,
+            breaker=self._breaker,
+        )
         self._crashes = CrashLoops(clock, rng)
-        self._slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
+        self._dispatch = Dispatch(self, settings, self._breaker)
         self._lending = Lending(self, settings, self._roster, clock)
-        self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng)
+        self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng, breaker=self._breaker)
         self._settling = Settling(
             self,
             settings,
             roster=self._roster,
             places=self._places,
-            slots=self._slots,
+            dispatch=self._dispatch,
             crashes=self._crashes,
+            breaker=self._breaker,
             clock=clock,
             emit=emit,
             rng=rng,
         )
         self._markers = self._settling.markers
-        self._is_sending = False
         self.parting: str | None = None
         """Why nothing is served any more; None while it is."""
         self._reaper: Timer | None = None
@@ -158,7 +177,7 @@ class Pool:
     @property
     def retry_delay(self) -> float:
         """Seconds until the server may be tried again after it could not be reached."""
-        return self._roster.retry_delay
+        return self._breaker.delay
 
     def count(self, state: State) -> int:
         """How many sessions are in `state`."""
@@ -178,17 +197,22 @@ class Pool:
     @property
     def sent(self) -> int:
         """Calls that hold a slot: sent to the server, and neither answered nor waiting for a person."""
-        return self._slots.sent
+        return self._dispatch.slots.sent
 
     @property
     def queued(self) -> int:
-        """Calls that wait for a slot."""
-        return self._slots.queued
+        """Calls that wait for a slot, or for the server to be back."""
+        return self._dispatch.queued
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a session."""
         return self._places.waiting
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether the server is left alone, or being tried."""
+        return self._breaker.circuit
 
     def close_session(self, session_id: str) -> bool:
         """End the session that is called `session_id` here, for an operator; whether there was one to end.
@@ -243,6 +267,7 @@ class Pool:
     async def aclose(self) -> None:
         """End every session in order; whoever waits is told. Bounded by the caller: see `terminate`."""
         self.parting = _SHUTTING_DOWN
+        self._breaker.close()
         if self._reaper is not None:
             self._reaper.cancel()
         for place in self._places.values():
@@ -271,7 +296,7 @@ class Pool:
             self._admit(run, place.session)
             return
         if self._places.waiting >= MAX_WAITING:
-            self._refuse(run, f"{MAX_WAITING} calls wait for sessions to open")
+            self.refuse(run, f"{MAX_WAITING} calls wait for sessions to open")
             self._places.tidy(place)
             return
         self._places.join(place, run)
@@ -307,7 +332,7 @@ class Pool:
 
     def overload_all(self, place: Place, limit: str) -> None:
         for run in list(place.waiting):
-            self._refuse(run, limit)
+            self.refuse(run, limit)
 
     def _settle(self, place: Place, session: Session) -> None:
         """Give an open session to its key: whoever watches, whoever waits."""
@@ -334,19 +359,12 @@ class Pool:
         session.serve(run.key.caller)
         session.lease()
         session.offer_roots(run.caller.abilities.roots)
-        match self._slots.admit(run):
-            case Admission.SEND:
-                run.send(session)
-            case Admission.QUEUED:
-                run.wait(self.settings.acquire_timeout)
-                run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
-            case Admission.FULL:
-                self._refuse(run, f"{self.settings.max_queue} calls wait already")
+        self._dispatch.admit(run, session)
 
     # Desk: what a call reports.
 
     def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
-        self._slots.release(run)
+        self._dispatch.release(run)
         session = run.session
         if session is None:
             self._places.leave(run)
@@ -357,8 +375,10 @@ class Pool:
                 session.abandon()
             elif outcome is not None:
                 session.is_doubted = False  # it lives
+                if self._breaker.is_troubled:
+                    self._breaker.succeeded()
             self._release(run, session)
-        self._send_next()
+        self._dispatch.send_next()
 
     def faulted(self, run: RunningCall, fault: Fault) -> None:
         if run.session is not None:
@@ -367,41 +387,27 @@ class Pool:
     def waited_too_long(self, run: RunningCall) -> None:
         place = self._places.get(run.key) if run.session is None else None
         limit = None if place is None else self._quota.reason(place)
-        self._refuse(run, limit or f"no session or slot came free within {self.settings.acquire_timeout:g} s")
+        self.refuse(run, limit or f"no session or slot came free within {self.settings.acquire_timeout:g} s")
 
-    def _refuse(self, run: RunningCall, limit: str) -> None:
+    def refuse(self, run: RunningCall, limit: str) -> None:
         self._emit(events.CallRefused(self.settings.name, limit, run.call.request))
         run.end(retry.overloaded(self.settings.name, limit))
 
     def parked(self, run: RunningCall, is_parked: bool) -> None:
-        self._slots.park(run, is_parked=is_parked)
-        if is_parked:
-            self._send_next()
+        self._dispatch.park(run, is_parked=is_parked)
 
-    def _send_next(self) -> None:
-        """Send what may be sent; a call that fails while it is sent comes back here, and the loop goes on."""
-        if self._is_sending:
-            return
-        self._is_sending = True
-        try:
-            while (run := self._slots.next()) is not None:
-                session = run.session
-                if session is not None and session.is_open:
-                    run.send(session)
-                elif session is not None and session.state is State.LOST:
-                    self.restart(run, session)  # else its session is being closed, which ends it
-        finally:
-            self._is_sending = False
+    def heard(self, run: RunningCall) -> None:
+        self._breaker.heard(run)
 
     def restart(self, run: RunningCall, session: Session) -> None:
         if run.session is not session:
             return  # it is on its way there
-        self._slots.release(run)
+        self._dispatch.release(run)
         run.session = None
         run.wait(None)
         self._release(run, session)
         self._begin(run)
-        self._send_next()
+        self._dispatch.send_next()
 
     # Owner: what a session reports.
 
@@ -439,7 +445,7 @@ class Pool:
         return None if place is None else place.session
 
     def refusal_for(self, key: SessionKey | None) -> OpenFailed | None:
-        return self._roster.refusal or (None if key is None else self._crashes.refusal(key))
+        return self._breaker.refusal or (None if key is None else self._crashes.refusal(key))
 
     def open_for(self, key: SessionKey | None) -> Session:
         if key is None:
@@ -453,9 +459,15 @@ class Pool:
         self._rest(session)
 
     def reopen(self, place: Place) -> None:
-        has_room = self._roster.has_room and self._quota.fits(place.key)
-        if has_room and self.refusal_for(place.key) is None and self.parting is None:
+        may_open = self._roster.may_open and self._quota.fits(place.key)
+        if may_open and self.refusal_for(place.key) is None and self.parting is None:
             self.open(place)
+
+    def _circuit_changed(self) -> None:
+        if self.parting is None:
+            self._dispatch.circuit_changed()
+            self._line.move()
+            self._roster.look_again()
 
     # Keeper: what becomes of sessions.
 

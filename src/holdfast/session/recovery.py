@@ -11,6 +11,7 @@ from holdfast.call import RpcError
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.session import retry
+from holdfast.session.breaker import Breaker
 from holdfast.session.lifecycle import State
 from holdfast.session.opening import JITTER, Life, ask_for_life
 from holdfast.session.retry import Attempt, Verdict
@@ -56,7 +57,9 @@ class Recovery:
         clock: Clock,
         emit: events.Emit,
         rng: Random,
+        breaker: Breaker,
     ) -> None:
+        self._breaker = breaker
         self._sessions = sessions
         self._settings = settings
         self._scope = scope
@@ -154,6 +157,7 @@ class Recovery:
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:
                     self._emit(events.CallFailed(self._settings.name, run.call.method, fault.reason, run.call.request))
+                self._breaker.unanswered(run, fault)
                 run.end(retry.failure(fault, run.call, self._settings.name))
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:

@@ -12,7 +12,7 @@ from holdfast import events
 from holdfast.clock import Clock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
-from holdfast.session.backoff import FAIL_FAST_AFTER, Backoff
+from holdfast.session.breaker import Breaker
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.opening import JITTER, replay, shake_hands
@@ -69,7 +69,9 @@ class Roster:
         emit: events.Emit,
         rng: Random,
         quota: Quota,
+        breaker: Breaker,
     ) -> None:
+        self._breaker = breaker
         self._quota = quota
         self._keeper = keeper
         self._settings = settings
@@ -79,8 +81,6 @@ class Roster:
         self._emit = emit
         self._rng = rng
         self._sessions: dict[Session, None] = {}
-        self._backoff = Backoff(0.25, 30.0 if settings.command is not None else 5.0, rng)
-        self._is_unauthorized = False
         self._room: asyncio.Future[None] | None = None
 
     def __iter__(self) -> Iterator[Session]:
@@ -98,21 +98,12 @@ class Roster:
         return len(self._sessions) < self._settings.session_limit and self._quota.has_room
 
     @property
-    def retry_delay(self) -> float:
-        """Seconds until the server may be tried again after it could not be reached."""
-        return self._backoff.delay(self._clock.now())
-
-    @property
-    def refusal(self) -> OpenFailed | None:
-        """Why no session can be opened soon; None where one can."""
-        delay = self.retry_delay
-        if delay <= FAIL_FAST_AFTER:
-            return None
-        reason = f"{self._backoff.reason}; the next attempt is in {delay:.0f} s"
-        return OpenFailed(reason, is_unauthorized=self._is_unauthorized)
+    def may_open(self) -> bool:
+        """Whether one more session may be opened now: there is room, and the server is not left alone."""
+        return self.has_room and self._breaker.passes
 
     def next_room(self) -> asyncio.Future[None]:
-        """Done when a session has gone."""
+        """Done when a session has gone, or it is worth another look."""
         if self._room is None:
             self._room = asyncio.get_running_loop().create_future()
         return self._room
@@ -128,6 +119,7 @@ class Roster:
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
+        self._breaker.began(session)
         self._quota.enter(session, self._keeper)
         work = self._opening(session, watchers, is_reopened=is_reopened, delay=delay)
         session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
@@ -150,6 +142,7 @@ class Roster:
                 session.opening.cancel()
         self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
         self._quota.leave(session)
+        self._breaker.withdrawn(session)
 
     def drop(self, session: Session) -> None:
         """Forget a session that is over, without a word to the server."""
@@ -171,7 +164,7 @@ class Roster:
     def refill(self) -> None:
         """Keep as many spares as the operator asked for, where there is room."""
         spares = sum(session.is_spare for session in self._sessions)
-        while spares < self._settings.spares and self.has_room and self.retry_delay == 0:
+        while spares < self._settings.spares and self.may_open and self._breaker.delay == 0:
             self.open(None, ())
             spares += 1
 
@@ -189,7 +182,7 @@ class Roster:
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:
         name, clock = self._settings.name, self._clock
         self._emit(events.SessionOpening(name, session.id, session.key_digest))
-        delay = max(delay, self.retry_delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
+        delay = max(delay, self._breaker.delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
         started = attempted = clock.now()
         try:
             if delay > 0:
@@ -206,7 +199,7 @@ class Roster:
             return
         session.opened_at = session.last_used_at = clock.now()
         session.advance(Event.READY)
-        self._backoff.succeeded()
+        self._breaker.succeeded()
         seconds = clock.now() - started
         self._emit(events.SessionReady(name, session.id, seconds, is_reopened, session.key_digest))
         if not session.opened.done():
@@ -227,8 +220,7 @@ class Roster:
 
     def _opening_failed(self, session: Session, error: OpenFailed, attempted: float) -> None:
         session.advance(Event.LOSE)
-        self._backoff.failed(self._clock.now(), str(error), attempted)
-        self._is_unauthorized = error.is_unauthorized
+        self._breaker.opening_failed(session, error, attempted)
         self._emit(events.SessionFailed(self._settings.name, session.id, str(error), error.advice))
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)
@@ -251,7 +243,11 @@ class Roster:
         self._quota.leave(session)
         if session.has_push:
             session.push_stream(False)
+        self.look_again()
+        self._keeper.left(session)
+
+    def look_again(self) -> None:
+        """Wake whoever waits for room."""
         room, self._room = self._room, None
         if room is not None:
             room.set_result(None)
-        self._keeper.left(session)

@@ -46,6 +46,9 @@ class Desk(Protocol):
     def waited_too_long(self, run: RunningCall) -> None:
         """The call got no session or slot in time."""
 
+    def heard(self, run: RunningCall) -> None:
+        """The first sign of life that the call relays."""
+
     def parked(self, run: RunningCall, is_parked: bool) -> None:
         """A person is being asked, or has answered: a parked call takes no slot."""
 
@@ -77,6 +80,7 @@ class RunningCall:
         "key",
         "phase",
         "safety",
+        "sent_at",
         "session",
         "was_sent_before",
         "watcher",
@@ -109,7 +113,7 @@ class RunningCall:
         self._desk = desk
         self._settings = settings
         self._clock = clock
-        self._started_at = self._heard_at = clock.now()
+        self._started_at = self._heard_at = self.sent_at = clock.now()
         self._overtime = 0.0
         self._parked_at = 0.0
         self._timer: Timer | None = None
@@ -144,7 +148,7 @@ class RunningCall:
         """Send the call in `session`, which holds it in `session.calls`."""
         self.phase = Phase.SENT
         self._stop_timer()
-        self._heard_at = self._clock.now()
+        self.sent_at = self._heard_at = self._clock.now()
         self._timer = self._clock.call_later(self._next_check(), self._check)
         sent = session.upstream.send(self.call, self)
         if self.phase is Phase.SENT and self.session is session:  # not so if it failed at once and went elsewhere
@@ -279,7 +283,9 @@ class RunningCall:
 
     def _relay(self, deliver: Callable[[], None]) -> None:
         self._heard_at = self._clock.now()
-        self.has_relayed = True
+        if not self.has_relayed:
+            self.has_relayed = True
+            self._desk.heard(self)
         self._guard(deliver)
 
     def _guard(self, deliver: Callable[[], None]) -> None:

@@ -9,13 +9,14 @@ from holdfast import events
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.session.backoff import CrashLoops
+from holdfast.session.breaker import Breaker
+from holdfast.session.dispatch import Dispatch
 from holdfast.session.lifecycle import State
 from holdfast.session.markers import Markers
 from holdfast.session.place import Place, Places
 from holdfast.session.roster import Roster
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
-from holdfast.session.slots import Slots
 from holdfast.upstream.transport import Fault, FaultKind
 
 SETTLE_TIMEOUT: Final = 2.0
@@ -45,8 +46,9 @@ class Settling:
         *,
         roster: Roster,
         places: Places,
-        slots: Slots,
+        dispatch: Dispatch,
         crashes: CrashLoops,
+        breaker: Breaker,
         clock: Clock,
         emit: events.Emit,
         rng: Random,
@@ -56,8 +58,9 @@ class Settling:
         self._settings = settings
         self._roster = roster
         self._places = places
-        self._slots = slots
+        self._dispatch = dispatch
         self._crashes = crashes
+        self._breaker = breaker
         self._reopenings = CrashLoops(clock, rng)
         """Of sessions that were reopened for who waits for updates, and lost again."""
         self._clock = clock
@@ -81,8 +84,9 @@ class Settling:
         is_missed = self.leave_marker(session)
         if session.died_of is not None and session.key is not None:
             self._crashes.died(session.key, session.opened_at, session.died_of)
+            self._breaker.crashed(session, session.died_of)
         self._emit(events.SessionLost(self._settings.name, session.id, reason, is_missed, session.key_digest))
-        for run in self._slots.queued_for(session):
+        for run in self._dispatch.waiting_in(session):
             self._survivors.restart(run, session)
         timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self.leave(session))
         self._lost[session] = (timer, session.is_dirty)

@@ -46,6 +46,11 @@ class Slots:
         """Calls that wait for one."""
         return len(self._queue)
 
+    @property
+    def queue(self) -> list[RunningCall]:
+        """The calls that wait for one, first come first."""
+        return list(self._queue)
+
     def admit(self, run: RunningCall) -> Admission:
         """Take a slot for `run`, or a place in the queue."""
         if self._may_send(run) and not any(self._may_send(other) for other in self._queue):
