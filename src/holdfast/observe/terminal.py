@@ -56,12 +56,10 @@ class StatusBoard:
         self._lines: Mapping[str, _Line] = {name: _Line(now()) for name in servers}
         """Replaced and never changed, since the live lines are drawn in a thread of their own."""
         self._live: Live | None = None
-        self._is_started = False
         self._log = EventLog(now)
 
     def start(self) -> None:
         """Show that every server is being connected."""
-        self._is_started = True
         if self._console.is_terminal:
             self._live = Live(
                 console=self._console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND
@@ -111,12 +109,14 @@ class StatusBoard:
             self._settle(server, "red", f"failed: {reason}; it is tried again until it answers")
 
     def _added(self, server: str, *, is_lazy: bool) -> None:
-        if server not in self._lines:
-            self._lines = {**self._lines, server: _Line(self._now())}
-            if not is_lazy:
-                self._print_change(server)
+        is_new = server not in self._lines
+        line = _Line(self._now())
         if is_lazy:
-            self._settle(server, "dim", "waits for its first call")
+            line.style, line.words, line.is_settled = "dim", "waits for its first call", True
+        if is_new or is_lazy:
+            self._lines = {**self._lines, server: line}
+        if is_new and self._live is None:
+            self._print(server)
 
     def _removed(self, event: events.ServerRemoved, server: str) -> None:
         self._lines = {name: line for name, line in self._lines.items() if name != server}
@@ -126,16 +126,13 @@ class StatusBoard:
     def _settle(self, server: str, style: str, words: str) -> None:
         line = self._lines[server]
         line.style, line.words, line.is_settled = style, words, True
-        self._print_change(server)
+        if self._live is None:
+            self._print(server)
         self._stop_if_settled()
 
     def _stop_if_settled(self) -> None:
         if all(line.is_settled for line in self._lines.values()):
             self.stop()
-
-    def _print_change(self, server: str) -> None:
-        if self._is_started and self._live is None:
-            self._print(server)
 
     def _print(self, server: str) -> None:
         width = max(map(len, self._lines))
