@@ -225,7 +225,7 @@ class StdioLink:
         if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return f"{self._name} does not read its input"
         try:
-            stdin.write(one_line(message) + b"\n")
+            stdin.write(_one_line(message) + b"\n")
         except RuntimeError:  # uvloop's, where its end was seen and is not reported yet; asyncio ignores the write
             return f"{self._name} has ended"
         return None
@@ -405,6 +405,14 @@ class StdioLink:
         finally:
             timer.cancel()
         return released.done()
+
+
+def _one_line(message: bytes) -> bytes:
+    """`message` on what every reader takes for one line: Node's `readline` ends one at U+2028 and U+2029 too."""
+    line = one_line(message)
+    if b"\xe2\x80" in line:
+        line = line.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+    return line
 
 
 def _signal_name(number: int) -> str:
