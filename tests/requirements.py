@@ -156,6 +156,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "At `/mcp` one client lists and calls the tools of several real servers at once, each under its prefix.",
         "operator's gateway issue, real servers",
     ),
+    "soak:back-to-where-it-was": Requirement(
+        "After hours under mixed load no descriptor, thread, child or upstream session is left, nor memory leaked.",
+        "threats-and-faults 50",
+    ),
     "command:start:says-where-and-when-ready": Requirement(
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",
