@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
+from holdfast.clock import Clock
 from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.gateway import Gateway
 from holdfast.session.lifecycle import State
@@ -81,7 +82,12 @@ class NoJitter(random.Random):
 
 @asynccontextmanager
 async def gateway_to(
-    url: str | None = None, *, within: float = 20.0, rng: random.Random | None = None, **settings: Any
+    url: str | None = None,
+    *,
+    within: float = 120.0,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Rig]:
     """A gateway in front of one server, for the time of the block, which may take `within` seconds.
 
@@ -97,7 +103,7 @@ async def gateway_to(
     server = ServerSettings.model_validate({"name": SERVER, "url": url, "start": "lazy", **settings})
     async with asyncio.timeout(within):
         with no_error_logged():
-            gateway = Gateway(GatewaySettings(servers=(server,)), emit=emit, rng=rng or random.Random(1))
+            gateway = Gateway(GatewaySettings(servers=(server,)), emit=emit, clock=clock, rng=rng or random.Random(1))
             async with gateway, serving(gateway) as port:
                 yield Rig(gateway, seen, changes, port)
 

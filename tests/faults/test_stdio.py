@@ -23,10 +23,10 @@ for line in sys.stdin:
         async def quickest(size: int) -> float:
             times: list[float] = []
             for _ in range(5):
-                started_at = time.perf_counter()
+                started_at = time.process_time()
                 link.post(b"%d" % size)
                 assert len(await inbox.messages.get()) > size
-                times.append(time.perf_counter() - started_at)
+                times.append(time.process_time() - started_at)
             return min(times)
 
         small = await quickest(MIB)
@@ -38,7 +38,7 @@ async def test_stderr_and_junk_do_not_hold_up_an_answer() -> None:
     script = """
 import sys
 block = b"e" * 1023 + b"\\n"
-sys.stderr.buffer.write(block * 50 * 1024)
+sys.stderr.buffer.write(block * 100 * 1024)
 sys.stdout.buffer.write(b"junk \\xff\\n" * 1000)
 sys.stderr.buffer.write(b"the end\\n")
 sys.stderr.flush()
@@ -53,7 +53,7 @@ input()
 
 
 @on_both_loops
-async def test_fifty_crashes_leave_no_zombie_and_no_descriptor() -> None:
+async def test_two_hundred_crashes_leave_no_zombie_and_no_descriptor() -> None:
     async def crash() -> int:
         async with running(*python("import os; os._exit(1)")) as (link, inbox):
             await inbox.is_lost.wait()
@@ -62,6 +62,6 @@ async def test_fifty_crashes_leave_no_zombie_and_no_descriptor() -> None:
 
     await crash()  # what the loop opens once for all children
     before = descriptors()
-    pids = [await crash() for _ in range(50)]
+    pids = [await crash() for _ in range(200)]
     assert [pid for pid in pids if exists(pid)] == []
     assert descriptors() <= before
