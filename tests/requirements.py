@@ -631,6 +631,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A peer that vanished without a word is noticed by TCP, long before the call's timeout.",
         "threats-and-faults 33",
     ),
+    "faults:time:monotonic": Requirement(
+        "Nothing expires because somebody set the clock of the machine.", "threats-and-faults 47"
+    ),
     "faults:overload:one-server": Requirement(
         "What a saturated server has no room for is refused unsent, at once, and no other server feels it.",
         "threats-and-faults 39",

@@ -108,8 +108,9 @@ async def given_up(rig: Rig, server: ScriptedServer, request: Request, steps: in
     """Run `request` for `steps` turns of the loop, then give it up."""
     async with asyncio.timeout(60):
         task = asyncio.get_running_loop().create_task(request.run())
-        before = len(server.calls("slow"))
-        await busy_turns(steps, lambda: task.done() or len(server.calls("slow")) > before)
+        gate = server.core.gate("never")
+        before = gate.entered
+        await busy_turns(steps, lambda: task.done() or gate.entered > before)
         await give_up(rig, request, task)
         await asyncio.wait([task])
         assert task.cancelled() or task.exception() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from rows import row
 from stdio_rig import descriptors, exists, on_both_loops, python, running
 
 MIB = 1 << 20
@@ -33,6 +34,7 @@ for line in sys.stdin:
         assert await quickest(16 * MIB) / small < 48  # linear is 16, quadratic 256; three times for noise
 
 
+@row(35)
 @on_both_loops
 async def test_stderr_and_junk_do_not_hold_up_an_answer() -> None:
     script = """
@@ -52,6 +54,7 @@ input()
         assert inbox.losses == []
 
 
+@row(34)
 @on_both_loops
 async def test_two_hundred_crashes_leave_no_zombie_and_no_descriptor() -> None:
     async def crash() -> int:
