@@ -631,6 +631,21 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A call without an answer ends by its timeout, is cancelled at the server, and holds up no other.",
         "threats-and-faults 33",
     ),
+    "faults:stall:found-by-tcp": Requirement(
+        "A peer that vanished without a word is noticed by TCP, long before the call's timeout.",
+        "threats-and-faults 33",
+    ),
+    "faults:time:monotonic": Requirement(
+        "Nothing expires because somebody set the clock of the machine.", "threats-and-faults 47"
+    ),
+    "faults:overload:one-server": Requirement(
+        "What a saturated server has no room for is refused unsent, at once, and no other server feels it.",
+        "threats-and-faults 39",
+    ),
+    "faults:overload:descriptors": Requirement(
+        "A gateway that runs out of file descriptors does not end, and serves as soon as there are some.",
+        "threats-and-faults 48",
+    ),
     "faults:cut:at-every-byte": Requirement(
         "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
     ),

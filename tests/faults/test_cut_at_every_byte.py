@@ -42,7 +42,7 @@ class Cuts:
     async def cut(self, count: int, body: dict[str, Any], *, reset: bool) -> dict[str, Any]:
         """Send a request whose answer breaks off after `count` bytes."""
         self.proxy.cut_after(Direction.TO_CLIENT, count, reset=reset)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async with self.client.request("POST", body) as response:
                 assert response.status == 200
                 answer, _ = await rest_of(response, body["id"])

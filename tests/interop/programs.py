@@ -36,7 +36,7 @@ EVERYTHING_STDIO: Final = (str(NODE), str(EVERYTHING), "stdio")
 NOTION_STDIO: Final = (str(NODE), str(NOTION))
 TEST_SERVER_STDIO: Final = (sys.executable, "-m", "holdfast.testing.server", "--stdio")
 READY: Final = r"ready in \d+ ms, (\d+) tools"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 """Seconds within which anything that these programs do on one machine has happened."""
 
 

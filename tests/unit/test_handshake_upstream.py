@@ -39,7 +39,7 @@ async def conversation(stream: int | None = 1) -> AsyncGenerator[Conversation]:
     """One whose handshake was answered on `stream`."""
     link = RecordedLink()
     upstream = HandshakeUpstream(link, RecordedListener(), {}, server="files")
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
 
         async def opening() -> None:
             await upstream.open()
