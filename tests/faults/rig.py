@@ -93,16 +93,11 @@ class NoJitter(random.Random):
 async def gateway_to(
     url: str | None = None,
     *,
-<<<<<<< HEAD
-    within: float = 20.0,
-    rng: random.Random | None = None,
-    clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
-=======
     within: float = 120.0,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
     others: Mapping[str, str] | None = None,
->>>>>>> h-storms
     **settings: Any,
 ) -> AsyncGenerator[Rig]:
     """A gateway in front of one server, for the time of the block, which may take `within` seconds.
@@ -123,11 +118,10 @@ async def gateway_to(
     async with asyncio.timeout(within):
         with no_error_logged():
             gateway = Gateway(
-<<<<<<< HEAD
-                GatewaySettings(servers=(server,), clients=clients), emit=emit, rng=rng or random.Random(1)
-=======
-                GatewaySettings(servers=(server, *siblings)), emit=emit, clock=clock, rng=rng or random.Random(1)
->>>>>>> h-storms
+                GatewaySettings(servers=(server, *siblings), clients=clients),
+                emit=emit,
+                clock=clock,
+                rng=rng or random.Random(1),
             )
             async with gateway, serving(gateway) as port:
                 yield Rig(gateway, seen, changes, port)
