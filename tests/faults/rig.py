@@ -18,10 +18,8 @@ from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
-                GatewaySettings(servers=(server, *siblings), clients=clients),
-                emit=emit,
-                clock=clock,
-                rng=rng or random.Random(1),
+from holdfast.clock import Clock
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.gateway import Gateway
 from holdfast.session.lifecycle import State
 from holdfast.session.pool import Pool
