@@ -16,6 +16,7 @@ from holdfast.downstream.post import MAX_MESSAGES
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import Client, Rig, read_head, rig, text_of
+from rows import row
 
 KEYED = ClientSettings(name="host", key_digests=(key_digest("secret"),), trust=Trust(user="x-user"))
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -100,6 +101,7 @@ async def test_the_id_of_a_refused_request_is_given_back_where_it_could_be_read(
             assert (await response.json())["id"] is None
 
 
+@row(26)
 @requirement("exchange:refusals:size")
 @pytest.mark.parametrize("is_chunked", [True, False], ids=["chunked", "content-length"])
 async def test_a_body_beyond_the_limit_is_refused_and_the_answer_can_be_read(*, is_chunked: bool) -> None:
@@ -219,6 +221,7 @@ async def test_unknown_paths_and_methods_are_refused() -> None:
             await check_refusal(response, 406, -32600)
 
 
+@row(25)
 @requirement("exchange:refusals:duplicates")
 async def test_a_second_request_with_a_running_id_is_refused_and_the_first_goes_on() -> None:
     async with rig() as running:
@@ -247,6 +250,7 @@ async def test_an_array_of_very_many_messages_is_refused_whole(*, has_session: b
         assert len(await client.ask(array[1:])) == MAX_MESSAGES
 
 
+@row(25)
 @requirement("exchange:refusals:duplicates")
 async def test_an_array_with_one_id_twice_is_refused_whole() -> None:
     async with rig() as running:
