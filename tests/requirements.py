@@ -650,6 +650,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
     ),
     # hostile input
+    "wire:client:parts-are-bounded": Requirement(
+        "A client's message of more than 200,000 arrays, objects and strings is refused before it is decoded.",
+        "threats-and-faults 26",
+    ),
     "wire:server:results-can-be-read": Requirement(
         "What no client could read of a server's answer is no answer; half a surrogate pair becomes U+FFFD.",
         "threats-and-faults 24",
@@ -667,7 +671,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "threats-and-faults 24",
     ),
     "faults:hostile:memory": Requirement(
-        "The largest bodies cost a gateway at most ten times their size in memory.",
+        "The largest bodies cost a gateway about ten times their size in memory, and no more.",
         "threats-and-faults 26",
     ),
     "faults:hostile:schemas": Requirement(

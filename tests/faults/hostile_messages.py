@@ -189,7 +189,7 @@ class Talk:
 
     def _ask(self) -> dict[str, Any]:
         rng = self.rng
-        params = rng.choice((None, [], {}, {"mode": "url", "elicitationId": 7}, {"message": self.secret}, 7, "@"))
+        params: Any = rng.choice((None, [], {}, {"mode": "url", "elicitationId": 7}, {"message": self.secret}, 7, "@"))
         ask_id = rng.choice((*self._likenesses(), "a", "x" * 3000, "@"))
         return {"jsonrpc": "2.0", "id": ask_id, "method": rng.choice(ASKS), "params": params}
 
