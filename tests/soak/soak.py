@@ -70,7 +70,7 @@ class Soak:
         readings = await self._work(seconds * (WARM_UP + WORK) - warm_up)
         used, elapsed = cpu_seconds(self._pid) - used, loop.time() - started
         after = await self._settled(before)
-        return Report(
+        report = Report(
             before=before,
             after=after,
             left=open_files(self._pid),
@@ -80,6 +80,8 @@ class Soak:
             sessions=self._house.initializes,
             tally=self._load.tally,
         )
+        logger.info("%s", report)
+        return report
 
     async def _work(self, seconds: float) -> list[Reading]:
         """Readings of a gateway at work."""
