@@ -67,17 +67,22 @@ class _Shown:
         self.ended = self._board.stop
 
     def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
-        self._console.print(f"Holdfast {__version__}", style="bold")
-        for line in addresses:
-            self._console.print(f"  {line}", soft_wrap=True)
-        for warning in warnings:
-            print_words(self._console, Text(warning, "yellow"))
+        greet(self._console, addresses, warnings)
         self._board.start()
 
     def stopping(self) -> None:
         self._board.stop()
         if self._console.is_terminal:
             self._console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
+
+
+def greet(console: Console, addresses: Sequence[str], warnings: Sequence[str]) -> None:
+    """Print where clients can connect, and what the operator may not have meant."""
+    console.print(f"Holdfast {__version__}", style="bold")
+    for line in addresses:
+        console.print(f"  {line}", soft_wrap=True)
+    for warning in warnings:
+        print_words(console, Text(warning, "yellow"))
 
 
 class _Logged:

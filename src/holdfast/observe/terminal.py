@@ -61,9 +61,7 @@ class StatusBoard:
     def start(self) -> None:
         """Show that every server is being connected."""
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND
-            )
+            self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=REFRESHES_PER_SECOND)
             self._live.start()
         else:
             for name in self._lines:
@@ -145,7 +143,8 @@ class StatusBoard:
             text.append(f" {elapsed:.0f} s", "dim")
         return text
 
-    def _table(self) -> RenderableType:
+    def table(self) -> RenderableType:
+        """Every line as it stands."""
         lines = self._lines
         width = max(map(len, lines), default=0)
         return Group(*(Padding(self._text(name.ljust(width), line), _INDENT) for name, line in lines.items()))
