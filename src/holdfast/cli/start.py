@@ -18,15 +18,20 @@ from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging
 
 
 def start(
-    settings: GatewaySettings, log_level: str | None, warnings: Sequence[str], follow: Follow | None = None
+    settings: GatewaySettings,
+    log_level: str | None,
+    warnings: Sequence[str],
+    *,
+    instead: str = "choose another with --port",
+    follow: Follow | None = None,
 ) -> None:
     """Serve until a signal, after a greeting with the addresses and `warnings`. Raises `ConfigError`.
 
-    `log_level` comes before the settings' own. `follow` keeps the gateway to its settings file.
+    `log_level` comes before the settings' own. `instead` says how to choose another address. `follow` keeps the gateway to its settings file.
     """
     console = Console(stderr=True, highlight=False)
     set_up_logging(console, log_level or settings.log.level, settings.log.format)
-    listener = serving.bind(settings.host, settings.port)
+    listener = serving.bind(settings.host, settings.port, instead)
     greeting: Greeting = _Logged() if settings.log.format == "json" else _Shown(console, settings)
     gateway = Gateway(settings, emit=greeting.take)
 
