@@ -125,6 +125,19 @@ class CallEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionIdMisused:
+    """`client` named a session with us that is another's; it was answered as if there were none.
+
+    `owner` is the client whose session it is: the same one, where it is another user's.
+    """
+
+    server: str
+    client: str
+    owner: str
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitOpened:
     """A server failed so often that it is left alone for `seconds`; then one attempt shows whether it is back."""
 
@@ -194,6 +207,7 @@ Event: TypeAlias = (
     | CallFailed
     | CallRefused
     | CallEnded
+    | SessionIdMisused
     | CircuitOpened
     | CircuitClosed
     | ServerAdded

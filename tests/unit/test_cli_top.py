@@ -378,4 +378,6 @@ def test_the_pictures_of_the_documentation_are_what_is_drawn_today(name: str) ->
     drawn: str = script.IMAGES[name]()
     kept = (ROOT / "docs" / "images" / name).read_text()
     assert words(kept) == words(drawn), "run tools/images.py"
-    assert "http" not in re.sub(r'xmlns="[^"]+"|<!--.*?-->|(?<=>)[^<]+', "", kept), "the picture loads nothing from elsewhere"
+    assert "http" not in re.sub(r'xmlns="[^"]+"|<!--.*?-->|(?<=>)[^<]+', "", kept), (
+        "the picture loads nothing from elsewhere"
+    )

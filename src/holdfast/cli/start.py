@@ -27,7 +27,8 @@ def start(
 ) -> None:
     """Serve until a signal, after a greeting with the addresses and `warnings`. Raises `ConfigError`.
 
-    `log_level` comes before the settings' own. `instead` says how to choose another address. `follow` keeps the gateway to its settings file.
+    `log_level` comes before the settings' own. `instead` says how to choose another address. `follow`
+    keeps the gateway to its settings file.
     """
     console = Console(stderr=True, highlight=False)
     set_up_logging(console, log_level or settings.log.level, settings.log.format)

@@ -179,6 +179,10 @@ class App:
             raise Refusal(400, "This needs a session: send its Mcp-Session-Id.")
         client = self.sessions.find(session_id, target.identity.principal, target.service)
         if client is None:
+            owner, caller = self.sessions.owner_of(session_id), target.identity.principal
+            if owner is not None and owner != caller:
+                name = target.service.name
+                self._emit(events.SessionIdMisused(name, caller.client, owner.client, request.id))
             raise session_not_found()
         return client
 
