@@ -881,6 +881,23 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client that may call no more loses its sessions, calls and markers, and nobody else loses any.",
         "threats-and-faults G6",
     ),
+    # reload
+    "reload:follow:on-change": Requirement(
+        "A settings file that was saved is read again by itself, once it has settled.",
+        "issue: reload on SIGHUP and on change",
+    ),
+    "reload:follow:on-sighup": Requirement(
+        "SIGHUP has the settings read again at once, whether they have changed or not.",
+        "issue: reload on SIGHUP and on change",
+    ),
+    "reload:follow:mistakes-change-nothing": Requirement(
+        "Settings with mistakes change nothing; each mistake is told once for each edition of the file.",
+        "issue: an invalid file keeps the old one and says so",
+    ),
+    "reload:follow:secrets": Requirement(
+        "A secret in a file of its own is followed like the settings that name it.",
+        "issue: rotation without losing sessions",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ object are described for clients in docs/errors.md.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from pathlib import Path
 
 
 class Delivery(StrEnum):
@@ -35,7 +36,12 @@ class HoldfastError(Exception):
 
 
 class ConfigError(HoldfastError):
-    """The operator's settings are wrong: fix them and restart. The text is one readable line."""
+    """The operator's settings are wrong: fix them. The text is one readable line for each mistake."""
+
+    def __init__(self, message: str, *, paths: tuple[Path, ...] = ()) -> None:
+        super().__init__(message)
+        self.paths = paths
+        """The files that were read, or should have been: what mends the settings is a change of one of them."""
 
 
 class CallFailed(HoldfastError):

@@ -9,9 +9,12 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
+from pydantic import ValidationError
+
 from holdfast import events
 from holdfast.clock import Clock, LoopClock
-from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
+from holdfast.config import GatewaySettings, ServerSettings, describe
+from holdfast.config.change import Change
 from holdfast.dashboard.api import Api
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
@@ -60,6 +63,8 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._leaving: dict[Server, None] = {}
         """Servers that are not served any more, while their last calls end."""
+        self._learning: dict[Server, asyncio.Task[None]] = {}
+        """The servers whose lists are not known yet."""
 
     async def __aenter__(self) -> Self:
         settings = self.settings
@@ -74,11 +79,13 @@ class Gateway:
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)
         self.servers.replace({each.name: self._serve(each) for each in settings.servers}, settings.separator)
+        self.operations.awaited = tuple(self.servers)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.operations.is_draining = True
         servers = [*self.servers, *self._leaving]
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
@@ -109,26 +116,40 @@ class Gateway:
         for server in (*self.servers, *self._leaving):
             self._scope.start(server.pool.aclose(), f"close {server.name}")
 
+    def tell(self, event: events.Event) -> None:
+        """Tell whoever is told what happens."""
+        self._emit(event)
+
     # Reload.
 
     def reload(self, settings: GatewaySettings, notes: Sequence[str] = ()) -> None:
         """Go by new settings from now on, all at once; what does not differ keeps its sessions.
 
         A server that is gone, or that another one replaces, takes no more calls and ends when those
-        under way have. `notes` are for the operator, and told with what has changed.
+        under way have. `notes` are for the operator, and told with what has changed. Ignored once the
+        gateway is about to end.
         """
+        if self.operations.is_draining:
+            return
         before = self.settings
-        moved = any(getattr(before, name) != getattr(settings, name) for name in _BOUND_AT_START)
-        self.settings = settings = settings.model_copy(update={name: getattr(before, name) for name in _BOUND_AT_START})
-        if moved:
+        bound = {name: getattr(before, name) for name in _BOUND_AT_START}
+        if any(getattr(settings, name) != value for name, value in bound.items()):
             notes = (*notes, "another listen takes effect at the next start; the rest is in force")
-        change = _Change(before, settings)
+        try:  # what is safe at the new address may not be at this one
+            settings = GatewaySettings(**{**dict(settings), **bound})
+        except ValidationError as error:
+            where = f"listen: the gateway stays at {before.host} port {before.port} until the next start"
+            self._emit(events.SettingsRefused(f"{where}: {describe(error)}"))
+            return
+        self.settings = settings
+        change = Change(before, settings)
         servers = {each.name: self._next(each) for each in settings.servers}
+        for each in settings.servers:
+            servers[each.name].reconfigure(each)
+            servers[each.name].admit(settings.clients)
         replaced = [(old, servers[old.name]) for old in self.servers if servers.get(old.name, old) is not old]
         removed = [old for old in self.servers if old.name not in servers]
         self.servers.replace(servers, settings.separator)
-        for server in servers.values():
-            server.admit(settings.clients)
         self._quota.reconfigure(settings.limits)
         self.app.reconfigure(settings)
         self._api.apply(settings)
@@ -136,12 +157,14 @@ class Gateway:
             new.succeed(old)
             self.app.sessions.move(old, new)
         for old in (*(old for old, _ in replaced), *removed):
-            self._leaving[old] = None
-            self._scope.start(self._retire(old), f"retire {old.name}")
-        for name in change.shut_out:
-            for server in servers.values():
-                server.pool.close_sessions_of(name)
-        self.app.sessions.shut_out(change.shut_out | change.narrowed)
+            self._retire(old)
+        self.app.sessions.shut_out(change.clients_gone | change.clients_narrowed)
+        for server in (*servers.values(), *self._leaving):
+            for client in change.barred_from(server.name):
+                server.pool.close_sessions_of(client)
+        self.app.sessions.announce(
+            change.clients_widened, [server for server in servers.values() if server.name in change.tools_differ]
+        )
         for old in removed:
             self._emit(events.ServerRemoved(old.name))
         self._emit(events.SettingsReloaded(change.added, change.changed, change.removed, tuple(notes)))
@@ -149,30 +172,37 @@ class Gateway:
     def _next(self, settings: ServerSettings) -> Server:
         """The server of that name that follows: the one that is there, if it can go on."""
         old = self.servers.find(settings.name)
-        if old is None or not old.can_become(settings):
-            return self._serve(settings)
-        old.reconfigure(settings)
-        return old
+        return old if old is not None and old.can_become(settings) else self._serve(settings)
 
-    async def _retire(self, server: Server) -> None:
-        """Let a server's last calls end, and its sessions with them."""
-        await server.pool.drain()
-        self.app.sessions.end_with(server)
-        server.terminate()
-        self._leaving.pop(server, None)
+    def _retire(self, server: Server) -> None:
+        """Let a server's last calls end, and its sessions with them; it is never opened again."""
+        self._leaving[server] = None
+        learning = self._learning.get(server)
+        if learning is not None:
+            learning.cancel()
+        self._scope.start(self._see_off(server), f"see {server.name} off")
+
+    async def _see_off(self, server: Server) -> None:
+        try:
+            await server.pool.drain()
+        finally:
+            self.app.sessions.end_with(server)
+            server.terminate()
+            self._leaving.pop(server, None)
 
     def _serve(self, settings: ServerSettings) -> Server:
         """A server that is served from now on."""
         connect, close = self._connect(settings)
         scope, clock, rng = self._scope, self._clock, self._rng
-        self._emit(events.ServerAdded(settings.name, is_lazy=not settings.is_learned_at_start))
+        if settings.name not in self.servers:
+            self._emit(events.ServerAdded(settings.name, is_lazy=not settings.is_learned_at_start))
         server = Server(
             settings, connect, scope=scope, clock=clock, emit=self._emit, rng=rng, quota=self._quota, close=close
         )
         server.admit(self.settings.clients)
         server.pool.run()
         if settings.is_learned_at_start:
-            scope.start(self._learn(server), f"learn {settings.name}")
+            self._learning[server] = scope.start(self._learn(server), f"learn {settings.name}")
         return server
 
     def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
@@ -190,33 +220,13 @@ class Gateway:
 
     async def _learn(self, server: Server) -> None:
         """Learn what a server offers, for as long as it takes it to come up."""
-        while server not in self._leaving:
-            try:
-                await server.learn()
-            except OpenFailed:
-                await self._clock.sleep(max(0.5, server.pool.retry_delay))
-            else:
-                return
-
-
-class _Change:
-    """How two editions of the settings differ."""
-
-    def __init__(self, before: GatewaySettings, after: GatewaySettings) -> None:
-        old, new = ({each.name: each for each in settings.servers} for settings in (before, after))
-        self.added = tuple(name for name in new if name not in old)
-        self.removed = tuple(name for name in old if name not in new)
-        self.changed = tuple(name for name, each in new.items() if name in old and old[name] != each)
-        clients = {client.name: client for client in after.clients}
-        self.shut_out = frozenset(client.name for client in before.clients if client.name not in clients)
-        """Clients that are not there any more."""
-        self.narrowed = frozenset(
-            client.name for client in before.clients if (now := clients.get(client.name)) and _is_narrower(now, client)
-        )
-        """Clients that may see less, or name others: their sessions with us rest on what they were."""
-
-
-def _is_narrower(now: ClientSettings, before: ClientSettings) -> bool:
-    if now.trust != before.trust:
-        return True
-    return now.servers is not None and (before.servers is None or not before.servers.keys() <= now.servers.keys())
+        try:
+            while True:
+                try:
+                    await server.learn()
+                except OpenFailed:
+                    await self._clock.sleep(max(0.5, server.pool.retry_delay))
+                else:
+                    return
+        finally:
+            self._learning.pop(server, None)

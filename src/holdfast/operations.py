@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from holdfast import events
 from holdfast.observe.feed import EventFeed
 from holdfast.observe.metrics import Metrics
 from holdfast.servers.directory import Directory
+from holdfast.servers.server import Server
 from holdfast.views import ServerView, SessionView
 
 
@@ -18,6 +19,8 @@ class Operations:
         self.feed = EventFeed()
         self.is_draining = False
         """The gateway is about to end."""
+        self.awaited: Iterable[Server] = ()
+        """The servers with which the gateway started: those that a reload brings do not make it unready again."""
         self._metrics = Metrics()
         self._directory = directory
         self._count_clients = count_clients
@@ -29,8 +32,8 @@ class Operations:
 
     @property
     def is_ready(self) -> bool:
-        """Every server that is opened at start was tried once."""
-        return all(server.was_tried for server in self._directory)
+        """Every server that is opened at start was tried once, or is served no more."""
+        return all(each.was_tried for each in self.awaited if self._directory.find(each.name) is each)
 
     @property
     def client_sessions(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from holdfast import events
 from holdfast.clock import Clock, LoopClock, timeout
@@ -13,33 +14,32 @@ from holdfast.config import GatewaySettings
 from holdfast.config.file import Loaded, load
 from holdfast.errors import ConfigError
 
+logger = logging.getLogger("holdfast.settings")
+
 POLL_INTERVAL: Final = 1.0
 """Seconds between looks at the files; asking beats being told, which no two file systems do alike."""
 
-Stamp: TypeAlias = tuple[int, int, int] | None
+Stamp: TypeAlias = tuple[int, int, int, int] | None
 """What tells two editions of a file apart; None where there is none."""
+Stamps: TypeAlias = dict[Path, Stamp]
 
 
-class Reloadable(Protocol):
-    """What is told of new settings: the gateway."""
-
-    def reload(self, settings: GatewaySettings, notes: list[str]) -> None:
-        """Go by `settings` from now on."""
+Take: TypeAlias = Callable[[GatewaySettings, Sequence[str]], None]
+"""Goes by new settings from now on; the notes are for the operator."""
 
 
 class SettingsFollower:
     """Loads a settings file anew when there is reason to, and hands on what is valid.
 
-    A file with mistakes changes nothing; each of them is told as a line of `SettingsRefused`.
+    A file with mistakes changes nothing; each of them is told as a line of `SettingsRefused`, once for
+    each edition of the file, and again when asked.
     """
 
-    def __init__(
-        self, path: Path, loaded: Loaded, gateway: Reloadable, emit: events.Emit, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, path: Path, loaded: Loaded, take: Take, emit: events.Emit, clock: Clock | None = None) -> None:
         self._path = path
-        self._paths = loaded.paths
         self._stamps = _stamps(loaded.paths)
-        self._gateway = gateway
+        """Of the files as they were when they were last read."""
+        self._take = take
         self._emit = emit
         self._given_clock = clock
         self._is_asked = asyncio.Event()
@@ -53,7 +53,10 @@ class SettingsFollower:
         self._clock = self._given_clock if self._given_clock is not None else LoopClock()
         while True:
             await self._reason()
-            await self._reload()
+            try:
+                await self._reload()
+            except Exception:  # what fails once may go well after the next change
+                logger.exception("the settings could not be taken up")
 
     async def _reason(self) -> None:
         """Return when asked, or when the files have changed and then stayed the same for a moment."""
@@ -63,28 +66,46 @@ class SettingsFollower:
                 async with timeout(self._clock, POLL_INTERVAL):
                     await self._is_asked.wait()
             except TimeoutError:
-                stamps = await asyncio.to_thread(_stamps, self._paths)
-                if stamps not in (self._stamps, None) and stamps == seen:
+                stamps = await asyncio.to_thread(_stamps, self._stamps)
+                if stamps == seen != self._stamps:
                     return
                 seen = stamps
             else:
-                self._is_asked.clear()
                 return
 
     async def _reload(self) -> None:
-        stamps = await asyncio.to_thread(_stamps, self._paths)
-        try:
-            loaded = await asyncio.to_thread(load, self._path)
-        except ConfigError as error:
-            self._stamps = stamps
-            self._emit(events.SettingsRefused(str(error)))
-            return
-        self._paths = loaded.paths
-        self._stamps = await asyncio.to_thread(_stamps, loaded.paths)
-        self._gateway.reload(loaded.settings, loaded.notes)
+        self._is_asked.clear()
+        self._stamps = await asyncio.to_thread(_stamps, self._stamps)  # even if what follows fails
+        self._stamps, found = await asyncio.to_thread(_read, self._path, self._stamps)
+        if isinstance(found, ConfigError):
+            self._emit(events.SettingsRefused(str(found)))
+        else:
+            self._take(found.settings, found.notes)
 
 
-def _stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+def _read(path: Path, known: Iterable[Path]) -> tuple[Stamps, Loaded | ConfigError]:
+    """What the file says, and the stamps of the files that decide it.
+
+    The stamps are older than what was read, so that no change after it goes unseen.
+    """
+    paths = dict.fromkeys(known)
+    while True:
+        stamps = _stamps(paths)
+        found = _load(path)
+        if stamps.keys() >= set(found.paths):
+            # A mistake may be mended where it was made, or by returning to what was there before.
+            return stamps if isinstance(found, ConfigError) else {each: stamps[each] for each in found.paths}, found
+        paths |= dict.fromkeys(found.paths)
+
+
+def _load(path: Path) -> Loaded | ConfigError:
+    try:
+        return load(path)
+    except ConfigError as error:
+        return error
+
+
+def _stamps(paths: Iterable[Path]) -> Stamps:
     return {path: _stamp(path) for path in paths}
 
 
@@ -93,8 +114,8 @@ def _stamp(path: Path) -> Stamp:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
-Follow: TypeAlias = Callable[[Reloadable, events.Emit], SettingsFollower]
-"""Makes what follows the file of a gateway."""
+Follow: TypeAlias = Callable[[Take, events.Emit], SettingsFollower]
+"""Makes what follows a settings file."""

@@ -40,8 +40,13 @@ def start(
         host, port = listener.getsockname()[:2]
         greeting.started(_addresses(settings, f"[{host}]" if ":" in host else host, port), warnings)
 
+    def reload(settings: GatewaySettings, notes: Sequence[str]) -> None:
+        gateway.reload(settings, notes)
+        log = gateway.settings.log
+        set_up_logging(console, log_level or log.level, log.format)
+
+    follower = None if follow is None else follow(reload, gateway.tell)
     try:
-        follower = None if follow is None else follow(gateway, greeting.take)
         serving.run(settings, gateway, listener, started, greeting.stopping, follower)
     finally:
         greeting.ended()

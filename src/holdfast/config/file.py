@@ -48,12 +48,13 @@ def load(path: Path | str, environment: Mapping[str, str] | None = None) -> Load
             problems.add(root.line, (), f"takes names and values, such as servers: …; {root.kind} stands here")
         elif not problems:
             problems.add(1, (), _EMPTY)
-        raise problems.error()
+        raise problems.error([path.absolute()])
     variables = Variables(os.environ if environment is None else environment)
     values = Values(path.absolute().parent, variables, problems, notes)
     if is_of_host(root, is_json=is_json):
         root, values = translate(root, values)
     settings = read_gateway(root, values)
+    paths = tuple(dict.fromkeys([path.absolute(), *values.files]))
     if settings is None or problems:
-        raise problems.error()
-    return Loaded(settings, notes.lines(), tuple(dict.fromkeys([path.absolute(), *values.files])))
+        raise problems.error(paths)
+    return Loaded(settings, notes.lines(), paths)

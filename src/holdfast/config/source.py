@@ -121,9 +121,9 @@ class Findings:
         key = ".".join(where)
         return any(found == key for _, found, _ in self._found)
 
-    def error(self) -> ConfigError:
-        """All lines as one error."""
-        return ConfigError("\n".join(self.lines()))
+    def error(self, paths: Iterable[Path] = ()) -> ConfigError:
+        """All lines as one error; `paths` are the files that they are about."""
+        return ConfigError("\n".join(self.lines()), paths=tuple(dict.fromkeys(paths)))
 
 
 def _one_line(text: str) -> str:

@@ -67,7 +67,7 @@ class Values:
     problems: Findings
     notes: Findings
     files: list[Path] = field(default_factory=list[Path])
-    """The files of secrets that were read so far."""
+    """The files of secrets that were read so far, or should have been."""
 
     def unknown(
         self, item: Item, where: Where, known: Iterable[str], hints: Mapping[str, str], elsewhere: Mapping[str, str]
@@ -138,9 +138,9 @@ class Values:
         if name is None:
             return None
         path = self.folder / Path(name).expanduser()
+        self.files.append(path)
         try:
             content = path.read_bytes()
-            self.files.append(path)
         except OSError as error:
             reason = (error.strerror or "not readable").lower()
             looked = "" if Path(item.text).is_absolute() else "; relative paths start at the settings file"

@@ -73,17 +73,17 @@ class App:
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
         self._request_bytes = settings.limits.request_bytes
-        self._let_in_by: dict[AsgiResponder, bytes] = {}
-        """By the responder of each request that is not answered yet, the digest of the key that it bore."""
+        self._let_in: dict[AsgiResponder, Identity] = {}
+        """Who sent each request that is not answered yet."""
 
     def reconfigure(self, settings: GatewaySettings) -> None:
-        """Let in by these settings from now on; what a key let in that opens no more is cut off."""
+        """Let in by these settings from now on; who would not be let in again is cut off."""
         self._entrance = Entrance(settings)
         self._rates.reconfigure(settings.limits)
         self._request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
-        for responder, key in list(self._let_in_by.items()):
-            if not self._entrance.knows(key):
+        for responder, identity in list(self._let_in.items()):
+            if not self._entrance.admits(identity):
                 responder.cut(lambda each: refuse(each, unknown_key()))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ class App:
         except Disconnected:
             return
         finally:
-            self._let_in_by.pop(responder, None)
+            self._let_in.pop(responder, None)
 
     async def _take(self, scope: Message, receive: Receive, responder: AsgiResponder) -> None:
         """Read a request and see to it that `responder` gets an answer. Raises `Disconnected`."""
@@ -122,13 +122,18 @@ class App:
             if route != "mcp":
                 self._pages.dispatch(request, responder)
                 return
-            target = self._target(request, parts)
-            if target.identity.key is not None:
-                self._let_in_by[responder] = target.identity.key
+            entrance = self._entrance
+            identity = entrance.identify(request.headers)
+            self._charge(identity, 1)
+            target = self._target(request, parts, identity)
+            self._let_in[responder] = identity
             if method == "POST":
                 request.body = await self._read_body(receive, request.headers)
-            if not responder.is_gone:
-                self.dispatch(request, responder, target)
+            if responder.is_gone:
+                return
+            if self._entrance is not entrance:  # new settings came with the body: the path may lead elsewhere
+                target = self._target(request, parts, self._entrance.identify(request.headers))
+            self.dispatch(request, responder, target)
         except Refusal as refusal:
             refuse(responder, refusal)
         except Disconnected:
@@ -178,7 +183,9 @@ class App:
         if session_id is None:
             raise Refusal(400, "This needs a session: send its Mcp-Session-Id.")
         client = self.sessions.find(session_id, target.identity.principal, target.service)
-        if client is None:
+        if client is None and target.is_whole:
+            client = self.sessions.find_begun_at_whole(session_id, target.identity.principal)
+        if client is None or not self._directory.serves(client.service, target.identity):
             owner, caller = self.sessions.owner_of(session_id), target.identity.principal
             if owner is not None and owner != caller:
                 name = target.service.name
@@ -186,10 +193,8 @@ class App:
             raise session_not_found()
         return client
 
-    def _target(self, request: Request, parts: list[str]) -> Target:
-        """The service that the path names, and the caller. Raises `Refusal`."""
-        identity = self._entrance.identify(request.headers)
-        self._charge(identity, 1)
+    def _target(self, request: Request, parts: list[str], identity: Identity) -> Target:
+        """The service that the path names for a caller. Raises `Refusal`."""
         service: Service | None = None
         chat: str | None = None
         match parts:
@@ -206,7 +211,7 @@ class App:
             served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
             raise Refusal(404, f"There is nothing at this path; served are {served}.")
         passed = tuple((name, request.headers[name]) for name in service.passes if name in request.headers)
-        return Target(service, identity, chat, passed, request=request.id)
+        return Target(service, identity, chat, passed, is_whole=parts == ["mcp"], request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
         wait = self._rates.take(identity.principal, count)

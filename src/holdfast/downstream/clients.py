@@ -24,6 +24,7 @@ from holdfast.servers.branch import progress_token
 from holdfast.servers.server import Server
 from holdfast.servers.service import Conversation, Service
 from holdfast.session.key import Principal, SessionKey
+from holdfast.session.session import LIST_CHANGES
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
@@ -65,6 +66,8 @@ class ClientSession:
         """Who must ask to be let in."""
         self.principal = asker.principal
         """Who it counts as where several listen."""
+        self.began_at_whole = False
+        """It began at `/mcp`, and goes on there as what that was then: the server alone, or all servers."""
         self.revision = revision
         self.own_abilities = abilities
         self.log_level: str | None = None
@@ -186,8 +189,12 @@ class ClientSession:
         before, self.conversations = self.conversations, {}  # not left: what runs there still ends in order
         for conversation in before:
             self.use(service.renew(conversation, self))
-        for kind in ("tools", "prompts", "resources"):
-            self.push(f"notifications/{kind}/list_changed", None)
+        self.announce()
+
+    def announce(self) -> None:
+        """Say that the client may find other lists now."""
+        for method in sorted(LIST_CHANGES):
+            self.push(method, None)
 
     @property
     def questions(self) -> int:
@@ -265,6 +272,9 @@ class ClientSessions:
     def reconfigure(self, idle_timeout: float, limits: Limits) -> None:
         """Go by these bounds from now on; sessions beyond them stay."""
         self._idle_timeout, self._limits = idle_timeout, limits
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sweep()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -314,6 +324,11 @@ class ClientSessions:
                 del self._by_user[session.owner]
         session.end()
 
+    def find_begun_at_whole(self, session_id: str, principal: Principal) -> ClientSession | None:
+        """As `find`, for a session that began at `/mcp` when that was another service."""
+        session = self._sessions.get(session_id)
+        return session if session is not None and session.owner == principal and session.began_at_whole else None
+
     def enter(self, session: ClientSession) -> None:
         """A request of the session begins."""
         session.requests += 1
@@ -340,6 +355,12 @@ class ClientSessions:
         for session in self:
             if session.owner.client in clients:
                 self.end(session)
+
+    def announce(self, clients: Container[str], servers: Container[Service]) -> None:
+        """Say to the sessions of these clients, and to those with these servers, that they may find other lists."""
+        for session in self:
+            if session.owner.client in clients or session.service in servers:
+                session.announce()
 
     def send_away(self) -> None:
         """End the streams on which clients only listen."""

@@ -78,9 +78,9 @@ class Entrance:
         check_name(identity.chat or "", "chat")
         return identity
 
-    def knows(self, key: bytes) -> bool:
-        """Whether a key of this digest still opens."""
-        return self._clients.knows(key)
+    def admits(self, identity: Identity) -> bool:
+        """Whether a caller who was let in earlier would be let in as the same client now."""
+        return self._clients.admits(identity)
 
 
 def unknown_key() -> Refusal:

@@ -17,7 +17,7 @@ from holdfast.downstream.post import Post, Target, read_call, without_chat
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
 from holdfast.errors import CallFailed, Code, Delivery
-from holdfast.servers.service import Conversation
+from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import Accepts
@@ -115,6 +115,7 @@ class Handshake:
             revision,
             abilities_of(capabilities if isinstance(capabilities, dict) else {}),
         )
+        client.began_at_whole = post.target.is_whole
         headers = ((b"mcp-session-id", client.id.encode()),)
         self._sessions.enter(client)
         answer = Answer(
@@ -128,10 +129,17 @@ class Handshake:
             ended=lambda: self._sessions.leave(client),
         )
         message_id = jsonrpc.id_bytes(request.id)
-        conversation = client.converse(post.target.asker(params, client.id))
+        asker = post.target.asker(params, client.id)
         caller = AnswerCaller(answer, message_id, None)
 
-        def introduced(hello: Hello | CallFailed) -> None:
+        def introduce() -> None:
+            service, conversation = client.service, client.converse(asker)
+            conversation.introduce(lambda hello: introduced(hello, service, conversation))
+
+        def introduced(hello: Hello | CallFailed, service: Service, conversation: Conversation) -> None:
+            if client.service is not service and not client.is_ended:
+                introduce()  # another server has taken its place meanwhile
+                return
             if client.is_ended and not isinstance(hello, CallFailed):
                 hello = _ended(post.target.service.name)
             if isinstance(hello, CallFailed) or post.responder.is_gone:
@@ -142,7 +150,7 @@ class Handshake:
             client.use(conversation)
             caller.answer(Result(_introduction(hello, revision)))
 
-        conversation.introduce(introduced)
+        introduce()
 
     def post(self, post: Post, client: ClientSession) -> None:
         """Take the messages of a client with a session. Raises `Refusal`."""
@@ -275,7 +283,7 @@ def _introduction(hello: Hello, revision: str) -> Raw:
 def _ended(server: str) -> CallFailed:
     return CallFailed(
         Code.UPSTREAM_UNAVAILABLE,
-        "The gateway is shutting down.",
+        "The session has ended: the gateway is shutting down, or its settings have changed.",
         server=server,
         delivery=Delivery.NOT_SENT,
         retryable=True,

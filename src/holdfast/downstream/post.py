@@ -38,6 +38,8 @@ class Target:
     """The chat that the URL names."""
     passed: tuple[tuple[str, str], ...] = ()
     """The headers that may go on."""
+    is_whole: bool = False
+    """The URL names no server: it is `/mcp`."""
     nonce: int = field(default_factory=next_nonce)
     request: str = ""
     """The id of the HTTP request."""

@@ -54,9 +54,10 @@ class Clients:
             return self._unnamed[client.name, key]
         return _identity(client.name, trust, headers, self._visible[client.name], key)
 
-    def knows(self, key: bytes) -> bool:
-        """Whether a key of this digest still opens."""
-        return key in self._by_digest
+    def admits(self, identity: Identity) -> bool:
+        """Whether a request that bore the same key, or none, would be the same client's."""
+        client = self._open if identity.key is None else self._by_digest.get(identity.key)
+        return client is not None and client.name == identity.principal.client
 
     def _client(self, headers: Mapping[str, str]) -> tuple[ClientSettings, bytes | None] | None:
         """The client of a request, and the digest of the key that it bore."""

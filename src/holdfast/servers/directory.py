@@ -46,6 +46,10 @@ class Directory:
         (only,) = self._servers.values()
         return only if identity.may_see(only.name) else None
 
+    def serves(self, service: Service, identity: Identity) -> bool:
+        """Whether a service, which may have been found earlier, exists for the caller now."""
+        return service is self.merged or self.one(service.name, identity) is service
+
     def visible(self, identity: Identity) -> list[str]:
         """The names of the servers that exist for the caller."""
         return [name for name in self._servers if identity.may_see(name)]
