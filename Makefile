@@ -33,6 +33,11 @@ test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real serve
 	@tools/system-packages.sh chromium curl
 	@$(BIN)/python -m pytest
 
+.PHONY: soak
+soak: export SOAK_SECONDS ?= 3600
+soak: $(VENV_READY) ## An hour under mixed load; what leaks? (SOAK_SECONDS=...)
+	@$(BIN)/python -m pytest tests/soak --log-cli-level=INFO
+
 .PHONY: bench
 bench: $(VENV_READY) ## Measure, and keep the results
 	@tools/system-packages.sh gcc libc6-dev nginx

@@ -17,7 +17,7 @@ from holdfast.downstream.clients import ClientSession
 from holdfast.downstream.replay import event_id
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import settle
-from isolation import IDS, Person, Report, Session, World
+from isolation import IDS, Person, Report, Session, World, token_of
 from told import Tag, tags_in
 
 LIMIT = 150.0
@@ -116,12 +116,14 @@ async def departed_callers(calls: int) -> Report:
         tag = world.tag(session.person.name, session.chat)
 
         def arrived(event: Any) -> None:
-            asked.append((session, event, tag))
-            world.moved.set()
+            if event.get("method") == "elicitation/create":
+                asked.append((session, event, tag))
+                world.moved.set()
 
         body = world.tool_call(tag, 1, do=("ask",))
         answer = await world.http("POST", f"/mcp/{session.server}", session.headers, body, on_message=arrived)
-        world.check_events(tag, answer.messages[:1], "a session's POST", None)
+        events = [message for message in answer.messages if "method" in message]
+        world.check_events(tag, events, "a session's POST", token_of(body))
         if not session.is_over:
             world.check_result(session.server, tag, answer.messages[-1], 1, is_private=False)
 

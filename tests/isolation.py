@@ -294,8 +294,8 @@ class World:
         body = [self.tool_call(tag, n, do=()) for n, tag in enumerate(tags)]
         answer = await self.http("POST", "/mcp/chats", person.headers, body)
         for message in answer.messages:
-            own = tags[int(message["id"])]
-            self.report.seen["result of an array"] += 1
+            own = tags[int(message["id"])] if "id" in message else "an array"
+            self.report.seen["result of an array"] += "id" in message
             for tag in tags_in(json.dumps(message).encode()):
                 if tag not in tags:
                     self.report.leak(f"{own} got what an array knows of {tag}")

@@ -64,7 +64,7 @@ class Process:
         with self._news:
             return self._is_drained
 
-    def wait_for_line(self, pattern: str, within: float = 30.0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, within: float = 120.0) -> re.Match[str]:
         """The first match of `pattern` in a line of the output, earlier lines included."""
         wanted = re.compile(pattern)
         end = time.monotonic() + within
@@ -80,7 +80,7 @@ class Process:
                     raise AssertionError(f"no line matched {pattern!r} in:\n{''.join(self._lines)}")
                 self._news.wait(left)
 
-    def wait_for_port(self, port: int, within: float = 30.0) -> None:
+    def wait_for_port(self, port: int, within: float = 120.0) -> None:
         """Return once something listens on the loopback `port`."""
         end = time.monotonic() + within
         while True:
@@ -92,7 +92,7 @@ class Process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_POLL_INTERVAL)
 
-    def wait(self, within: float = 30.0) -> int:
+    def wait(self, within: float = 120.0) -> int:
         """The exit status of the program, once it has ended and its output is complete."""
         try:
             status = self._child.wait(within)

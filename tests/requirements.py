@@ -156,6 +156,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "At `/mcp` one client lists and calls the tools of several real servers at once, each under its prefix.",
         "operator's gateway issue, real servers",
     ),
+    "soak:back-to-where-it-was": Requirement(
+        "After hours under mixed load no descriptor, thread, child or upstream session is left, nor memory leaked.",
+        "threats-and-faults 50",
+    ),
     "command:start:says-where-and-when-ready": Requirement(
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",
@@ -627,10 +631,29 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A call without an answer ends by its timeout, is cancelled at the server, and holds up no other.",
         "threats-and-faults 33",
     ),
+    "faults:stall:found-by-tcp": Requirement(
+        "A peer that vanished without a word is noticed by TCP, long before the call's timeout.",
+        "threats-and-faults 33",
+    ),
+    "faults:time:monotonic": Requirement(
+        "Nothing expires because somebody set the clock of the machine.", "threats-and-faults 47"
+    ),
+    "faults:overload:one-server": Requirement(
+        "What a saturated server has no room for is refused unsent, at once, and no other server feels it.",
+        "threats-and-faults 39",
+    ),
+    "faults:overload:descriptors": Requirement(
+        "A gateway that runs out of file descriptors does not end, and serves as soon as there are some.",
+        "threats-and-faults 48",
+    ),
     "faults:cut:at-every-byte": Requirement(
         "Wherever an answer breaks off, its call is answered once and never executed twice.", "threats-and-faults 30, F"
     ),
     # hostile input
+    "wire:client:parts-are-bounded": Requirement(
+        "A client's message of more than 200,000 arrays, objects and strings is refused before it is decoded.",
+        "threats-and-faults 26",
+    ),
     "wire:server:results-can-be-read": Requirement(
         "What no client could read of a server's answer is no answer; half a surrogate pair becomes U+FFFD.",
         "threats-and-faults 24",
@@ -648,7 +671,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "threats-and-faults 24",
     ),
     "faults:hostile:memory": Requirement(
-        "The largest bodies cost a gateway at most ten times their size in memory.",
+        "The largest bodies cost a gateway about ten times their size in memory, and no more.",
         "threats-and-faults 26",
     ),
     "faults:hostile:schemas": Requirement(

@@ -286,7 +286,7 @@ async def rig(
     `server` are fields of `ServerSettings`, `gateway` of `GatewaySettings`, `options` of `ServerOptions`.
     """
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(10))
+        await stack.enter_async_context(asyncio.timeout(60))
         stack.enter_context(no_errors_logged(restarts=restarts))
         upstream: ScriptedServer | None = None
         if transport == "stdio":

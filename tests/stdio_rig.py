@@ -21,10 +21,10 @@ from holdfast.upstream.watchdog import Watchdog
 
 
 def on_both_loops(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Callable[[], Any]], None]:
-    """Run `test` on asyncio's own loop and on uvloop, whose subprocess code is another; 30 s at most."""
+    """Run `test` on asyncio's own loop and on uvloop, whose subprocess code is another; 2 minutes at most."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await test()
 
     def run(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
@@ -147,7 +147,7 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
-async def none_alive(*pids: int, within: float = 5.0) -> None:
+async def none_alive(*pids: int, within: float = 30.0) -> None:
     """Return once all `pids` have ended, our children or not."""
     async with asyncio.timeout(within):
         for pid in pids:

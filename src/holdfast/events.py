@@ -111,7 +111,7 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call that went to a session was answered, `seconds` after it came.
+    """A call was answered, `seconds` after it came, whether or not it was sent to the server.
 
     `outcome` is `result`, `error` for an error of the server's own, `cancelled`, or the name of our own
     `Code` in lower case.
@@ -121,6 +121,19 @@ class CallEnded:
     method: str
     outcome: str
     seconds: float
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionIdMisused:
+    """`client` named a session with us that is another's; it was answered as if there were none.
+
+    `owner` is the client whose session it is: the same one, where it is another user's.
+    """
+
+    server: str
+    client: str
+    owner: str
     request: str = ""
 
 
@@ -142,9 +155,10 @@ class CircuitClosed:
 
 @dataclass(frozen=True, slots=True)
 class ServerAdded:
-    """A server is served from now on."""
+    """A server is served from now on; `is_lazy` where nobody connects to it before the first call."""
 
     server: str
+    is_lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +188,7 @@ class SettingsRefused:
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics` or `health`."""
+    """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics`, `health` or `other`."""
 
     route: str
     method: str
@@ -193,6 +207,7 @@ Event: TypeAlias = (
     | CallFailed
     | CallRefused
     | CallEnded
+    | SessionIdMisused
     | CircuitOpened
     | CircuitClosed
     | ServerAdded

@@ -116,6 +116,10 @@ class Gateway:
         for server in (*self.servers, *self.leaving):
             self._scope.start(server.pool.aclose(), f"close {server.name}")
 
+    def tell(self, event: events.Event) -> None:
+        """Tell whoever is told what happens."""
+        self._emit(event)
+
     # Reload.
 
     def reload(self, settings: GatewaySettings, notes: Sequence[str] = ()) -> None:
@@ -191,20 +195,27 @@ class Gateway:
         connect, close = self._connect(settings)
         scope, clock, rng = self._scope, self._clock, self._rng
         if settings.name not in self.servers:
-            self._emit(events.ServerAdded(settings.name))
+            self._emit(events.ServerAdded(settings.name, is_lazy=not settings.is_learned_at_start))
         server = Server(
             settings, connect, scope=scope, clock=clock, emit=self._emit, rng=rng, quota=self._quota, close=close
         )
         server.admit(self.settings.clients)
         server.pool.run()
-        if server.is_learned_at_start:
+        if settings.is_learned_at_start:
             self._learning[server] = scope.start(self._learn(server), f"learn {settings.name}")
         return server
 
     def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
         """How sessions with a server are connected, and what closes what they share."""
         scope, clock, rng = self._scope, self._clock, self._rng
-        connector = Connector(settings, scope=scope, clock=clock, rng=rng, watchdog=self._watchdog)
+        connector = Connector(
+            settings,
+            lambda: self.settings.limits.message_bytes,
+            scope=scope,
+            clock=clock,
+            rng=rng,
+            watchdog=self._watchdog,
+        )
         return connector, connector.close
 
     async def _learn(self, server: Server) -> None:

@@ -144,7 +144,7 @@ async def test_a_server_that_cannot_list_its_tools_is_not_ready() -> None:
 
         rig.scope.start(learning(), "learn")
         await rig.passes(1.0)
-        assert failed == ["tools/list failed: 500 Internal Server Error"]
+        assert failed == ["tools/list got no answer: 500 Internal Server Error"]
         assert [event.reason for event in rig.events if isinstance(event, events.SessionFailed)] == failed
         assert not any(isinstance(event, events.ListsLearned) for event in rig.events)
 

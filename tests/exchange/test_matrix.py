@@ -47,7 +47,7 @@ async def exchange(running: Rig, revision: str, *, keeps_session: bool) -> None:
 @every_revision
 @every_transport
 async def test_a_client_with_a_session_keeps_its_state(transport: Transport, revision: str) -> None:
-    async with asyncio.timeout(20), rig(transport, clients=(HOST,)) as running:
+    async with asyncio.timeout(60), rig(transport, clients=(HOST,)) as running:
         await exchange(running, revision, keeps_session=True)
 
 
@@ -55,7 +55,7 @@ async def test_a_client_with_a_session_keeps_its_state(transport: Transport, rev
 @every_revision
 @every_transport
 async def test_a_host_that_reconnects_for_every_message_keeps_its_state(transport: Transport, revision: str) -> None:
-    async with asyncio.timeout(20), rig(transport, clients=(HOST,)) as running:
+    async with asyncio.timeout(60), rig(transport, clients=(HOST,)) as running:
         await exchange(running, revision, keeps_session=False)
 
 
@@ -63,7 +63,7 @@ async def test_a_host_that_reconnects_for_every_message_keeps_its_state(transpor
 @every_revision
 @every_transport
 async def test_a_client_without_a_session_is_served_at_once(transport: Transport, revision: str) -> None:
-    async with asyncio.timeout(20), rig(transport) as running:
+    async with asyncio.timeout(60), rig(transport) as running:
         client = running.client(mcp_protocol_version=revision)
         tools = (await client.ask(client.call("tools/list")))["result"]["tools"]
         assert "remember" in {tool["name"] for tool in tools}
@@ -79,7 +79,7 @@ async def test_a_client_without_a_session_is_served_at_once(transport: Transport
 @requirement("exchange:matrix:three-curl-steps")
 @every_transport
 async def test_the_three_curl_steps_of_the_report_work(transport: Transport) -> None:
-    async with asyncio.timeout(20), rig(transport) as running:
+    async with asyncio.timeout(60), rig(transport) as running:
         client = running.client()
         hello = await client.open("2024-11-05")
         assert hello["protocolVersion"] == "2024-11-05"

@@ -101,6 +101,7 @@ async def test_the_id_of_a_refused_request_is_given_back_where_it_could_be_read(
             assert (await response.json())["id"] is None
 
 
+@row(26)
 @requirement("exchange:refusals:size")
 @pytest.mark.parametrize("is_chunked", [True, False], ids=["chunked", "content-length"])
 async def test_a_body_beyond_the_limit_is_refused_and_the_answer_can_be_read(*, is_chunked: bool) -> None:
@@ -221,6 +222,7 @@ async def test_unknown_paths_and_methods_are_refused() -> None:
             await check_refusal(response, 406, -32600)
 
 
+@row(25)
 @requirement("exchange:refusals:duplicates")
 async def test_a_second_request_with_a_running_id_is_refused_and_the_first_goes_on() -> None:
     async with rig() as running:
@@ -249,6 +251,7 @@ async def test_an_array_of_very_many_messages_is_refused_whole(*, has_session: b
         assert len(await client.ask(array[1:])) == MAX_MESSAGES
 
 
+@row(25)
 @requirement("exchange:refusals:duplicates")
 async def test_an_array_with_one_id_twice_is_refused_whole() -> None:
     async with rig() as running:

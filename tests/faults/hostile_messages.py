@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from random import Random
@@ -135,6 +136,7 @@ class Talk:
         made = self.rng.choice((self._answer, self._notice, self._ask))()
         text = _dump(made).replace(b'"@"', self.rng.choice(RAW), 1)
         if self.rng.random() < 0.3:
+            text = text.replace(self.secret.encode(), b"nobody")  # it may come to bear the id of another
             text = self.rng.choice(TEXT_MUTATIONS)(self.rng, text)
         if self.rng.random() < 0.1:
             text = b"[" + text + self.rng.choice((b"]", b",]", b",{}]", b"", b"," + text + b"]"))
@@ -148,7 +150,7 @@ class Talk:
         made: dict[str, Any] = {"jsonrpc": "2.0", "id": self.id, "result": content(self.secret)}
         match rng.randrange(7):
             case 0:
-                made["id"] = rng.choice((str(self.id), float(self.id), None, 10**20, -self.id, [self.id], True, {}))
+                made["id"] = rng.choice((*self._likenesses(), -self.id, True))
             case 1:
                 made["result"] = rng.choice((*ODD, "@"))
             case 2:
@@ -179,8 +181,7 @@ class Talk:
     def _notice(self) -> dict[str, Any]:
         rng = self.rng
         if rng.random() < 0.3:
-            token = rng.choice((self.id, str(self.id), float(self.id), None, [], 10**20, -1, {}))
-            return _progress(token, self.secret)
+            return _progress(rng.choice(self._likenesses()), self.secret)
         params = rng.choice(
             (None, [], [self.secret], self.secret, {}, {"level": 7, "data": self.secret}, {"uri": 7}, "@")
         )
@@ -188,9 +189,13 @@ class Talk:
 
     def _ask(self) -> dict[str, Any]:
         rng = self.rng
-        params = rng.choice((None, [], {}, {"mode": "url", "elicitationId": 7}, {"message": self.secret}, 7, "@"))
-        ask_id = rng.choice((self.id, "a", None, 1.5, [], {}, "x" * 3000, 0, "@"))
+        params: Any = rng.choice((None, [], {}, {"mode": "url", "elicitationId": 7}, {"message": self.secret}, 7, "@"))
+        ask_id = rng.choice((*self._likenesses(), "a", "x" * 3000, "@"))
         return {"jsonrpc": "2.0", "id": ask_id, "method": rng.choice(ASKS), "params": params}
+
+    def _likenesses(self) -> tuple[Any, ...]:
+        """What may be taken for the id, the id too."""
+        return self.id, str(self.id), float(self.id), None, [self.id], {}, 10**20, 0
 
     # Over HTTP.
 
@@ -229,7 +234,7 @@ class Talk:
         whole = b"".join(said)
         cut = sorted(rng.randint(0, len(whole)) for _ in range(rng.randint(0, 4)))
         edges = [0, *cut, len(whole)]
-        pieces = [chunk(whole[a:b]) for a, b in zip(edges, edges[1:], strict=False) if a != b]
+        pieces = [chunk(whole[a:b]) for a, b in itertools.pairwise(edges) if a != b]
         draw = rng.random()
         ending = b"0\r\n\r\n" if draw < 0.8 else b"" if draw < 0.9 else rng.choice(CHUNK_LIES)
         return [stream_head(), *pieces, ending], draw >= 0.8

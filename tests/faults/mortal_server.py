@@ -1,8 +1,9 @@
-"""An MCP server over HTTP that is killed in mid-call, again and again: `python -I -S mortal_server.py --help`.
+"""An MCP server that is killed in mid-call, again and again: `python -I -S mortal_server.py --help`.
 
-The parent holds the port and forks a child that serves; when the child dies the next one takes over, in a
-millisecond. A child kills itself with SIGKILL at a point that its random numbers choose: before a tool ran
-or after, with half of the answer written or all of it. Sessions die with it; the ledger is a file.
+Over HTTP the parent holds the port and forks a child that serves; when the child dies the next one
+takes over, in a millisecond. A child kills itself with SIGKILL at a point that its random numbers
+choose: before a tool ran or after, with half of the answer written or all of it. Sessions die with
+it; the ledger is a file. With `--stdio` others kill it, and its tool `progress` never ends.
 
 Without site-packages, so nothing of the project or beyond the standard library is imported.
 """
@@ -151,15 +152,48 @@ def _die(point: str, place: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def serve_stdio(ledger: int) -> None:
+    """Answer the lines of standard input; a call of `progress` gets one report and no answer."""
+    count = 0
+    for line in sys.stdin:
+        message: dict[str, Any] = json.loads(line)
+        if "id" not in message:
+            continue
+        result: dict[str, Any] = {}
+        if message["method"] == "initialize":
+            result = _hello()
+        elif message["method"] == "tools/list":
+            result = {"tools": TOOLS}
+        elif message["method"] == "tools/call":
+            params = message["params"]
+            os.write(ledger, json.dumps([params["name"], params["arguments"].get("canary")]).encode() + b"\n")
+            count += 1
+            result = {"content": [{"type": "text", "text": str(count)}]}
+            if params["name"] == "progress":
+                report = {"progressToken": params["_meta"]["progressToken"], "progress": 1}
+                _print({"jsonrpc": "2.0", "method": "notifications/progress", "params": report})
+                continue
+        _print({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+
+def _print(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Print the port, then a line per child; end with standard input or SIGTERM."""
     parser = argparse.ArgumentParser(description="An MCP server that is killed in mid-call, again and again.")
     parser.add_argument("--ledger", required=True, help="the file to which each executed call is appended")
     parser.add_argument("--calls", type=int, default=0, help="the most calls that a child takes; 0: it is immortal")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stdio", action="store_true", help="serve standard input and output, and do not die")
     flags = parser.parse_args()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     ledger = os.open(flags.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    if flags.stdio:
+        serve_stdio(ledger)
+        return
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     rng = random.Random(flags.seed)
     sys.stdout.write(f"port {listener.getsockname()[1]}\n")
     while True:

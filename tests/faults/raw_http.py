@@ -35,9 +35,14 @@ class Answer(NamedTuple):
             texts = [event.data for event in SseParser(1 << 24).feed(self.body) if event.data]
         messages: list[Any] = []
         for text in texts:
-            value = json.loads(text)
+            value = json.loads(text, parse_int=_number)
             messages += value if isinstance(value, list) else [value]
         return messages
+
+
+def _number(digits: str) -> float:
+    """A server's result passes untouched, and may hold integers that Python refuses to read."""
+    return int(digits) if len(digits) < 1000 else float("inf")
 
 
 class Closed(Exception):
@@ -122,6 +127,7 @@ def post(
     body: bytes, fields: Iterable[tuple[str, str | bytes]] = (), *, method: str = "POST", path: str = "/mcp"
 ) -> bytes:
     """A request with these header lines besides those that it needs and does not name itself."""
+    fields = list(fields)
     named = dict.fromkeys(name.lower() for name, _ in fields)
     needed = [
         ("host", "localhost"),

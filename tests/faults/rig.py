@@ -6,8 +6,10 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+import resource
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -16,7 +18,8 @@ from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
-from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.clock import Clock
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.gateway import Gateway
 from holdfast.session.lifecycle import State
 from holdfast.session.pool import Pool
@@ -72,6 +75,11 @@ async def until(predicate: Callable[[], bool]) -> None:
         await settle(1)
 
 
+def resident() -> int:
+    """Bytes of memory that this process has at this moment."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 class NoJitter(random.Random):
     """The least that a range allows: nothing is spread over time."""
 
@@ -81,9 +89,18 @@ class NoJitter(random.Random):
 
 @asynccontextmanager
 async def gateway_to(
-    url: str | None = None, *, within: float = 20.0, rng: random.Random | None = None, **settings: Any
+    url: str | None = None,
+    *,
+    within: float = 120.0,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
+    others: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Rig]:
     """A gateway in front of one server, for the time of the block, which may take `within` seconds.
+
+    `others` are further servers: URLs by name.
 
     Fails if anything was logged as an error meanwhile.
     """
@@ -95,9 +112,15 @@ async def gateway_to(
         changes.touch()
 
     server = ServerSettings.model_validate({"name": SERVER, "url": url, "start": "lazy", **settings})
+    siblings = (ServerSettings(name=name, url=address, start="lazy") for name, address in (others or {}).items())
     async with asyncio.timeout(within):
         with no_error_logged():
-            gateway = Gateway(GatewaySettings(servers=(server,)), emit=emit, rng=rng or random.Random(1))
+            gateway = Gateway(
+                GatewaySettings(servers=(server, *siblings), clients=clients),
+                emit=emit,
+                clock=clock,
+                rng=rng or random.Random(1),
+            )
             async with gateway, serving(gateway) as port:
                 yield Rig(gateway, seen, changes, port)
 

@@ -12,6 +12,7 @@ from faults.rig import answer_to, call, code_of, gateway_to, read, text_of, unti
 from holdfast.testing.proxy import FaultProxy
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
+from rows import row
 from unit.scripted_http import Peer, chunk, chunked, plain, stream_head
 
 MIB: Final = 1 << 20
@@ -106,6 +107,7 @@ async def test_a_server_whose_handshake_is_answered_badly_is_not_available(bad: 
                 pass
 
 
+@row(26)
 @requirement("faults:answers:size-is-bounded")
 @pytest.mark.parametrize("is_stream", [False, True], ids=["json", "sse"])
 @pytest.mark.parametrize(("size", "code"), [(15 * MIB, None), (20 * MIB, -31004)], ids=["15 MiB", "20 MiB"])

@@ -13,15 +13,16 @@ from typing import Any, Final
 import pytest
 
 from bare_client import BareClient
-from faults.hostile_requests import Kind, Shot, shot
-from faults.raw_http import Answer, RawConnection, raw_connection
-from faults.rig import Rig, call, gateway_to, text_of, together
+from faults.hostile_requests import Kind, Shot, message, shot
+from faults.raw_http import Answer, RawConnection, post, raw_connection
+from faults.rig import Rig, answer_to, call, gateway_to, in_flight, text_of, together
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
 from rows import Figure, row
 
 SHOTS: Final = 10_000
 GUNNERS: Final = 4
+DUPLICATES: Final = 500
 PATIENCE: Final = 20.0
 """Seconds within which one shot is answered."""
 
@@ -117,3 +118,27 @@ async def test_ten_thousand_malformed_requests_are_answered_and_disturb_nobody(f
         await rig.at_rest()
         assert storm.good == SHOTS // 25
     figure(f"{SHOTS:,} malformed requests: 0 crashes, 0 5xx, 0 unanswered; {storm.good} good calls between them")
+
+
+@row(25)
+@requirement("exchange:refusals:duplicates")
+async def test_five_hundred_requests_with_a_running_id_are_refused_and_the_first_goes_on(figure: Figure) -> None:
+    async with ScriptedServer() as server, gateway_to(server.url) as rig:
+        client = await rig.opened()
+        async with in_flight(client) as first:
+            running = client.next_id
+            fields = [("mcp-session-id", client.headers["mcp-session-id"])]
+            async with raw_connection(rig.port) as connection:
+                for number in range(DUPLICATES):
+                    made = {**message(Random(number)), "id": running, "method": "tools/call"}
+                    connection.write(post(json.dumps(made).encode(), fields))
+                    answer = await connection.answer()
+                    assert answer.status == 409, (made, answer)
+                    assert answer.messages()[0]["id"] == running
+            other = await rig.opened()
+            for caller in (other, rig.client()):  # their ids are their own
+                assert text_of(await answer_to(caller, {**caller.tool("count"), "id": running})) == "1"
+            server.open_gate("gate")
+            assert "result" in await first.answer
+        assert text_of(await answer_to(client, {**client.tool("count"), "id": running})) == "1"
+    figure(f"{DUPLICATES} requests with a running id: {DUPLICATES} refused, the first answered")

@@ -14,6 +14,7 @@ from faults.rig import answer_to, call, code_of, gateway_to, read, text_of, toge
 from holdfast import events
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from requirements import requirement
+from rows import Figure, row
 from unit.scripted_http import plain
 
 CLIENTS: Final = 10
@@ -42,9 +43,10 @@ def executed_twice(server: ScriptedServer) -> list[object]:
     return [canary for canary, times in seen.items() if times > 1]
 
 
+@row(32)
 @requirement("faults:loss:one-answer-per-call")
 @BOTH
-async def test_a_thousand_calls_over_restarts_get_one_answer_each(status: Status) -> None:
+async def test_a_thousand_calls_over_restarts_get_one_answer_each(status: Status, figure: Figure) -> None:
     async with ScriptedServer(ServerOptions(unknown_session=status)) as server:
         async with gateway_to(server.url) as rig:
             clients = [await rig.opened() for _ in range(CLIENTS)]
@@ -64,6 +66,10 @@ async def test_a_thousand_calls_over_restarts_get_one_answer_each(status: Status
             assert set(codes) == {None, -31006}
         assert executed_twice(server) == []
         assert len(server.calls("count")) == codes[None]
+        figure(
+            f"{sum(codes.values()):,} calls over {RESTARTS - 1} restarts ({status}): one answer each,"
+            f" {codes[-31006]} told of the loss, {server.initializes} initializes for {CLIENTS} keys"
+        )
 
 
 @BOTH
@@ -93,9 +99,10 @@ async def test_calls_under_way_when_the_server_restarts_are_answered_once(status
         assert executed_twice(server) == []
 
 
+@row(32, 37)
 @requirement("faults:loss:one-opening-per-key")
 @BOTH
-async def test_a_storm_of_refused_calls_opens_one_session(status: Status) -> None:
+async def test_a_storm_of_refused_calls_opens_one_session(status: Status, figure: Figure) -> None:
     async with ScriptedServer(ServerOptions(unknown_session=status)) as server:
         async with gateway_to(server.url, max_queue=STORM) as rig:
             client = await rig.opened()
@@ -114,6 +121,7 @@ async def test_a_storm_of_refused_calls_opens_one_session(status: Status) -> Non
             assert sorted(int(text_of(answer)) for answer in answers) == list(range(1, STORM + 1))
             assert server.initializes == before + 1
             assert rig.count(events.SessionLost) == 1
+            figure(f"{STORM} calls refused at once ({status}): {server.initializes - before} initialize, 0 lost")
         assert executed_twice(server) == []
 
 

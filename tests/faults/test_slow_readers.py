@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
-import resource
 import socket
+import time
 from contextlib import AsyncExitStack
+from statistics import median
 from typing import Any, Final
 
 from bare_client import BareClient
-from faults.rig import answer_to, call, code_of, gateway_to, text_of, together, until
+from faults.rig import answer_to, call, code_of, gateway_to, resident, text_of, together, until
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
+from rows import Figure, row
 
-READERS: Final = 50
+READERS: Final = 100
 STEPS: Final = 5_000
 """Reports of progress per reader, about 1 MB: more than the sockets between take."""
 RECEIVE_BUFFER: Final = 4096
 MIB: Final = 1 << 20
+CALLS: Final = 20
+NOISE: Final = 3
 
 
 async def never_read(client: BareClient, body: dict[str, Any], stack: AsyncExitStack) -> socket.socket:
@@ -41,22 +46,40 @@ async def never_read(client: BareClient, body: dict[str, Any], stack: AsyncExitS
     return sock
 
 
+@row(38)
 @requirement("faults:slow:holds-up-nobody")
-async def test_readers_that_stall_hold_up_no_other_call_of_their_session() -> None:
+async def test_readers_that_stall_hold_up_no_other_call_of_their_session(figure: Figure) -> None:
     async with ScriptedServer() as server, AsyncExitStack() as stack, gateway_to(server.url) as rig:
         client = await rig.opened()
         assert text_of(await call(client, "count")) == "1"
-        before = peak()
+        before = await seconds_of_calls(client, first=2)
+        gc.collect()
+        memory = resident()
         for number in range(READERS):
             body = client.tool("progress", steps=STEPS, canary=number)
             body["params"]["_meta"] = {"progressToken": number}
             await never_read(client, body, stack)
         await server.until(lambda: len(server.calls("progress")) == READERS)
-        for number in range(20):
-            assert text_of(await call(client, "count")) == str(number + 2)
+        during = await seconds_of_calls(client, first=2 + CALLS)
         await server.until(lambda: all(entry.outcome == "executed" for entry in server.calls("progress")))
         await together(*(quick(client.tool("echo", canary=n), client) for n in range(50)))
-        assert peak() - before < 2 * READERS * MIB
+        grown = resident() - memory
+        assert grown < 2 * READERS * MIB
+        assert median(during) < 2 * NOISE * median(before)
+        figure(
+            f"{READERS} stalled readers: {grown / READERS / MIB:.2f} MiB each;"
+            f" a call takes {1000 * median(before):.1f} ms before, {1000 * median(during):.1f} ms beside them"
+        )
+
+
+async def seconds_of_calls(client: BareClient, first: int) -> list[float]:
+    """How long each of `CALLS` calls took; the session has counted to `first` less one."""
+    taken: list[float] = []
+    for number in range(first, first + CALLS):
+        began = time.perf_counter()
+        assert text_of(await call(client, "count")) == str(number)
+        taken.append(time.perf_counter() - began)
+    return taken
 
 
 async def quick(body: dict[str, Any], client: BareClient) -> None:
@@ -79,8 +102,3 @@ async def test_a_stalled_reader_without_a_session_gets_its_result_when_it_reads_
             received += chunk
         assert received.count(b'"id":1,') == 1
         assert 0 < received.count(b"notifications/progress") <= STEPS
-
-
-def peak() -> int:
-    """The most memory that this process ever had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

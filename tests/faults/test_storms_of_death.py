@@ -22,7 +22,7 @@ ROUND: Final = 25
 """Calls of a chat before it looks how many kills there were."""
 CALLS_PER_LIFE: Final = 4
 """Of all chats together, at most."""
-SERVER: Final = ROOT / "tests" / "faults" / "mortal_server.py"
+MORTAL: Final = ROOT / "tests" / "faults" / "mortal_server.py"
 
 
 @row(30)
@@ -31,7 +31,7 @@ async def test_a_thousand_kills_in_mid_call_execute_nothing_twice(tmp_path: Path
     ledger = tmp_path / "ledger"
     outcomes: dict[str, int | None] = {}
     slowest = 0.0
-    with start(sys.executable, "-I", "-S", SERVER, "--ledger", ledger, "--calls", str(CALLS_PER_LIFE)) as process:
+    with start(sys.executable, "-I", "-S", MORTAL, "--ledger", ledger, "--calls", str(CALLS_PER_LIFE)) as process:
         port = (await asyncio.to_thread(process.wait_for_line, r"port (\d+)"))[1]
 
         def kills() -> int:

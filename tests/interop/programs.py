@@ -36,7 +36,9 @@ EVERYTHING_STDIO: Final = (str(NODE), str(EVERYTHING), "stdio")
 NOTION_STDIO: Final = (str(NODE), str(NOTION))
 TEST_SERVER_STDIO: Final = (sys.executable, "-m", "holdfast.testing.server", "--stdio")
 READY: Final = r"ready in \d+ ms, (\d+) tools"
-PATIENCE: Final = 30.0
+SMALLEST_STEP: Final = 0.01
+"""Of the progress that servers make here."""
+PATIENCE: Final = 120.0
 """Seconds within which anything that these programs do on one machine has happened."""
 
 
@@ -124,13 +126,15 @@ def text_of(result: types.CallToolResult) -> str:
 
 
 class Steps:
-    """A progress callback that keeps what it was told."""
+    """A progress callback that keeps what the server told; status lines of the gateway count in millionths."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, float | None]] = []
         self.first = asyncio.Event()
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        if progress < SMALLEST_STEP:
+            return
         self.seen.append((progress, total))
         self.first.set()
 

@@ -19,7 +19,7 @@ from typing import Final
 from interop.programs import without_colours
 from processes import ROOT
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 
 
 class Terminal:

@@ -107,7 +107,7 @@ async def test_one_client_uses_all_of_them_at_one_url(gateway: str) -> None:
         async with sdk_client(f"{gateway}/mcp", headers=headers(chat)) as client:
             tools = {tool.name for tool in (await client.list_tools()).tools}
             assert {f"{server}__{tool}" for server, tool in TOOLS.items()} <= tools
-            entity = {"name": chat, "entityType": "chat", "observations": []}
+            entity: dict[str, Any] = {"name": chat, "entityType": "chat", "observations": []}
             async with asyncio.TaskGroup() as group:
                 slow = group.create_task(
                     client.call_tool(

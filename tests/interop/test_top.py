@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from interop.programs import HOLDFAST, PATIENCE
+from interop.programs import HOLDFAST, PATIENCE, holdfast, shipped_server
 from interop.terminal import at_terminal
 from processes import Process, free_port, start
 from requirements import requirement
@@ -135,6 +135,36 @@ def test_mistakes_are_one_line_with_status_2(url: str) -> None:
     for words, done in mistakes.items():
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
         assert words in done.stderr
+
+
+# A whole gateway.
+
+
+@requirement("operator:top:once-for-programs")
+def test_top_and_the_api_show_and_end_the_session_of_a_chat() -> None:
+    with shipped_server() as server, holdfast("--name", "notes", server) as (mcp, _):
+        root = mcp.removesuffix("/mcp")
+        assert curl(f"{root}/healthz") == "ok"
+        assert json.loads(curl(f"{root}/readyz")) == {"status": "ready"}
+        call = ["call", mcp, "remember", "key=colour", "value=blue", "--chat", "mine"]
+        assert subprocess.run([HOLDFAST, *call], timeout=PATIENCE, check=False, capture_output=True).returncode == 0
+        told = json.loads(run(mcp, "--json").stdout)
+        assert [(view["name"], view["state"]) for view in told["servers"]] == [("notes", "ready")]
+        (session,) = [view for view in told["sessions"] if view["is_dirty"]]
+        assert (session["server"], session["scope"], session["client"]) == ("notes", "chat", "local")
+        assert f"{session['id']} " in run(mcp, "--once").stdout
+        assert 'holdfast_server_state{server="notes",state="ready"} 1.0' in curl(f"{root}/metrics")
+        ended = f"{root}/api/sessions/{session['id']}"
+        assert curl("-X", "DELETE", "-w", "%{http_code}", ended) == "204"
+        assert "no session of this id" in curl("-X", "DELETE", ended)
+        events = subprocess.run(
+            ["curl", "--silent", "--noproxy", "*", "--max-time", "2", f"{root}/api/events?recent=99"],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        closed = [line for line in events.stdout.decode().splitlines() if '"session_closed"' in line]
+        assert any(f'"session":"{session["id"]}"' in line and '"was_dirty":true' in line for line in closed)
 
 
 # The API over a real HTTP server.

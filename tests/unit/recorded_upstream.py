@@ -51,11 +51,17 @@ class RecordedListener:
 
     def __init__(self) -> None:
         self.pushes: list[str] = []
+        self.asks: list[str] = []
+        self.late_asks: list[str] = []
 
     def pushed(self, method: str, params: Raw | None) -> None:
         self.pushes.append(method)
 
-    def asked(self, ask: Ask) -> None: ...
+    def asked(self, ask: Ask) -> None:
+        self.asks.append(ask.method)
+
+    def asked_too_late(self, ask: Ask) -> None:
+        self.late_asks.append(ask.method)
 
     def withdrawn(self, ask_id: AskId) -> None: ...
 

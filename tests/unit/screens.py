@@ -70,5 +70,6 @@ EXAMPLES: Final[tuple[events.Event, ...]] = (
     events.ServerRemoved("notes"),
     events.SettingsRefused("holdfast.yaml:9: servers.mail: give either a url or a command"),
     events.RequestEnded("mcp", "POST", 200),
+    events.SessionIdMisused("notes", "agent", "open-webui", "r8"),
 )
 """Every kind of event, in an order that could be."""

@@ -71,7 +71,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(answer: Answer, *, wants_push: bool = False, max_message_bytes: int = 65536) -> AsyncGenerator[Rig]:
-    async with asyncio.timeout(20), scripted(answer) as server, TaskScope() as scope:
+    async with asyncio.timeout(60), scripted(answer) as server, TaskScope() as scope:
         clock = WatchedClock()
         client = HttpClient(server.url, scope, clock)
         receiver = RecordingReceiver()

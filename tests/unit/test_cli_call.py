@@ -210,7 +210,7 @@ class Person:
     async def answer(self, properties: Mapping[str, Any], *required: str) -> Json:
         schema = {"type": "object", "properties": properties, "required": list(required)}
         params = Raw(jsonrpc.encode({"message": "What?", "requestedSchema": schema}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             return jsonrpc.decode_value(await self._questions(Ask(AskId(1), "elicitation/create", params)))
 
 

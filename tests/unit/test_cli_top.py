@@ -6,6 +6,7 @@ import asyncio
 import html
 import importlib.util
 import re
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +16,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from holdfast.cli.api import ANSWER_TIMEOUT, Address, ApiClient, ApiFailed, Overview, parse_address
+from holdfast.cli.main import app
+from holdfast.cli.settings import parse_key
 from holdfast.cli.top_view import Picture, draw, span
 from holdfast.clock import Clock, LoopClock
 from holdfast.errors import ConfigError
@@ -55,8 +60,8 @@ def test_a_gateway_is_named_by_its_address_or_by_an_endpoint_of_it(typed: str, o
         ("http://user:secret@example.org", "credentials"),
         ("http://127.0.0.1:99999", "port"),
         ("http://127.0.0.1:8790/?a=b", "address and a path"),
-        ("http://127.0.0.1:8790/ü", "address and a path"),
-        ("no url at all", "http://"),
+        ("http://127.0.0.1:8790/ü", "%XX"),
+        ("no url at all", "%XX"),
     ],
 )
 def test_what_is_no_address_is_said_in_a_sentence_without_secrets(typed: str, words: str) -> None:
@@ -320,9 +325,48 @@ def test_durations_are_read_in_one_unit(seconds: float, words: str) -> None:
 
 # The documentation.
 
+OPERATING: Final = (ROOT / "docs" / "operating.md").read_text()
 
-def test_the_picture_of_the_documentation_is_what_is_drawn_today() -> None:
-    spec = importlib.util.spec_from_file_location("top_image", ROOT / "tools" / "top_image.py")
+
+def top_command() -> Any:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    return group.commands["top"]
+
+
+@pytest.mark.parametrize("command", re.findall(r"^holdfast top.*$", OPERATING, re.MULTILINE))
+def test_every_command_that_is_shown_is_understood(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPERATOR_KEY", "sesame")
+    with top_command().make_context("top", shlex.split(command)[2:]) as context:
+        assert parse_address(context.params["url"]).origin.startswith("http")
+        assert parse_key(context.params["key"]) in {None, "sesame"}
+
+
+def test_every_option_is_documented_and_no_other() -> None:
+    options = {word for parameter in top_command().params for word in parameter.opts if word.startswith("--")}
+    assert set(re.findall(r"^\| `(--[\w-]+)", OPERATING, re.MULTILINE)) == options | {"--help"}
+
+
+def test_the_answers_that_are_shown_have_the_fields_that_are_sent() -> None:
+    health, servers, sessions = (
+        msgspec.json.decode(block) for block in re.findall(r"^```json\n(.*?)^```$", OPERATING, re.MULTILINE | re.DOTALL)
+    )
+    assert health == {"status": "ready"}
+    shown = msgspec.convert({**servers, **sessions}, Overview, strict=True)
+    assert list(servers["servers"][0]) == list(msgspec.to_builtins(shown.servers[0]))
+    assert list(sessions["sessions"][0]) == list(msgspec.to_builtins(shown.sessions[0]))
+    documented = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.+?) \|", OPERATING, re.MULTILINE))))
+    assert {*sessions["sessions"][0], *servers["servers"][0]} - documented <= {
+        "name",
+        "transport",
+        "max_sessions",
+        "max_concurrency",
+    }
+
+
+@pytest.mark.parametrize("name", ["top.svg", "start.svg"])
+def test_the_pictures_of_the_documentation_are_what_is_drawn_today(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("images", ROOT / "tools" / "images.py")
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
@@ -331,7 +375,9 @@ def test_the_picture_of_the_documentation_is_what_is_drawn_today() -> None:
     def words(svg: str) -> list[str]:
         return html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", svg, flags=re.DOTALL)).split()
 
-    drawn: str = script.image()
-    kept = (ROOT / "docs" / "images" / "top.svg").read_text()
-    assert words(kept) == words(drawn), "run tools/top_image.py"
-    assert "http" not in re.sub(r'xmlns="[^"]+"|<!--.*?-->', "", kept), "the picture loads nothing from elsewhere"
+    drawn: str = script.IMAGES[name]()
+    kept = (ROOT / "docs" / "images" / name).read_text()
+    assert words(kept) == words(drawn), "run tools/images.py"
+    assert "http" not in re.sub(r'xmlns="[^"]+"|<!--.*?-->|(?<=>)[^<]+', "", kept), (
+        "the picture loads nothing from elsewhere"
+    )

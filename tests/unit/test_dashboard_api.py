@@ -9,7 +9,8 @@ import pytest
 
 from holdfast import __version__
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
-from holdfast.dashboard.api import MAX_LIMIT, SEGMENTS, Api
+from holdfast.dashboard.api import MAX_LIMIT, Api
+from holdfast.downstream.app import PAGES
 from holdfast.downstream.http import Request
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
@@ -176,8 +177,14 @@ def test_head_is_answered_as_get_and_opens_no_stream() -> None:
     assert case.gateway.feed.subscribers == 0
 
 
-def test_the_segments_are_those_of_the_paths() -> None:
-    assert {"api", "metrics", "healthz", "readyz"} == SEGMENTS
+def test_every_page_that_the_application_hands_over_is_answered() -> None:
+    case = Case()
+    assert {page: case.ask(f"/{page}").status for page in PAGES} == {
+        "healthz": 200,
+        "readyz": 200,
+        "metrics": 200,
+        "api": 404,
+    }
 
 
 # Servers, sessions, metrics.

@@ -23,6 +23,7 @@ HELLO = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capa
 @dataclass
 class Conversation:
     link: RecordedLink
+    listener: RecordedListener
     upstream: HandshakeUpstream
 
     def call(self) -> tuple[int, RecordedExchange]:
@@ -38,8 +39,9 @@ class Conversation:
 async def conversation(stream: int | None = 1) -> AsyncGenerator[Conversation]:
     """One whose handshake was answered on `stream`."""
     link = RecordedLink()
-    upstream = HandshakeUpstream(link, RecordedListener(), {}, server="files")
-    async with asyncio.timeout(5), TaskScope() as scope:
+    listener = RecordedListener()
+    upstream = HandshakeUpstream(link, listener, {}, server="files")
+    async with asyncio.timeout(60), TaskScope() as scope:
 
         async def opening() -> None:
             await upstream.open()
@@ -49,7 +51,7 @@ async def conversation(stream: int | None = 1) -> AsyncGenerator[Conversation]:
             await settle()
         upstream.received(HELLO, stream)
         await opened
-        yield Conversation(link, upstream)
+        yield Conversation(link, listener, upstream)
         upstream.terminate()
 
 
@@ -78,6 +80,25 @@ async def test_an_answer_on_its_own_stream_or_to_nothing_is_not_reported_to_the_
         c.upstream.received(b'{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":""}}', other)
         assert exchange.outcome is not None
         assert c.link.answered == []
+
+
+async def test_an_answer_that_is_no_json_fails_its_call_where_its_id_can_be_read_for_certain() -> None:
+    async with conversation() as c:
+        number, exchange = c.call()
+        c.upstream.received(b'{"jsonrpc":"2.0","id":%d,"result":{"x":NaN}}' % number, None)
+        assert exchange.outcome == Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC")
+
+
+async def test_what_comes_on_the_stream_of_a_call_that_has_ended_is_nobodys() -> None:
+    async with conversation() as c:
+        number, _ = c.call()
+        c.answer(number, number)
+        c.upstream.received(b'{"jsonrpc":"2.0","method":"notifications/message","params":{}}', number)
+        c.upstream.received(b'{"jsonrpc":"2.0","id":7,"method":"roots/list"}', number)
+        assert (c.listener.pushes, c.listener.asks, c.listener.late_asks) == ([], [], ["roots/list"])
+        changed = "notifications/tools/list_changed"
+        c.upstream.received(b'{"jsonrpc":"2.0","method":"%b"}' % changed.encode(), number)
+        assert c.listener.pushes == [changed]
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

@@ -35,7 +35,7 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 
 def run(loop: Loop, scenario: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await scenario
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -56,7 +56,7 @@ async def rig(answer: Answer) -> AsyncGenerator[tuple[ScriptedServer, HttpClient
 async def ask(client: HttpClient, body: bytes | None = b"{}", target: str = "/mcp") -> RecordingSink:
     sink = RecordingSink()
     client.request("POST" if body is not None else "GET", target, NONE, body, sink)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await sink.over.wait()
     return sink
 
@@ -110,7 +110,7 @@ async def test_requests_at_once_take_a_connection_each() -> None:
         sinks = [RecordingSink() for _ in range(3)]
         for number, sink in enumerate(sinks):
             client.request("POST", "/", NONE, b"%d" % number, sink)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for number, sink in enumerate(sinks):
                 await sink.over.wait()
                 assert sink.content == b"%d" % number
@@ -204,7 +204,7 @@ async def test_an_expired_connection_is_closed_without_a_request() -> None:
     async with rig(replying(plain(b"1"))) as (server, client, clock):
         await ask(client)
         clock.advance(5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.dropped(0)
         assert "0 idle" in repr(client)
         assert clock.pending == 0
@@ -232,7 +232,7 @@ async def test_an_expired_connection_is_not_reused_even_before_it_is_swept() -> 
         sinks = [RecordingSink(), RecordingSink()]
         for sink in sinks:
             client.request("POST", "/", NONE, b"{}", sink)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for sink in sinks:
                 await sink.over.wait()
         clock.advance(50)
@@ -245,7 +245,7 @@ async def test_an_answer_to_nothing_ends_the_connection() -> None:
     async with rig(replying(plain(b"1"))) as (server, client, _):
         await ask(client)
         server.connections[0].write(plain(b"unasked"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.dropped(0)
         assert (await ask(client)).content == b"1"
         assert len(server.connections) == 2
@@ -284,7 +284,7 @@ async def test_closing_the_client_fails_what_runs() -> None:
     async with rig(answer) as (server, client, _):
         running, connecting = RecordingSink(), RecordingSink()
         client.request("POST", "/", NONE, b"{}", running)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.received(1)
         client.request("POST", "/", NONE, b"{}", connecting)
         client.close()
@@ -313,7 +313,7 @@ async def test_an_aborted_exchange_is_heard_of_no_more(when: str) -> None:
     async with rig(answer) as (server, client, _):
         sink = RecordingSink()
         exchange = client.request("POST", "/", NONE, b"{}", sink)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             if when == "running":
                 await server.received(1)
             if when == "over":
@@ -496,7 +496,7 @@ async def test_an_exchange_paused_before_it_connected_is_not_read() -> None:
         sink = RecordingSink()
         exchange = client.request("POST", "/", NONE, b"{}", sink)
         exchange.pause()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.received(1)
             await ask(client)
             assert not sink.over.is_set()
@@ -513,7 +513,7 @@ async def test_an_exchange_that_ended_paused_leaves_a_connection_that_is_read() 
     async with rig(replying(plain(b"1"))) as (server, client, _):
         sink = Pausing()
         exchange = client.request("POST", "/", NONE, b"{}", sink)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await sink.over.wait()
         assert (await ask(client)).content == b"1"
         assert len(server.connections) == 1

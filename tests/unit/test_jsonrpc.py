@@ -20,7 +20,9 @@ from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import (
     INVALID_PARAMS,
     INVALID_REQUEST,
+    MAX_ARRAY_BYTES,
     MAX_DEPTH,
+    MAX_PARTS,
     PARSE_ERROR,
     BadMessage,
     ClientNotification,
@@ -33,6 +35,7 @@ from holdfast.wire.jsonrpc import (
     decode_value,
     encode,
     id_bytes,
+    is_too_long_an_array,
     is_utf8,
 )
 from requirements import requirement
@@ -439,6 +442,30 @@ def test_what_decoding_would_change_in_a_result_is_not_changed(value: bytes) -> 
 @pytest.mark.parametrize("result", [b"[]", b'"x"', b"7", b"true", b"[{}]"])
 def test_a_result_that_is_no_object_is_none(result: bytes) -> None:
     assert not decode_server(b'{"id":1,"result":%b}' % result).result
+
+
+@requirement("wire:client:parts-are-bounded")
+@pytest.mark.parametrize("part", [b"[]", b"{}", b'"a"', b'[{"a":[]}]'])
+def test_a_message_of_very_many_parts_is_refused_before_it_is_decoded(part: bytes) -> None:
+    count = part.count(b"[") + part.count(b"{") + part.count(b'"') // 2
+    most = (MAX_PARTS - 10) // count
+    body = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":[%b]}}'
+    assert isinstance(decode_client(body % b",".join([part] * most)), ClientRequest)
+    with pytest.raises(BadMessage, match="200000 arrays"):
+        decode_client(body % b",".join([part] * (most + 10)))
+
+
+def test_brackets_and_quotes_within_a_string_are_no_parts() -> None:
+    text = json.dumps('[{"' * MAX_PARTS).encode()
+    assert isinstance(
+        decode_client(b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":%b}}' % text), ClientRequest
+    )
+
+
+@pytest.mark.parametrize(("message", "expected"), [(b"[", True), (b" \n[", True), (b"{", False), (b'"[', False)])
+def test_only_an_array_can_be_too_long_an_array(message: bytes, expected: bool) -> None:
+    assert is_too_long_an_array(message + b" " * MAX_ARRAY_BYTES) is expected
+    assert not is_too_long_an_array(message)
 
 
 def test_a_result_of_null_has_no_fields() -> None:

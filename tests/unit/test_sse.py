@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from holdfast.wire.sse import COMMENT, EventTooLarge, SseEvent, SseParser, format_event, format_priming
 from requirements import requirement
+from rows import Figure, row
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -111,11 +112,13 @@ VARIANTS: Final = {
 }
 
 
+@row(27)
 @requirement("wire:sse:whatwg-framing-only")
 @pytest.mark.parametrize("stream", VARIANTS.values(), ids=VARIANTS.keys())
-def test_a_stream_reads_the_same_cut_at_any_byte(stream: bytes) -> None:
+def test_a_stream_reads_the_same_cut_at_any_byte(stream: bytes, figure: Figure) -> None:
     expected = reference(stream)
     assert expected[0]
+    figure(f"one of {len(VARIANTS)} variants, cut at each of {len(stream) + 1} places: read alike")
     for place in range(len(stream) + 1):
         assert parse([stream[:place], stream[place:]]) == expected
     assert parse(stream[i : i + 1] for i in range(len(stream))) == expected

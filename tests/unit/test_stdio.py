@@ -128,6 +128,13 @@ async def test_what_is_sent_comes_back() -> None:
 
 
 @on_both_loops
+async def test_what_is_sent_is_one_line_to_every_reader() -> None:
+    async with running(*python(ECHO)) as (link, inbox):
+        link.post('{"method":"a\u2028b\u2029c\u2027"}'.encode())
+        assert await inbox.messages.get() == rb'{"method":"a\u2028b\u2029c' + '\u2027"}'.encode()
+
+
+@on_both_loops
 async def test_extra_environment_marker_and_own_group_reach_the_process() -> None:
     script = """
 import json, os

@@ -296,13 +296,13 @@ async def test_a_refused_connection_is_not_sent_and_initialize_may_come_again() 
         client = HttpClient(f"http://127.0.0.1:{port}", scope, clock)
         link = StreamableHttpLink(client, "/mcp", {}, clock, wants_push=False)
         await link.start(receiver)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             link.request(1, INITIALIZE)
             fault = await receiver.outcome(1)
             assert fault == Fault(FaultKind.NOT_SENT, f"connection to 127.0.0.1:{port} refused")
         server = ScriptedServer(answering(WELCOME))
         listener = await asyncio.start_server(server.accept, "127.0.0.1", port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             link.request(2, INITIALIZE)
             await receiver.until(lambda: len(receiver.faults) == 2)  # the script answers with id 1
             link.request(3, CALL)
@@ -461,7 +461,7 @@ async def test_a_notification_that_was_not_sent_is_tried_once_more() -> None:
             tried.append(name)
             return super().start(work, name)
 
-    async with asyncio.timeout(5), CountingScope() as scope:
+    async with asyncio.timeout(60), CountingScope() as scope:
         clock = ManualClock()
         client = HttpClient(f"http://127.0.0.1:{free_port()}", scope, clock)
         link = StreamableHttpLink(client, "/", {}, clock, wants_push=False)

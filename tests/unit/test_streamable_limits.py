@@ -153,7 +153,7 @@ async def test_calls_whose_answers_cross_keep_no_connection() -> None:
         else:
             peer.write(ACCEPTED)
 
-    async with asyncio.timeout(5), scripted(answer) as server, TaskScope() as scope:
+    async with asyncio.timeout(60), scripted(answer) as server, TaskScope() as scope:
         clock = WatchedClock()
         client = HttpClient(server.url, scope, clock)
         link = StreamableHttpLink(client, "/mcp", {}, clock, wants_push=False)

@@ -6,6 +6,7 @@ import pytest
 
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import Fault, FaultKind
+from rows import Figure, row
 from unit.scripted_http import (
     Peer,
     SeenRequest,
@@ -206,8 +207,9 @@ async def test_a_push_stream_that_lived_long_is_reopened_where_it_ended() -> Non
             assert (await r.server.received(count + 1, "GET")).headers["last-event-id"] == f"p{count}"
 
 
+@row(37)
 @pytest.mark.parametrize("flap", ["clean", "cut", "error"])
-async def test_a_flapping_server_sees_ten_gets_in_ten_minutes_at_most(flap: str) -> None:
+async def test_a_flapping_server_sees_ten_gets_in_ten_minutes_at_most(flap: str, figure: Figure) -> None:
     """The jitter of the rig is the shortest possible."""
 
     async def answer(request: SeenRequest, peer: Peer) -> None:
@@ -227,4 +229,5 @@ async def test_a_flapping_server_sees_ten_gets_in_ten_minutes_at_most(flap: str)
             count += 1
         assert len(r.server.seen("GET")) == count
         assert 8 <= count <= 10
+        figure(f"a push stream that ends at once ({flap}): {count} GETs in 10 minutes")
         assert r.receiver.pushes == ([] if flap == "error" else [True, False] * count)

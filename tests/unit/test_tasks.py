@@ -25,14 +25,14 @@ async def test_work_runs_in_the_background() -> None:
     async def work() -> None:
         done.set()
 
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         scope.start(work(), "work")
         await done.wait()
 
 
 @requirement("tasks:a-failure-ends-one-child")
 async def test_a_child_that_fails_is_logged_and_its_siblings_live_on(caplog: pytest.LogCaptureFixture) -> None:
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         sibling = scope.start(forever(), "sibling")
         await scope.start(fail(), "writing the log")
         assert not sibling.done()
@@ -56,7 +56,7 @@ async def test_leaving_cancels_the_children_and_waits_for_them() -> None:
             await asyncio.sleep(0)
             ended.append("cleaned up")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async with TaskScope() as scope:
             task = scope.start(work(), "work")
             await ready.wait()
@@ -66,13 +66,13 @@ async def test_leaving_cancels_the_children_and_waits_for_them() -> None:
 
 
 async def test_a_child_cancelled_before_its_first_step_leaves_no_warning() -> None:
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         scope.start(forever(), "never begun").cancel()
         scope.start(forever(), "never begun either")
 
 
 async def test_cancelling_one_child_leaves_the_others() -> None:
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         one, other = scope.start(forever(), "one"), scope.start(forever(), "other")
         one.cancel()
         await asyncio.wait([one])
@@ -82,7 +82,7 @@ async def test_cancelling_one_child_leaves_the_others() -> None:
 
 
 async def test_cancel_ends_all_children_and_the_scope_can_go_on() -> None:
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         tasks = [scope.start(forever(), f"task {number}") for number in range(3)]
         scope.cancel()
         await asyncio.wait(tasks)
@@ -97,7 +97,7 @@ async def test_an_error_of_the_block_comes_out_as_it_is() -> None:
             scope.start(forever(), "work")
             raise LookupError("the block's own")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(LookupError, match="the block's own"):
             await block()
 
@@ -112,7 +112,7 @@ async def test_cancelling_the_block_cancels_the_children_and_comes_out_as_cancel
             inside.set()
             await forever()
 
-    async with asyncio.timeout(5), TaskScope() as owner:
+    async with asyncio.timeout(60), TaskScope() as owner:
         task = owner.start(block(), "block")
         await inside.wait()
         task.cancel()
@@ -141,7 +141,7 @@ async def test_cancelling_while_the_scope_waits_for_its_children_still_waits_for
             children.append(scope.start(stubborn(), "stubborn"))
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(5), TaskScope() as owner:
+    async with asyncio.timeout(60), TaskScope() as owner:
         task = owner.start(block(), "block")
         await leaving.wait()
         task.cancel()
@@ -159,7 +159,7 @@ async def test_a_timeout_around_the_scope_is_a_timeout() -> None:
             scope.start(forever(), "work")
             await forever()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with pytest.raises(TimeoutError):
             await block()
 
@@ -170,7 +170,7 @@ async def test_a_child_may_start_another() -> None:
     async def inner() -> None:
         done.set()
 
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
 
         async def outer() -> None:
             scope.start(inner(), "inner")
@@ -180,7 +180,7 @@ async def test_a_child_may_start_another() -> None:
 
 
 async def test_a_scope_that_has_ended_starts_nothing() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async with TaskScope() as scope:
             pass
         with pytest.raises(RuntimeError):
@@ -188,5 +188,5 @@ async def test_a_scope_that_has_ended_starts_nothing() -> None:
 
 
 async def test_tasks_bear_their_names() -> None:
-    async with asyncio.timeout(5), TaskScope() as scope:
+    async with asyncio.timeout(60), TaskScope() as scope:
         assert scope.start(forever(), "ping of notes").get_name() == "ping of notes"

@@ -22,7 +22,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(holdfast.__file__).parents[1
 
 @pytest.fixture
 async def server() -> AsyncIterator[ScriptedServer]:
-    async with asyncio.timeout(20), ScriptedServer() as server:
+    async with asyncio.timeout(60), ScriptedServer() as server:
         yield server
 
 
@@ -135,7 +135,7 @@ async def test_a_changed_list_reaches_every_push_stream(server: ScriptedServer) 
 
 
 async def test_the_client_resumes_a_primed_stream_that_the_server_hung_up() -> None:
-    async with asyncio.timeout(20), ScriptedServer(ServerOptions(prime=True)) as server:
+    async with asyncio.timeout(60), ScriptedServer(ServerOptions(prime=True)) as server:
         async with connected(server) as client, asyncio.TaskGroup() as group:
             call = group.create_task(client.call_tool("slow", {"gate": "g", "hang_up": True}))
             await server.entered("g")
@@ -150,7 +150,7 @@ async def test_a_program_on_stdio_serves_one_session_and_writes_its_ledger(tmp_p
     parameters = StdioServerParameters(
         command=PROGRAM[0], args=[*PROGRAM[1:], "--stdio", "--ledger", str(ledger)], env=ENVIRONMENT
     )
-    async with asyncio.timeout(20), Client(parameters, mode="legacy") as client:
+    async with asyncio.timeout(60), Client(parameters, mode="legacy") as client:
         await client.call_tool("remember", {"key": "k", "value": "v", "canary": "c1"})
         assert text_of(await client.call_tool("recall", {"key": "k"})) == "v"
         assert json.loads(text_of(await client.call_tool("whoami")))["session"] == "stdio"
@@ -168,7 +168,7 @@ async def program(*flags: str) -> AsyncGenerator[asyncio.subprocess.Process, Non
         *PROGRAM, *flags, env=ENVIRONMENT, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             yield process
     finally:
         if process.returncode is None:

@@ -17,7 +17,7 @@ from holdfast.testing.server import ScriptedServer, ServerOptions
 async def raw_server(
     clock: ManualClock | None = None, **options: Any
 ) -> AsyncGenerator[tuple[ScriptedServer, BareClient], None]:
-    async with asyncio.timeout(20), ScriptedServer(ServerOptions(**options), clock=clock) as server:
+    async with asyncio.timeout(60), ScriptedServer(ServerOptions(**options), clock=clock) as server:
         yield server, BareClient(server.port)
 
 

@@ -192,7 +192,7 @@ class Catalog:
     def _must_list(self, session: Session, method: str, hindrance: RpcError | Fault | None) -> None:
         """A server that cannot list its tools is not ready; many that have resources have no templates."""
         if isinstance(hindrance, Fault):
-            reason = f"{method} failed: {hindrance.detail}"
+            reason = f"{method} got no answer: {hindrance.detail}"
         elif isinstance(hindrance, RpcError) and method == "tools/list":
             reason = f"{method} was refused: {jsonrpc.error_message(hindrance.raw)}"
         else:

@@ -57,7 +57,7 @@ def parse_address(url: str) -> Address:
     if fault is not None:
         raise ConfigError(f"the gateway's URL {fault}")
     parts = urlsplit(url)
-    if re.search(r"[^\x21-\x7e]", url) or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
         raise ConfigError("the gateway's URL has more than an address and a path")
     prefix = re.sub(r"/mcp(/.*)?$", "", parts.path).rstrip("/")
     return Address(f"{parts.scheme}://{parts.netloc}", prefix)

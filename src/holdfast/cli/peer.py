@@ -254,6 +254,9 @@ class _Listener(Listener):
     def asked(self, ask: Ask) -> None:
         self._peer.asked(ask)
 
+    def asked_too_late(self, ask: Ask) -> None:
+        self._peer.asked(ask)  # there is one person, whichever call it was
+
     def withdrawn(self, ask_id: AskId) -> None:
         self._peer.withdrawn(ask_id)
 

@@ -22,5 +22,11 @@ def serve(path: Path, log_level: str | None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    start(loaded.settings, log_level, loaded.notes, follow=partial(SettingsFollower, path, loaded))
+    start(
+        loaded.settings,
+        log_level,
+        loaded.notes,
+        instead=f"choose another with listen: HOST:PORT in {path}",
+        follow=partial(SettingsFollower, path, loaded),
+    )
     return 0

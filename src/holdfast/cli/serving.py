@@ -43,8 +43,8 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening address. Raises `ConfigError` where it cannot be had."""
+def bind(host: str, port: int, instead: str) -> socket.socket:
+    """A listening address. Raises `ConfigError` where it cannot be had; `instead` says how to choose another."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -54,9 +54,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         reason = (error.strerror or str(error)).lower()
-        other = (
-            "choose another with --port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "is the host right?"
-        )
+        other = instead if error.errno in {errno.EADDRINUSE, errno.EACCES} else "is the host right?"
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; {other}") from None
     listener.setblocking(False)
     return listener

@@ -3,56 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from rich.console import Console
 from rich.text import Text
 
-from holdfast import __version__
+from holdfast import __version__, events
 from holdfast.cli import serving
 from holdfast.cli.reload import Follow
 from holdfast.config import GatewaySettings
 from holdfast.gateway import Gateway
+from holdfast.observe.log import EventLog, logger
 from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging
 
 
 def start(
-    settings: GatewaySettings, log_level: str | None, warnings: Sequence[str], follow: Follow | None = None
+    settings: GatewaySettings,
+    log_level: str | None,
+    warnings: Sequence[str],
+    *,
+    instead: str = "choose another with --port",
+    follow: Follow | None = None,
 ) -> None:
     """Serve until a signal, after a greeting with the addresses and `warnings`. Raises `ConfigError`.
 
-    `log_level` comes before the settings' own. `follow` keeps the gateway to its settings file.
+    `log_level` comes before the settings' own. `instead` says how to choose another address. `follow`
+    keeps the gateway to its settings file.
     """
     console = Console(stderr=True, highlight=False)
     set_up_logging(console, log_level or settings.log.level, settings.log.format)
-    listener = serving.bind(settings.host, settings.port)
-    board = StatusBoard(console, [server.name for server in settings.servers])
+    listener = serving.bind(settings.host, settings.port, instead)
+    greeting: Greeting = _Logged() if settings.log.format == "json" else _Shown(console, settings)
+    gateway = Gateway(settings, emit=greeting.take)
 
     def started() -> None:
         host, port = listener.getsockname()[:2]
-        console.print(f"Holdfast {__version__}", style="bold")
-        for line in _addresses(settings, f"[{host}]" if ":" in host else host, port):
-            console.print(f"  {line}", soft_wrap=True)
-        for warning in warnings:
-            print_words(console, Text(warning, "yellow"))
-        board.start()
-
-    def stopping() -> None:
-        board.stop()
-        if console.is_terminal:
-            console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
-
-    gateway = Gateway(settings, emit=board.take)
+        greeting.started(_addresses(settings, f"[{host}]" if ":" in host else host, port), warnings)
 
     def reload(settings: GatewaySettings, notes: Sequence[str]) -> None:
         gateway.reload(settings, notes)
         log = gateway.settings.log
         set_up_logging(console, log_level or log.level, log.format)
 
-    follower = None if follow is None else follow(reload, board.take)
+    follower = None if follow is None else follow(reload, gateway.tell)
     try:
-        serving.run(settings, gateway, listener, started, stopping, follower)
+        serving.run(settings, gateway, listener, started, greeting.stopping, follower)
     finally:
-        board.stop()
+        greeting.ended()
+
+
+class Greeting(Protocol):
+    """What whoever started the gateway sees of it."""
+
+    def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
+        """Clients can connect."""
+
+    def take(self, event: events.Event) -> None:
+        """Something happened."""
+
+    def stopping(self) -> None:
+        """The first signal to end has come."""
+
+    def ended(self) -> None:
+        """It is over."""
+
+
+class _Shown:
+    """For people: where the servers are, and a line for each on its way to be ready."""
+
+    def __init__(self, console: Console, settings: GatewaySettings) -> None:
+        self._console = console
+        self._board = StatusBoard(console, [server.name for server in settings.servers])
+        self.take = self._board.take
+        self.ended = self._board.stop
+
+    def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
+        greet(self._console, addresses, warnings)
+        self._board.start()
+
+    def stopping(self) -> None:
+        self._board.stop()
+        if self._console.is_terminal:
+            self._console.print("\nEnding; Ctrl-C once more ends it at once.", style="dim")
+
+
+def greet(console: Console, addresses: Sequence[str], warnings: Sequence[str]) -> None:
+    """Print where clients can connect, and what the operator may not have meant."""
+    console.print(f"Holdfast {__version__}", style="bold")
+    for line in addresses:
+        console.print(f"  {line}", soft_wrap=True)
+    for warning in warnings:
+        print_words(console, Text(warning, "yellow"))
+
+
+class _Logged:
+    """For programs: the log alone."""
+
+    def __init__(self) -> None:
+        self.take = EventLog().take
+
+    def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
+        logger.info("Holdfast %s serves %s", __version__, ", ".join(addresses))
+        for warning in warnings:
+            logger.warning("%s", warning)
+
+    def stopping(self) -> None:
+        logger.info("ending")
+
+    def ended(self) -> None: ...
 
 
 def _addresses(settings: GatewaySettings, host: str, port: int) -> list[str]:

@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from holdfast.config.settings import ServerSettings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Protocol
 
 Place = tuple[str, ...]
 """The keys that lead to a value of the settings, from the top."""
+
+
+class Aliases(Protocol):
+    """The tools of a server, as far as their names go."""
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """By a tool's name, the whole name that it has at `/mcp`."""
+        ...
+
+
+class Prefixed(Protocol):
+    """A server, as far as names go."""
+
+    @property
+    def name(self) -> str:
+        """Its own."""
+        ...
+
+    @property
+    def prefix(self) -> str | None:
+        """What its tools' names are to begin with, if that was said."""
+        ...
+
+    @property
+    def public_prefix(self) -> str:
+        """What its tools' names begin with."""
+        ...
+
+    @property
+    def tools(self) -> Aliases:
+        """Its tools."""
+        ...
+
 
 _NOT_IN_TOOLS: Final = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -26,7 +57,7 @@ def is_split_at(prefix: str, separator: str) -> bool:
 
 
 def name_clashes(
-    servers: Sequence[ServerSettings], separator: str, at: Callable[[Place], str]
+    servers: Sequence[Prefixed], separator: str, at: Callable[[Place], str]
 ) -> Iterator[tuple[Place, str]]:
     """Every place where two tools might be called the same at `/mcp`, and what is wrong there.
 
@@ -52,11 +83,11 @@ def name_clashes(
     yield from _alias_clashes(servers, separator, owners, at)
 
 
-def _place_of_prefix(server: ServerSettings) -> Place:
+def _place_of_prefix(server: Prefixed) -> Place:
     return ("servers", server.name) if server.prefix is None else ("servers", server.name, "prefix")
 
 
-def _ambiguous(server: ServerSettings, separator: str) -> str:
+def _ambiguous(server: Prefixed, separator: str) -> str:
     if server.prefix is not None:
         how = "has" if separator in server.prefix else "ends like the beginning of"
         return f"{how} {separator}, which ends it in the names of tools"
@@ -65,7 +96,7 @@ def _ambiguous(server: ServerSettings, separator: str) -> str:
 
 
 def _alias_clashes(
-    servers: Sequence[ServerSettings], separator: str, prefixes: dict[str, Place], at: Callable[[Place], str]
+    servers: Sequence[Prefixed], separator: str, prefixes: dict[str, Place], at: Callable[[Place], str]
 ) -> Iterator[tuple[Place, str]]:
     owners: dict[str, Place] = {}
     for server in servers:

@@ -231,6 +231,11 @@ class ServerSettings(_Settings):
         return tool_prefix(self.name) if self.prefix is None else self.prefix
 
     @property
+    def is_learned_at_start(self) -> bool:
+        """Whether a session is opened to learn its lists before anybody calls."""
+        return self.start == "eager" and not self.pass_headers
+
+    @property
     def has_common_lists(self) -> bool:
         """Whether its lists may be kept for all: not where they are a session's own, or a caller's headers decide."""
         return self.lists == "server" and not self.pass_headers

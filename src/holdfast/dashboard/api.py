@@ -6,7 +6,7 @@ import heapq
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -21,8 +21,6 @@ from holdfast.observe.feed import EventFeed
 from holdfast.views import ServerView, SessionView
 from holdfast.wire.headers import bearer_token, host_name, is_loopback_name
 
-SEGMENTS: Final = frozenset({"api", "metrics", "healthz", "readyz"})
-"""The first segments of the paths that are answered here."""
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 10_000
 MAX_STREAMS: Final = 64
@@ -74,7 +72,7 @@ class Operations(Protocol):
         ...
 
     def close_session(self, session_id: str, /) -> bool:
-        """Begin to end a session as if it had been idle for too long; False if there is none of that id."""
+        """Begin to end a session, with the calls that run in it; False if there is none of that id."""
         ...
 
     def metrics(self) -> bytes:
@@ -83,7 +81,7 @@ class Operations(Protocol):
 
 
 class Api:
-    """Answers the requests whose path begins with one of `SEGMENTS`; owns the event streams.
+    """Answers the requests for `downstream.app.PAGES`; owns the event streams.
 
     Whoever hands a request over has checked its `Origin` and, but for the health checks, its
     `Host`. Whoever made it calls `drain` before the HTTP server stops.
@@ -98,12 +96,9 @@ class Api:
         """Part of events' ids, whose numbers begin anew with each gateway."""
 
     def dispatch(self, request: Request, responder: Responder) -> None:
-        """Answer a request.
-
-        An answer to HEAD is given as that to GET: it is the HTTP server that leaves the body out.
-        """
+        """Answer a request. That to HEAD is given as to GET: it is the HTTP server that leaves the body out."""
         try:
-            self._route(request, responder, request.query)
+            self._route(request, responder)
         except Refusal as refusal:
             # As in a JSON-RPC error, so that programs read these and the gateway's other refusals alike.
             body = msgspec.json.encode({"error": {"message": refusal.message}})
@@ -120,7 +115,7 @@ class Api:
         for stream in list(self._streams):
             stream.end()
 
-    def _route(self, request: Request, responder: Responder, query: str) -> None:
+    def _route(self, request: Request, responder: Responder) -> None:
         parts = request.path.strip("/").split("/")
         if parts not in _OPEN:
             self._check_access(request.headers)
@@ -140,13 +135,13 @@ class Api:
                 _answer_json(responder, self._servers())
             case ["api", "sessions"]:
                 _check_method(request, "GET", "HEAD")
-                _answer_json(responder, self._sessions(_parse_query(query, (*_FILTERS, "limit"))))
+                _answer_json(responder, self._sessions(_parse_query(request.query, (*_FILTERS, "limit"))))
             case ["api", "sessions", session_id] if session_id:
                 _check_method(request, "DELETE")
                 self._close_session(responder, session_id)
             case ["api", "events"]:
                 _check_method(request, "GET", "HEAD")
-                self._stream(request, responder, _parse_query(query, ("recent",)))
+                self._stream(request, responder, _parse_query(request.query, ("recent",)))
             case _:
                 raise Refusal(404, f"There is nothing at this path; there are {_PATHS}.")
 
@@ -188,7 +183,7 @@ class Api:
             if all((getattr(view, name) or "") in values for name, values in wanted)
         ]
         shown = heapq.nsmallest(limit, found, key=lambda view: (-view.calls, view.idle, view.id))
-        return {"total": len(found), "sessions": [_session_fields(view) for view in shown]}
+        return {"total": len(found), "sessions": shown}
 
     def _close_session(self, responder: Responder, session_id: str) -> None:
         if not self._operations.close_session(unquote(session_id)):
@@ -245,11 +240,6 @@ def _count(query: Mapping[str, list[str]], name: str, default: int, most: int) -
     if not value.isascii() or not value.isdigit() or len(value) > 9 or int(value) > most:
         raise Refusal(400, f"{name} is a number from 0 to {most}.")
     return int(value)
-
-
-def _session_fields(view: SessionView) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(view)
-    return {**fields, "age": round(view.age, 3), "idle": round(view.idle, 3)}
 
 
 def _answer_json(responder: Responder, value: object, status: int = 200) -> None:

@@ -186,6 +186,10 @@ class App:
         if client is None and target.is_whole:
             client = self.sessions.find_begun_at_whole(session_id, target.identity.principal)
         if client is None or not self._directory.serves(client.service, target.identity):
+            owner, caller = self.sessions.owner_of(session_id), target.identity.principal
+            if owner is not None and owner != caller:
+                name = target.service.name
+                self._emit(events.SessionIdMisused(name, caller.client, owner.client, request.id))
             raise session_not_found()
         return client
 

@@ -229,8 +229,13 @@ class ClientSession:
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 
+    @property
+    def is_nameless(self) -> bool:
+        """It belongs to whoever a trusted client left unnamed, so nobody can prove to be the same again."""
+        return self.principal != self.owner
+
     def push(self, method: str, params: Raw | None) -> None:
-        if self.is_ended:
+        if self.is_ended or (self.is_nameless and not self.push_stream.is_read):
             return
         if method == "notifications/message" and params is not None and not wants_log(level_of(params), self.log_level):
             return
@@ -302,6 +307,11 @@ class ClientSessions:
         if session is None or session.owner != principal or session.service is not service:
             return None
         return session
+
+    def owner_of(self, session_id: str) -> Principal | None:
+        """Whose session has that id."""
+        session = self._sessions.get(session_id)
+        return None if session is None else session.owner
 
     def end(self, session: ClientSession) -> None:
         """End a session; its id is unknown from now on."""

@@ -190,7 +190,8 @@ class Handshake:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""
         if not accepts.stream:
             raise Refusal(406, "A GET opens an event stream: accept text/event-stream.")
-        found = client.find_stream(last_event_id) if last_event_id is not None else None
+        resumes = last_event_id is not None and not client.is_nameless
+        found = client.find_stream(last_event_id) if last_event_id is not None and resumes else None
         self._touch(client)
         if found is not None and found[0] is not client.push_stream:
             found[0].attach(responder, after=found[1], gone=lambda: self._touch(client))

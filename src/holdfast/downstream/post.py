@@ -85,6 +85,7 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
         raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(HANDSHAKE_REVISIONS)}.")
     try:
         decoded = jsonrpc.decode_client(request.body)
+        request.body = b""  # it may be MiB, and the answer may take long
     except BadMessage as error:
         raise bad_message(error) from None
     if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:

@@ -36,7 +36,9 @@ FLOOD: Final = 10.0
 _EXPECTED: Final = frozenset({"result", "error", "cancelled", "overloaded"})
 """Outcomes of calls that are no news to the operator; of an overload, `CallRefused` has said more."""
 
-_AtServer: TypeAlias = events.CallEnded | events.CallFailed | events.CallRefused | events.SessionLost
+_AtServer: TypeAlias = (
+    events.CallEnded | events.CallFailed | events.CallRefused | events.SessionIdMisused | events.SessionLost
+)
 
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -85,6 +87,10 @@ class EventLog:
                 _say(logging.DEBUG, event, f"{method} of {route} was answered with {status}")
             case events.ListsLearned(server, tools):
                 self._learned(event, server, tools)
+            case events.SessionIdMisused(_, client, owner):
+                whose = "another user" if client == owner else owner
+                words = f"client {client} named a session of {whose}, and was refused as if there were none"
+                self._say_once(logging.WARNING, event, "session id misused", words)
             case _:
                 self._take_change(event)
 

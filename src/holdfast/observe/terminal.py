@@ -61,9 +61,7 @@ class StatusBoard:
     def start(self) -> None:
         """Show that every server is being connected."""
         if self._console.is_terminal:
-            self._live = Live(
-                console=self._console, get_renderable=self._table, refresh_per_second=REFRESHES_PER_SECOND
-            )
+            self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=REFRESHES_PER_SECOND)
             self._live.start()
         else:
             for name in self._lines:
@@ -84,8 +82,8 @@ class StatusBoard:
                 self._learned(line, event, server, tools)
             case events.SessionFailed(server, _, reason, advice) if (line := self._unready(server)) is not None:
                 self._failed(line, server, one_line(advised(clipped(reason), advice)))
-            case events.ServerAdded(server):
-                self._added(server)
+            case events.ServerAdded(server, is_lazy):
+                self._added(server, is_lazy=is_lazy)
             case events.ServerRemoved(server):
                 self._removed(event, server)
             case _:
@@ -108,11 +106,14 @@ class StatusBoard:
             line.reason = reason
             self._settle(server, "red", f"failed: {reason}; it is tried again until it answers")
 
-    def _added(self, server: str) -> None:
-        if server in self._lines:
-            return
-        self._lines = {**self._lines, server: _Line(self._now())}
-        if self._live is None:
+    def _added(self, server: str, *, is_lazy: bool) -> None:
+        is_new = server not in self._lines
+        line = _Line(self._now())
+        if is_lazy:
+            line.style, line.words, line.is_settled = "dim", "waits for its first call", True
+        if is_new or is_lazy:
+            self._lines = {**self._lines, server: line}
+        if is_new and self._live is None:
             self._print(server)
 
     def _removed(self, event: events.ServerRemoved, server: str) -> None:
@@ -142,7 +143,8 @@ class StatusBoard:
             text.append(f" {elapsed:.0f} s", "dim")
         return text
 
-    def _table(self) -> RenderableType:
+    def table(self) -> RenderableType:
+        """Every line as it stands."""
         lines = self._lines
         width = max(map(len, lines), default=0)
         return Group(*(Padding(self._text(name.ljust(width), line), _INDENT) for name, line in lines.items()))

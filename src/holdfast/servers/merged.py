@@ -226,7 +226,7 @@ class MergedConversation:
             capabilities = {name: Raw(jsonrpc.encode(value)) for name, value in _CAPABILITIES.items()}
             then(Hello(Raw(jsonrpc.encode(raw)), LATEST, capabilities))
 
-        known = {n: m for n, m in members.items() if m.server.settings.start == "eager" or m.server.catalog.hello}
+        known = {n: m for n, m in members.items() if m.server.settings.is_learned_at_start or m.server.catalog.hello}
         gathering = Gathering(known, self._merged.clock, INTRODUCTION_PATIENCE, done)
         for name, member in known.items():
             self._part(member).introduce(_reporting(gathering, name))

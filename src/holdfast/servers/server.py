@@ -77,14 +77,9 @@ class Server:
     # Its life.
 
     @property
-    def is_learned_at_start(self) -> bool:
-        """Whether a session is opened to learn its lists before anybody calls."""
-        return self.settings.start == "eager" and not self.settings.pass_headers
-
-    @property
     def was_tried(self) -> bool:
         """Whether it was reached once, or not, as far as that is to be known without a caller."""
-        return not self.is_learned_at_start or self._standing in {"ready", "failed"}
+        return not self.settings.is_learned_at_start or self._standing in {"ready", "failed"}
 
     def can_become(self, settings: ServerSettings) -> bool:
         """Whether its sessions may go on under other settings."""

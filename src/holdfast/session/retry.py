@@ -181,7 +181,8 @@ def session_lost(server: str) -> CallFailed:
     return CallFailed(
         Code.SESSION_LOST,
         f"The session with {server} has ended, and what it remembered is gone: the server lost it, or it was closed"
-        " after long idleness or to make room. This call was not executed; the next one runs in a new session.",
+        " after long idleness, to make room, or by the operator. This call was not executed; the next one runs in a"
+        " new session.",
         server=server,
         delivery=Delivery.REFUSED,
         retryable=True,

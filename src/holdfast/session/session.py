@@ -302,6 +302,9 @@ class Session:
             self.remember_url(ask.elicitation_id, watcher)
             watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
 
+    def asked_too_late(self, ask: Ask) -> None:
+        self.decline(ask)
+
     def withdrawn(self, ask_id: AskId) -> None:
         pushed = self._close_pushed(ask_id)
         if pushed is not None:

@@ -71,6 +71,7 @@ class Listener:
 
     def _start(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio's, where it knows the protocol
         task = self._connecting.start(self._connect(accepted), "connect an accepted socket")
         # A task cancelled before its first step never hands the socket on.
         task.add_done_callback(lambda ended: accepted.close() if ended.cancelled() else None)

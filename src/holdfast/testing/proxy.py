@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,11 +20,15 @@ from typing import Final, Self
 
 from holdfast.clock import Clock, LoopClock
 from holdfast.tasks import TaskScope
+from holdfast.testing.clock import settle
 from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes
 
 _CHUNK_BYTES: Final = 64 * 1024
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
+_SO_ATTACH_FILTER: Final = 26
+_DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""A filter of one instruction: return 0, take no byte of any packet."""
 
 
 class Direction(Enum):
@@ -144,6 +152,11 @@ class FaultProxy:
         for connection in list(self.connections):
             connection.drop(reset=reset)
 
+    def vanish(self) -> None:
+        """Acknowledge nothing more on the open connections, as a peer whose power failed; new ones work. Linux only."""
+        for connection in self.connections:
+            _vanish(connection.client)
+
     def passed(self, direction: Direction) -> int:
         """Bytes of that direction that went through, over all connections there ever were."""
         return self._faults[direction].passed
@@ -228,11 +241,35 @@ class FaultProxy:
         connection.passed[direction] += len(chunk)
         if is_cut:
             if faults.reset:
+                await _arrived(writer)
                 connection.drop()
             elif not writer.is_closing():
                 writer.write_eof()
         self._changes.touch()
         return not is_cut
+
+
+def _vanish(writer: asyncio.StreamWriter) -> None:
+    """Have the kernel drop what comes on this connection before TCP sees it."""
+    program = ctypes.create_string_buffer(_DROP_ALL)
+    filter_ = struct.pack("HP", 1, ctypes.addressof(program))
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+        same.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+
+
+async def _arrived(writer: asyncio.StreamWriter) -> None:
+    """Return once the peer's kernel has what was written: an RST may overtake it, and then destroys it."""
+    descriptor = writer.get_extra_info("socket").fileno()
+    while not writer.is_closing() and _unacknowledged(descriptor):
+        await settle(1)
+
+
+def _unacknowledged(descriptor: int) -> int:
+    """Bytes that the peer's kernel has not acknowledged; 0 where ours does not tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def _drop(writer: asyncio.StreamWriter, *, reset: bool) -> None:

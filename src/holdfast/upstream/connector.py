@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,8 +24,17 @@ class Connector:
     """Makes the conversation for each new session with a server."""
 
     def __init__(
-        self, settings: ServerSettings, *, scope: TaskScope, clock: Clock, rng: Random, watchdog: Watchdog
+        self,
+        settings: ServerSettings,
+        message_bytes: Callable[[], int],
+        *,
+        scope: TaskScope,
+        clock: Clock,
+        rng: Random,
+        watchdog: Watchdog,
     ) -> None:
+        """`message_bytes` says how large a message of the server may be; asked for each session."""
+        self._message_bytes = message_bytes
         self._settings = settings
         self._clock = clock
         self._rng = rng
@@ -51,11 +60,24 @@ class Connector:
         if self._http is not None:
             headers = {name: value.get_secret_value() for name, value in settings.headers.items()} | dict(passed)
             return StreamableHttpLink(
-                self._http, self._target, headers, self._clock, wants_push=wants_push, jitter=self._rng.random
+                self._http,
+                self._target,
+                headers,
+                self._clock,
+                wants_push=wants_push,
+                max_message_bytes=self._message_bytes(),
+                jitter=self._rng.random,
             )
         env = {name: value.get_secret_value() for name, value in settings.env.items()}
         command = settings.command or ()
-        return StdioLink(command, env=env, cwd=settings.cwd, clock=self._clock, watchdog=self._watchdog)
+        return StdioLink(
+            command,
+            env=env,
+            cwd=settings.cwd,
+            clock=self._clock,
+            watchdog=self._watchdog,
+            max_message_bytes=self._message_bytes(),
+        )
 
     def close(self) -> None:
         """Close the connections that sessions share."""

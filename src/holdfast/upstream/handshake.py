@@ -17,6 +17,7 @@ from msgspec import Raw
 from holdfast import __version__
 from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
+from holdfast.upstream.stdio_output import Oversized
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
@@ -48,6 +49,18 @@ ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
 class _OpenAsk:
     wire_id: bytes
     exchange: Exchange | None
+
+
+_OF_THE_SESSION: Final = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/elicitation/complete",
+    }
+)
+"""Notifications that belong to no call, whichever stream they come on."""
 
 
 class _SentCall:
@@ -168,8 +181,9 @@ class HandshakeUpstream:
             envelopes = [jsonrpc.decode_server(part) for part in parts]
         except ValueError:
             self._skip()
-            if request_id is not None:
-                self.failed(request_id, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
+            answered = request_id if request_id is not None else Oversized.of(message).answered_id
+            if answered is not None:
+                self.failed(answered, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
             return
         for envelope in envelopes:
             if envelope.method is None:
@@ -247,8 +261,10 @@ class HandshakeUpstream:
         self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange)
         if exchange is not None:
             exchange.ask(ask)
-        else:
+        elif request_id is None:
             self._listener.asked(ask)
+        else:
+            self._listener.asked_too_late(ask)
 
     def _notification(self, method: str, params: Raw | None, request_id: int | None) -> None:
         if method == "notifications/progress":
@@ -259,7 +275,10 @@ class HandshakeUpstream:
             return
         exchange = self._exchanges.get(request_id) if request_id is not None else None
         if exchange is None:
-            self._listener.pushed(method, params)
+            if (
+                request_id is None or method in _OF_THE_SESSION
+            ):  # else it is of a call that has ended, and of its caller
+                self._listener.pushed(method, params)
         elif method == "notifications/message" and params is not None:
             exchange.log(params)
         else:

@@ -25,7 +25,7 @@ from holdfast.errors import OpenFailed
 from holdfast.upstream.stdio_output import STDERR_BYTES, LineSplitter, Oversized, SkippedLines, StderrRing
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.upstream.watchdog import Watchdog
-from holdfast.wire.jsonrpc import is_utf8, one_line
+from holdfast.wire.jsonrpc import MAX_ARRAY_BYTES, is_too_long_an_array, is_utf8, one_line
 
 MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """Written and not read by the server; beyond it the server counts as one that does not read."""
@@ -225,7 +225,7 @@ class StdioLink:
         if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return f"{self._name} does not read its input"
         try:
-            stdin.write(one_line(message) + b"\n")
+            stdin.write(_one_line(message) + b"\n")
         except RuntimeError:  # uvloop's, where its end was seen and is not reported yet; asyncio ignores the write
             return f"{self._name} has ended"
         return None
@@ -250,7 +250,9 @@ class StdioLink:
             if self._state is _State.SILENT:
                 return  # also where the receiver ended us over an earlier line
             if isinstance(line, Oversized):
-                self._on_oversized(line)
+                self._on_oversized(line, self._max_message_bytes)
+            elif is_too_long_an_array(line):
+                self._on_oversized(Oversized.of(line), MAX_ARRAY_BYTES)
             else:
                 self._on_line(line.strip())
 
@@ -270,14 +272,12 @@ class StdioLink:
         elif self._receiver is not None:
             self._receiver.received(line, None)
 
-    def _on_oversized(self, line: Oversized) -> None:
+    def _on_oversized(self, line: Oversized, limit: int) -> None:
         self.skipped.oversized += 1
         if self.skipped.oversized == 1:
-            what = f"is larger than {self._max_message_bytes} bytes"
+            what = f"is larger than {limit} bytes"
             logger.warning("%s wrote a line to stdout that %s: it was skipped", self._name, what)
-        self._fail_answered(
-            line, f"{self._name} sent an answer of more than {self._max_message_bytes} bytes: too large"
-        )
+        self._fail_answered(line, f"{self._name} sent an answer of more than {limit} bytes: too large")
 
     def _fail_answered(self, line: Oversized, detail: str) -> None:
         """Fail the request that a skipped line would have answered, where that is sure."""
@@ -405,6 +405,14 @@ class StdioLink:
         finally:
             timer.cancel()
         return released.done()
+
+
+def _one_line(message: bytes) -> bytes:
+    """`message` on what every reader takes for one line: Node's `readline` ends one at U+2028 and U+2029 too."""
+    line = one_line(message)
+    if b"\xe2\x80" in line:
+        line = line.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+    return line
 
 
 def _signal_name(number: int) -> str:

@@ -23,6 +23,8 @@ def is_response(message: bytes, request_id: int) -> bool:
 
     Invalid UTF-8 is an error too: the result goes on as it is, and clients could not read it.
     """
+    if jsonrpc.is_too_long_an_array(message):
+        raise ValueError("an array of too many messages")
     if not jsonrpc.is_utf8(message):
         raise ValueError("no UTF-8")
     if message[:64].lstrip()[:1] == b"[":

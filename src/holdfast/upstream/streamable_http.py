@@ -17,7 +17,7 @@ from holdfast.upstream.streamable_answer import resumable
 from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, RETRY, HttpSession, Request
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire.headers import EVENT_STREAM, media_type
-from holdfast.wire.jsonrpc import is_utf8
+from holdfast.wire.jsonrpc import is_too_long_an_array, is_utf8
 from holdfast.wire.sse import EventTooLarge, SseParser
 
 CLOSE_TIMEOUT: Final = 2.0
@@ -276,7 +276,9 @@ class _PushStream:
                 return
             if event.id is not None:
                 self._last_event_id = resumable(event.id)
-            if event.data and event.event == "message" and is_utf8(event.data):
+            if not event.data or event.event != "message":
+                continue
+            if is_utf8(event.data) and not is_too_long_an_array(event.data):
                 self._session.receiver.received(event.data, None)
 
     def end(self) -> None:

@@ -151,6 +151,9 @@ class Listener(Protocol):
     def asked(self, ask: Ask) -> None:
         """A request of the server that came on no request's stream."""
 
+    def asked_too_late(self, ask: Ask) -> None:
+        """A request of the server that came on the stream of a request that has ended: nobody is there for it."""
+
     def withdrawn(self, ask_id: AskId) -> None:
         """The server cancelled a request of its own that came through `asked`."""
 

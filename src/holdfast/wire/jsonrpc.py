@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -24,6 +25,14 @@ INVALID_PARAMS: Final = -32602
 MAX_DEPTH: Final = 128
 """Deepest nesting of arrays and objects in a request; parsers differ in what they survive beyond 500."""
 
+MAX_PARTS: Final = 200_000
+"""Arrays, objects and strings of a request: decoded, 4 MiB of `[],[],` would take 100 MB and hold up everybody."""
+
+MAX_ARRAY_BYTES: Final = 1024 * 1024
+"""Of a server's array of messages, which nobody asks for: one of 16 MiB may hold millions of them."""
+
+_MAX_ESCAPES: Final = 500_000
+_PART: Final = re.compile(rb'"[^"]*"?|[\[{]')
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _MANY_DIGITS: Final = re.compile(rb"\d{19}")
@@ -115,7 +124,10 @@ def decode_client(body: bytes) -> ClientMessage | list[ClientMessage]:
 
 
 def decode_checked(body: bytes) -> Json:
-    """Any JSON value of a client, checked for depth and number range. Raises `BadMessage`."""
+    """Any JSON value of a client, checked for depth, size and number range. Raises `BadMessage`."""
+    if len(body) > MAX_PARTS and _has_too_many_parts(body):
+        text = f"The JSON has more than {MAX_PARTS} arrays, objects and strings: send it in several messages."
+        raise BadMessage(INVALID_REQUEST, text)
     try:
         value = cast("Json", _decode_any(body))
     except RecursionError:
@@ -127,6 +139,12 @@ def decode_checked(body: bytes) -> Json:
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH or _MANY_DIGITS.search(body):
         _check(value)
     return value
+
+
+def _has_too_many_parts(body: bytes) -> bool:
+    """In linear time and no memory to speak of, whatever `body` is."""
+    text = body.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of quotes begins and ends strings
+    return next(islice(_PART.finditer(text), MAX_PARTS, None), None) is not None
 
 
 def _check(value: Json) -> None:
@@ -234,9 +252,14 @@ def _without_lone_surrogates(message: bytes | Raw) -> bytes:
     a client that refuses them would wait for its answer forever.
     """
     text = bytes(message)
-    if b"\\ud" not in text and b"\\uD" not in text:
+    if (b"\\ud" not in text and b"\\uD" not in text) or text.count(b"\\") > _MAX_ESCAPES:
         return text
     return _ESCAPE.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", text)
+
+
+def is_too_long_an_array(message: bytes) -> bool:
+    """Whether a server's message is an array that is not worth its memory."""
+    return len(message) > MAX_ARRAY_BYTES and message[:64].lstrip()[:1] == b"["
 
 
 def is_utf8(text: bytes) -> bool:

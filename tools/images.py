@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/images/top.svg, the picture of `holdfast top`, from a gateway that is made up."""
+"""Draws docs/images: what a person sees of a gateway that is made up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import re
 from pathlib import Path
 from typing import Final
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
+from holdfast import events
 from holdfast.cli.api import Overview
+from holdfast.cli.start import greet
 from holdfast.cli.top_view import Picture, draw
+from holdfast.observe.terminal import StatusBoard
 from holdfast.views import ServerView, SessionView
 
-IMAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "images" / "top.svg"
+FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH: Final = 100
 HEIGHT: Final = 22
 
@@ -112,19 +114,53 @@ SESSIONS: Final = [
 ]
 
 
-def image() -> str:
-    """The picture as SVG, without the fonts that rich would have browsers load from elsewhere."""
-    console = Console(
-        record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True, color_system="truecolor"
-    )
+def top() -> str:
+    """The picture of `holdfast top`."""
+    console = _console(HEIGHT)
     overview = Overview("0.1.0", "ready", 41, SERVERS, 307, SESSIONS)
     for line in draw(Picture(overview, "127.0.0.1:8790", hint="q ends"), WIDTH, HEIGHT):
         console.print(line, soft_wrap=True, highlight=False)
-    form = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    drawn = console.export_svg(title="holdfast top", code_format=form, unique_id="top")
+    return _drawn(console, "holdfast top")
+
+
+def start() -> str:
+    """The picture of `holdfast serve` once every server has settled."""
+    console = _console(12)
+    names = [server.name for server in SERVERS]
+    root = "http://127.0.0.1:8790/mcp"
+    greet(console, [root, *(f"{root}/{name}" for name in names)], ())
+    seconds = iter([0.0] * len(names) + [0.23, 0.31])
+    board = StatusBoard(Console(file=io.StringIO()), names, lambda: next(seconds, 1.4))
+    board.take(events.ListsLearned("browser", 21))
+    board.take(events.ListsLearned("notebook", 14))
+    board.take(events.SessionFailed("search", "s3", SERVERS[2].reason, "start it, or correct the URL"))
+    board.take(events.ServerAdded("files", is_lazy=True))
+    console.print(board.table())
+    return _drawn(console, "holdfast serve")
+
+
+def _console(height: int) -> Console:
+    return Console(
+        record=True,
+        highlight=False,
+        width=WIDTH,
+        height=height,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+    )
+
+
+def _drawn(console: Console, title: str) -> str:
+    """What was printed as SVG, without the fonts that rich would have browsers load from elsewhere."""
+    drawn = console.export_svg(title=title, unique_id=title.split()[1])
+    drawn = re.sub(r"@font-face \{.*?\}\n", "", drawn, flags=re.DOTALL)
     return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
 
 
+IMAGES: Final = {"top.svg": top, "start.svg": start}
+
 if __name__ == "__main__":
-    IMAGE.parent.mkdir(parents=True, exist_ok=True)
-    IMAGE.write_text(image())
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, image in IMAGES.items():
+        (FOLDER / name).write_text(image())
