@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -14,9 +14,11 @@ from holdfast.gateway import Gateway
 from holdfast.servers.server import Server
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.server import ScriptedServer, ServerOptions
-from rig import Client, Response, next_message, no_errors_logged, serving
+from bare_client import Response
+from rig import Client, next_message, no_errors_logged, serving
 
 E = TypeVar("E", bound=events.Event)
+T = TypeVar("T")
 LIST_CHANGES: Final = {f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources")}
 
 
@@ -67,12 +69,22 @@ class House:
     """A running gateway, the servers that it may be pointed at, and what it said."""
 
     def __init__(
-        self, gateway: Gateway, port: int, upstreams: dict[str, ScriptedServer], heard: list[events.Event]
+        self,
+        gateway: Gateway,
+        port: int,
+        upstreams: dict[str, ScriptedServer],
+        heard: list[events.Event],
+        tasks: asyncio.TaskGroup,
     ) -> None:
+        self._tasks = tasks
         self.gateway = gateway
         self.port = port
         self.upstreams = upstreams
         self.heard = heard
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Let something happen beside the test; what fails is raised to who awaits it."""
+        return self._tasks.create_task(work)
 
     def reload(self, notes: Sequence[str] = (), **changes: Any) -> None:
         """Change these fields of the settings."""
@@ -144,27 +156,30 @@ async def end_of(response: Response) -> list[str]:
 async def house(
     *names: str,
     others: Sequence[str] = (),
+    slow: Sequence[str] = (),
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
     clock: ManualClock | None = None,
     gateway: dict[str, Any] | None = None,
     **fields: Any,
 ) -> AsyncGenerator[House]:
-    """A gateway in front of the servers `names`, which have been learnt; `others` run besides.
+    """A gateway in front of the servers `names`, which have been learnt; `others` run besides, and `slow` ones that open no session.
 
     `fields` are those of every server's settings. Leaving checks that nothing was left behind.
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(30))
         stack.enter_context(no_errors_logged(restarts=False))
-        upstreams = {
-            name: await stack.enter_async_context(ScriptedServer(ServerOptions())) for name in (*names, *others)
-        }
+        upstreams: dict[str, ScriptedServer] = {}
+        for name in (*names, *others, *slow):
+            options = ServerOptions(open_delay=3600.0 if name in slow else 0.0)
+            upstreams[name] = await stack.enter_async_context(ScriptedServer(options))
         servers = tuple(ServerSettings(name=name, url=upstreams[name].url, **fields) for name in names)
         settings = GatewaySettings(servers=servers, clients=clients, **(gateway or {}))
         heard: list[events.Event] = []
         whole = await stack.enter_async_context(Gateway(settings, emit=heard.append, clock=clock))
         port, _ = await stack.enter_async_context(serving(whole))
-        running = House(whole, port, upstreams, heard)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        running = House(whole, port, upstreams, heard, tasks)
         await running.until_learnt(*names)
         yield running
         for session in whole.app.sessions:
