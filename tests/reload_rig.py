@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
 
+from bare_client import Response
 from holdfast import events
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, Trust, key_digest
 from holdfast.downstream.clients import ClientSession
@@ -14,7 +15,6 @@ from holdfast.gateway import Gateway
 from holdfast.servers.server import Server
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.server import ScriptedServer, ServerOptions
-from bare_client import Response
 from rig import Client, next_message, no_errors_logged, serving
 
 E = TypeVar("E", bound=events.Event)
@@ -69,14 +69,9 @@ class House:
     """A running gateway, the servers that it may be pointed at, and what it said."""
 
     def __init__(
-        self,
-        gateway: Gateway,
-        port: int,
-        upstreams: dict[str, ScriptedServer],
-        heard: list[events.Event],
-        tasks: asyncio.TaskGroup,
+        self, gateway: Gateway, port: int, upstreams: dict[str, ScriptedServer], heard: list[events.Event]
     ) -> None:
-        self._tasks = tasks
+        self._tasks: list[asyncio.Task[Any]] = []
         self.gateway = gateway
         self.port = port
         self.upstreams = upstreams
@@ -84,7 +79,16 @@ class House:
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let something happen beside the test; what fails is raised to who awaits it."""
-        return self._tasks.create_task(work)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def end_tasks(self) -> None:
+        """End what still happens beside the test."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def reload(self, notes: Sequence[str] = (), **changes: Any) -> None:
         """Change these fields of the settings."""
@@ -162,9 +166,10 @@ async def house(
     gateway: dict[str, Any] | None = None,
     **fields: Any,
 ) -> AsyncGenerator[House]:
-    """A gateway in front of the servers `names`, which have been learnt; `others` run besides, and `slow` ones that open no session.
+    """A gateway in front of the servers `names`, which have been learnt.
 
-    `fields` are those of every server's settings. Leaving checks that nothing was left behind.
+    `others` run besides, and so do `slow` ones, which open no session. `fields` are those of every
+    server's settings. Leaving checks that nothing was left behind.
     """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(30))
@@ -178,8 +183,8 @@ async def house(
         heard: list[events.Event] = []
         whole = await stack.enter_async_context(Gateway(settings, emit=heard.append, clock=clock))
         port, _ = await stack.enter_async_context(serving(whole))
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        running = House(whole, port, upstreams, heard, tasks)
+        running = House(whole, port, upstreams, heard)
+        stack.push_async_callback(running.end_tasks)
         await running.until_learnt(*names)
         yield running
         for session in whole.app.sessions:
