@@ -946,6 +946,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client that may see more keeps its sessions, and hears of it.",
         "issue: unchanged servers keep their sessions",
     ),
+    "reload:under-load": Requirement(
+        "Reloads fail no call to a server that stays.",
+        "threats-and-faults 49",
+    ),
     "reload:listen": Requirement(
         "Another address waits for the next start, and nothing is opened to the world meanwhile.",
         "threats-and-faults 13",

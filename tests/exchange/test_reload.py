@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from holdfast import events
 from holdfast.config import ServerTools, ToolRules, Trust
 from holdfast.errors import Code
-from holdfast.testing.clock import ManualClock
+from holdfast.testing.clock import ManualClock, settle
 from reload_rig import LIST_CHANGES, House, changed, client_of, end_of, house, next_of
 from requirements import requirement
 from rig import Client, next_message, text_of
@@ -592,3 +593,29 @@ async def test_a_gateway_that_ends_takes_no_new_settings_and_ends_what_drains() 
         assert len(home.told(events.SettingsReloaded)) == 1
         home.gateway.close_sessions()
         assert "error" in await call
+
+
+# Many.
+
+
+@requirement("reload:servers:come-and-go")
+async def test_servers_that_come_and_go_leave_no_task_and_no_descriptor() -> None:
+    async with house("a", "b", others=["c"]) as home:
+        left: list[tuple[int, int]] = []
+        for _ in range(6):
+            home.reload(servers=(*home.gateway.settings.servers, changed(home.server("a").settings, **c_of(home))))
+            client, whole = await home.connected("/mcp/c"), await home.connected()
+            async with client.stream() as listening:
+                assert [await client.count(), await whole.count("c__count")] == ["1", "1"]
+                without(home, "c")
+                await end_of(listening)
+            await whole.delete()
+            await home.until_gone(home.upstreams["c"])
+            await home.until(lambda: not home.gateway.leaving and not home.gateway.app.open_requests)
+            await settle()
+            left.append((len(asyncio.all_tasks()), open_descriptors()))
+        assert left[1:] == left[:1] * 5
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
