@@ -365,8 +365,12 @@ class Pool:
         for watcher in place.watchers:
             session.attach(watcher)
         is_reopened, place.is_reopening = place.is_reopening, False
+        if is_reopened:
+            word, sentence = StatusWord.RESTORED, f"The session with {self.settings.name} was opened again."
+        else:
+            word, sentence = StatusWord.READY, f"{self.settings.name} is ready."
         for run in self._places.take(place):
-            run.tell(StatusWord.READY, f"{self.settings.name} is ready.")
+            run.tell(word, sentence)
             if session.is_open:
                 self._admit(run, session)
             else:
@@ -432,7 +436,10 @@ class Pool:
         run.session = None
         run.wait(None)
         self._release(run, session)
-        self._begin(run)
+        if self.parting is None:
+            run.tell(StatusWord.LOST, f"{self.settings.name} lost the session; the call goes on in the next.")
+        if run.phase is Phase.WAITING:
+            self._begin(run)
         self._dispatch.send_next()
 
     # Owner: what a session reports.
