@@ -873,6 +873,18 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "One person whose sessions with a stdio server die or hang keeps nobody else from the server.",
         "threats-and-faults 34",
     ),
+    "pool:reload:limits-end-nothing": Requirement(
+        "Other timeouts and limits hold at once and end no session but surplus idle ones.",
+        "threats-and-faults 49",
+    ),
+    "pool:reload:memory-that-goes-is-told": Requirement(
+        "Whoever comes back to a server whose sessions were replaced is told once that what they remembered is gone.",
+        "architecture 5, Loss",
+    ),
+    "pool:drain:calls-end-nothing-begins": Requirement(
+        "A server that is no longer served lets its calls end for 30 s, begins none, and is opened never again.",
+        "threats-and-faults 49",
+    ),
     "pool:operator:ends-a-session": Requirement(
         "A session that an operator ends takes its calls with it, and its next caller is told that its memory is gone.",
         "architecture 5, End",

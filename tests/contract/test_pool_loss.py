@@ -493,6 +493,28 @@ async def test_repetitions_are_a_tenth_of_all_calls_at_most() -> None:
 # Reopening.
 
 
+async def test_a_call_hears_that_its_session_was_lost_and_that_it_was_opened_again() -> None:
+    async with pool_rig() as rig:
+        reader = await rig.read()
+        rig.fake.session.die()
+        await rig.passes(0.2)
+        rig.fake.requests[-1].result({})
+        assert reader.result == {}
+        assert reader.statuses == ["connecting", "ready", "lost", "reconnecting", "restored"]
+
+
+async def test_who_comes_while_a_lost_session_is_opened_again_hears_of_the_same() -> None:
+    async with pool_rig() as rig:
+        await rig.read()
+        rig.fake.holds_openings = True
+        rig.fake.session.die()
+        await rig.passes(0.2)
+        late = await rig.call(key=rig.key())
+        rig.fake.session.let_open()
+        await settle()
+        assert late.statuses == ["connecting", "restored"]
+
+
 async def test_the_level_and_the_subscriptions_are_set_up_again_after_reopening(rig: PoolRig) -> None:
     watcher = FakeWatcher()
     watcher.log_level, watcher.subscriptions = "warning", {"file:///b", "file:///a"}

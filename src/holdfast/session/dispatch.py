@@ -31,7 +31,7 @@ class Dispatch:
     def __init__(self, calls: Calls, settings: ServerSettings, breaker: Breaker) -> None:
         self.slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._calls = calls
-        self._settings = settings
+        self.settings = settings
         self._breaker = breaker
         self._held: dict[RunningCall, None] = {}
         """They wait until it is known whether the server is back."""
@@ -50,10 +50,10 @@ class Dispatch:
             case Admission.SEND:
                 run.send(session)
             case Admission.QUEUED:
-                run.wait(self._settings.acquire_timeout)
-                run.tell(StatusWord.WAITING, f"{self._settings.name} is busy; the call waits for its turn.")
+                run.wait(self.settings.acquire_timeout)
+                run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
             case Admission.FULL:
-                self._calls.refuse(run, f"{self._settings.max_queue} calls wait already")
+                self._calls.refuse(run, f"{self.settings.max_queue} calls wait already")
 
     def release(self, run: RunningCall) -> None:
         """Take back what `run` holds: slot, place in the queue, or probe."""
@@ -119,9 +119,9 @@ class Dispatch:
             breaker.began(run)
             return True
         self._held[run] = None
-        run.wait(self._settings.acquire_timeout)
-        run.tell(StatusWord.WAITING, f"{self._settings.name} has failed; the call waits until it is back.")
+        run.wait(self.settings.acquire_timeout)
+        run.tell(StatusWord.WAITING, f"{self.settings.name} has failed; the call waits until it is back.")
         return False
 
     def _unavailable(self, refusal: OpenFailed) -> CallFailed:
-        return retry.unavailable(self._settings.name, str(refusal), is_unauthorized=refusal.is_unauthorized)
+        return retry.unavailable(self.settings.name, str(refusal), is_unauthorized=refusal.is_unauthorized)

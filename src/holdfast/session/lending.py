@@ -45,7 +45,7 @@ class Lending:
 
     def __init__(self, lender: Lender, settings: ServerSettings, roster: Roster, clock: Clock) -> None:
         self._lender = lender
-        self._settings = settings
+        self.settings = settings
         self._roster = roster
         self._clock = clock
 
@@ -68,13 +68,13 @@ class Lending:
     async def _find(self, prefer: SessionKey | None, *, unused: bool) -> Session:
         opens_own = prefer is not None and (prefer.is_shared or (bool(prefer.passed) and not prefer.is_private))
         own = prefer if opens_own else None
-        limit = self._settings.acquire_timeout
+        limit = self.settings.acquire_timeout
         give_up_at = self._clock.now() + limit
         while True:
+            if self._lender.parting is not None:
+                raise OpenFailed(self._lender.parting)
             session = self._present(prefer, unused=unused)
             if session is None:
-                if self._lender.parting is not None:
-                    raise OpenFailed(self._lender.parting)
                 if (refusal := self._lender.refusal_for(own)) is not None:
                     raise refusal
                 if not self._roster.may_open:

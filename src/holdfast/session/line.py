@@ -56,7 +56,7 @@ class Line:
     ) -> None:
         self._breaker = breaker
         self._opener = opener
-        self._settings = settings
+        self.settings = settings
         self._roster = roster
         self._places = places
         self._quota = quota
@@ -71,7 +71,7 @@ class Line:
         """Serve the line as far as there is room."""
         while self._places.line and self._opener.parting is None:
             line = list(self._places.line)
-            step = plan(self._roster, self._settings.session_limit, [place.key.principal for place in line])
+            step = plan(self._roster, self.settings.session_limit, [place.key.principal for place in line])
             if isinstance(step, Wait):
                 return
             place = line[step.turn]

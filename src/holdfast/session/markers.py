@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from holdfast.clock import Clock
@@ -37,6 +38,10 @@ class Markers:
     def discard(self, key: SessionKey) -> None:
         """Forget `key`: nobody can come back for it."""
         self._until.pop(key, None)
+
+    def __iter__(self) -> Iterator[SessionKey]:
+        now = self._clock.now()
+        return iter([key for key, until in self._until.items() if until > now])
 
     def discard_client(self, client: str) -> None:
         """Forget every key of a configured client."""

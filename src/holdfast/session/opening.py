@@ -116,7 +116,7 @@ async def ask_for_life(session: Session, clock: Clock, rng: Random) -> Life:
         except TimeoutError:
             outcome = Fault(FaultKind.TIMEOUT, "no answer to ping")
         if not isinstance(outcome, Fault):
-            return Life.ALIVE if session.is_open else Life.UNKNOWN
+            return Life.ALIVE if session.lives else Life.UNKNOWN
         if outcome.kind is FaultKind.REFUSED:
             return Life.FORGOTTEN
         if outcome.kind is FaultKind.GONE:

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from holdfast.call import StatusWord
+from holdfast.errors import CallFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
@@ -70,6 +72,13 @@ class Places:
             place.waiting.remove(run)
             self.waiting -= 1
             self.tidy(place)
+
+    def fail(self, place: Place, failure: CallFailed) -> None:
+        """End the calls that wait for the session of `place`."""
+        for run in list(place.waiting):
+            run.tell(StatusWord.FAILED, failure.message)
+            run.end(failure)
+        self.tidy(place)
 
     def take(self, place: Place) -> list[RunningCall]:
         """The calls that waited for the session of `place`, first come first; they wait no longer."""

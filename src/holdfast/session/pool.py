@@ -6,20 +6,21 @@ at most one key, every call to one session, and the pool is the only one that jo
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from random import Random
 from typing import Final
 
 from holdfast import events
 from holdfast.call import Call, Caller, Outcome, Running, StatusWord
-from holdfast.clock import Clock, Timer
+from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session import retry
 from holdfast.session.backoff import CrashLoops
 from holdfast.session.breaker import Breaker, Circuit
+from holdfast.session.closing import DRAIN_TIMEOUT, Closing
 from holdfast.session.dispatch import Dispatch
 from holdfast.session.key import SessionKey
 from holdfast.session.lending import Lending
@@ -42,8 +43,6 @@ from holdfast.views import SessionView
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
-REAP_INTERVAL: Final = 5.0
-_SHUTTING_DOWN: Final = "the gateway is shutting down"
 
 
 class Pool:
@@ -103,9 +102,15 @@ class Pool:
             rng=rng,
         )
         self._markers = self._settling.markers
-        self.parting: str | None = None
-        """Why nothing is served any more; None while it is."""
-        self._reaper: Timer | None = None
+        self._closing = Closing(
+            settings,
+            roster=self._roster,
+            places=self._places,
+            dispatch=self._dispatch,
+            settling=self._settling,
+            breaker=self._breaker,
+            clock=clock,
+        )
 
     # What the downstream side and the catalogue use.
 
@@ -148,7 +153,7 @@ class Pool:
             for run in list(place.waiting):
                 run.abort("its client session ended")
             if session is not None:
-                self._close(session, "its client session ended", leaves_marker=False)
+                self._closing.close(session, "its client session ended", leaves_marker=False)
         self._places.tidy(place)
 
     def session_of(self, key: SessionKey) -> Session | None:
@@ -219,64 +224,85 @@ class Pool:
 
         Its calls are cancelled and told why, and if it was dirty its next caller is told too.
         """
-        found = (s for s in self._roster if s.id == session_id and s.state not in {State.CLOSED, State.LOST})
-        session = next(found, None)
-        if session is None:
-            return False
-        self._end(session, "an operator ended its session")
-        return True
+        return self._closing.close_by_id(session_id)
 
     def close_sessions_of(self, client: str) -> None:
         """End all that is there for a configured client that may call no more, and leave it no marker."""
-        reason = "its client may call no more"
-        for session in list(self._roster):
-            for run in list(session.calls):
-                if run.is_of(client):
-                    run.abort(reason)
-            principal = None if session.key is None else session.key.principal
-            if principal is not None and principal.client == client:
-                self._end(session, reason, leaves_marker=False)
-        for place in self._places.values():
-            for run in list(place.waiting):
-                if run.is_of(client):
-                    run.abort(reason)
-        self._markers.discard_client(client)
-
-    def _end(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
-        """Close a session with whatever runs in it, or waits for it to open."""
-        place = self._places.get(session.key)
-        if place is not None and place.session is session:
-            for run in list(place.waiting):
-                run.abort(reason)
-        self._close(session, reason, leaves_marker=leaves_marker)
-        self._line.move()
+        self._closing.close_client(client)
 
     # Its own life.
 
+    @property
+    def parting(self) -> str | None:
+        """Why nothing is served any more; None while it is."""
+        return self._closing.parting
+
     def run(self) -> None:
         """Begin to close what has expired, and to keep spares."""
-        self._tick()
+        self._closing.run()
 
     def reap(self) -> list[Session]:
         """Close the sessions that have expired and return them."""
-        over = self._roster.expired(self._clock.now())
-        for session in over:
-            self._close(session, "idle for too long" if not session.is_spare else "a spare that nobody used")
-        return over
+        return self._closing.reap()
+
+    def reconfigure(self, settings: ServerSettings) -> None:
+        """Let other timeouts and limits hold from now on; no session ends, but those that exceed a lower limit.
+
+        Calls under way keep the timeouts with which they began. `settings` are of the same server, with
+        the same revision and credentials.
+        """
+        self.settings = settings
+        parts = (
+            self._roster,
+            self._line,
+            self._dispatch,
+            self._lending,
+            self._recovery,
+            self._settling,
+            self._closing,
+        )
+        for part in parts:
+            part.settings = settings
+        for session in self._roster:
+            session.ask_timeout = settings.ask_timeout
+        self._dispatch.slots.resize(settings.max_concurrency, settings.max_queue)
+        if self.parting is None:
+            self._closing.trim()
+            self._dispatch.send_next()
+            self._line.move()
+            self._roster.refill()
+
+    def inherit(self, old: Pool, *, revision: str, credential: str) -> None:
+        """Tell whoever comes back for what the sessions of `old` remember that it is gone, once each.
+
+        Its keys are those of `old` with the new `revision` and `credential`; call it before or after `old`
+        is retired.
+        """
+        for key in old.remembered():
+            if key.scope == self.settings.scope and self.settings.on_loss == "tell":
+                self._markers.add(replace(key, revision=revision, credential=credential))
+
+    def remembered(self) -> list[SessionKey]:
+        """The keys for which something is remembered, or was, and nobody has been told."""
+        return self._settling.remembered()
+
+    def retire(self, sentence: str | None = None) -> None:
+        """Serve nothing any more: calls that wait, and those that come, get -31001 with `sentence`.
+
+        Sessions without calls close at once and the others with their last call; none is opened any more.
+        """
+        self._closing.retire(sentence)
+
+    async def drain(self, sentence: str | None = None, limit: float = DRAIN_TIMEOUT) -> None:
+        """Retire, and return when every session has ended: calls under way have `limit` seconds.
+
+        Cancelled, it drops what is left at once.
+        """
+        await self._closing.drain(sentence, limit)
 
     async def aclose(self) -> None:
         """End every session in order; whoever waits is told. Bounded by the caller: see `terminate`."""
-        self.parting = _SHUTTING_DOWN
-        self._breaker.close()
-        if self._reaper is not None:
-            self._reaper.cancel()
-        for place in self._places.values():
-            self._fail_waiting(place, self._unavailable(_SHUTTING_DOWN))
-        self._settling.leave_all()
-        for session in list(self._roster):
-            self._close(session, _SHUTTING_DOWN, leaves_marker=False)
-        while self._roster:
-            await asyncio.shield(self._roster.next_room())
+        await self._closing.aclose()
 
     def terminate(self) -> None:
         """Drop every session at once. Idempotent."""
@@ -285,8 +311,8 @@ class Pool:
     # How a call gets a session.
 
     def _begin(self, run: RunningCall) -> None:
-        if self.parting is not None:
-            run.end(self._unavailable(self.parting))
+        if self._closing.farewell is not None:
+            run.end(self._closing.farewell)
             return
         if self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
@@ -321,14 +347,14 @@ class Pool:
         self._roster.refill()
 
     def evict(self, session: Session, reason: str) -> None:
-        self._close(session, reason)
+        self._closing.close(session, reason)
 
     def resume(self, place: Place) -> None:
         if place.waiting and place.session is None:
             self._line.join(place)
 
     def refuse_all(self, place: Place, refusal: OpenFailed) -> None:
-        self._fail_waiting(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
+        self._places.fail(place, self._unavailable(str(refusal), is_unauthorized=refusal.is_unauthorized))
 
     def overload_all(self, place: Place, limit: str) -> None:
         for run in list(place.waiting):
@@ -339,8 +365,12 @@ class Pool:
         for watcher in place.watchers:
             session.attach(watcher)
         is_reopened, place.is_reopening = place.is_reopening, False
+        if is_reopened:
+            word, sentence = StatusWord.RESTORED, f"The session with {self.settings.name} was opened again."
+        else:
+            word, sentence = StatusWord.READY, f"{self.settings.name} is ready."
         for run in self._places.take(place):
-            run.tell(StatusWord.READY, f"{self.settings.name} is ready.")
+            run.tell(word, sentence)
             if session.is_open:
                 self._admit(run, session)
             else:
@@ -406,7 +436,10 @@ class Pool:
         run.session = None
         run.wait(None)
         self._release(run, session)
-        self._begin(run)
+        if self.parting is None:
+            run.tell(StatusWord.LOST, f"{self.settings.name} lost the session; the call goes on in the next.")
+        if run.phase is Phase.WAITING:
+            self._begin(run)
         self._dispatch.send_next()
 
     # Owner: what a session reports.
@@ -511,18 +544,6 @@ class Pool:
             place.session = None
             place.is_reopening = True
 
-    def _close(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
-        """Take an open session from its key now and end it behind."""
-        if session.state in {State.CLOSED, State.LOST}:
-            return
-        is_missed = leaves_marker and self._settling.leave_marker(session)
-        place = self._places.get(session.key)
-        if place is not None and place.session is session:
-            place.session = None
-        self._roster.close(session, reason, is_missed=is_missed)
-        if place is not None:
-            self._places.tidy(place)
-
     # Small bookkeeping.
 
     def _release(self, run: RunningCall, session: Session) -> None:
@@ -532,31 +553,10 @@ class Pool:
 
     def _rest(self, session: Session) -> None:
         """Nothing may run in `session` now: it is closed where it has served, or may make way for another."""
-        self._close_if_unused(session)
+        self._closing.close_if_unused(session)
         if session.state is State.IDLE:
             self._quota.stirred(session)
         self._line.move()
 
-    def _close_if_unused(self, session: Session) -> None:
-        """A private session ends with its last call, and so does a lost one."""
-        if session.leases == 0 and session in self._settling:
-            self._settling.leave(session)
-        elif session.state is State.IDLE and session.key is not None and session.key.is_private:
-            self._close(session, "its call has ended", leaves_marker=False)
-
-    def _fail_waiting(self, place: Place, failure: CallFailed) -> None:
-        for run in list(place.waiting):
-            run.tell(StatusWord.FAILED, failure.message)
-            run.end(failure)
-        self._places.tidy(place)
-
     def _unavailable(self, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
         return retry.unavailable(self.settings.name, reason, is_unauthorized=is_unauthorized)
-
-    def _tick(self) -> None:
-        if self.parting is not None:
-            return
-        self.reap()
-        self._roster.refill()
-        interval = min(REAP_INTERVAL, self.settings.idle_timeout / 4)
-        self._reaper = self._clock.call_later(interval, self._tick)

@@ -61,7 +61,7 @@ class Recovery:
     ) -> None:
         self._breaker = breaker
         self._sessions = sessions
-        self._settings = settings
+        self.settings = settings
         self._scope = scope
         self._clock = clock
         self._emit = emit
@@ -106,7 +106,7 @@ class Recovery:
         return suspicion
 
     async def _settle(self, session: Session, suspicion: _Suspicion, reason: str) -> None:
-        if session.is_open:
+        if session.lives:
             life = await ask_for_life(session, self._clock, self._rng)
             session.is_forgotten = life is Life.FORGOTTEN
         else:
@@ -127,7 +127,7 @@ class Recovery:
             case Life.ALIVE if fault.error is not None:
                 run.end(RpcError(fault.error))
             case Life.ALIVE:
-                run.end(retry.failure(fault, run.call, self._settings.name))
+                run.end(retry.failure(fault, run.call, self.settings.name))
             case Life.UNKNOWN:
                 doubt = Fault(
                     FaultKind.CUT, f"{fault.detail}, and the server could not be asked whether it was executed"
@@ -136,7 +136,7 @@ class Recovery:
             case Life.FORGOTTEN:
                 verdict = retry.judge_lost(self._attempt(run, session))
                 if verdict is Verdict.FAIL and not run.has_relayed:
-                    run.end(retry.refused_again(self._settings.name, fault))
+                    run.end(retry.refused_again(self.settings.name, fault))
                 else:
                     self._conclude(run, session, verdict, fault)
 
@@ -147,7 +147,7 @@ class Recovery:
                 self._sessions.restart(run, session)
             case Verdict.TELL_LOST:
                 self._sessions.told(session)
-                run.end(retry.session_lost(self._settings.name))
+                run.end(retry.session_lost(self.settings.name))
             case _:
                 if session.state is State.LOST:
                     self._sessions.told(session)
@@ -156,18 +156,18 @@ class Recovery:
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:
-                    self._emit(events.CallFailed(self._settings.name, run.call.method, fault.reason, run.call.request))
+                    self._emit(events.CallFailed(self.settings.name, run.call.method, fault.reason, run.call.request))
                 self._breaker.unanswered(run, fault)
-                run.end(retry.failure(fault, run.call, self._settings.name))
+                run.end(retry.failure(fault, run.call, self.settings.name))
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
         run.was_sent_before = True
-        self._emit(events.CallRepeated(self._settings.name, run.call.method, fault.detail, run.call.request))
+        self._emit(events.CallRepeated(self.settings.name, run.call.method, fault.detail, run.call.request))
 
     def _resend(self, run: RunningCall) -> None:
         if run.phase is Phase.ENDED or run.session is None:
             return
-        if run.session.is_open:
+        if run.session.lives:
             run.send(run.session)
         else:
             self._sessions.restart(run, run.session)
@@ -178,6 +178,6 @@ class Recovery:
             was_sent_before=run.was_sent_before,
             has_relayed=run.has_relayed,
             is_dirty=session.is_dirty and not session.is_doubted,
-            resumes=self._settings.on_loss == "resume",
+            resumes=self.settings.on_loss == "resume",
             has_budget=self._budget >= 1,
         )

@@ -165,6 +165,17 @@ def unavailable(server: str, reason: str, *, is_unauthorized: bool = False) -> C
     )
 
 
+def parted(server: str, sentence: str) -> CallFailed:
+    """The server is not served any more."""
+    return CallFailed(
+        Code.UPSTREAM_UNAVAILABLE,
+        f"{sentence}. Nothing was executed.",
+        server=server,
+        delivery=Delivery.NOT_SENT,
+        retryable=True,
+    )
+
+
 def refused_again(server: str, fault: Fault) -> CallFailed:
     """Two sessions in a row were lost before they ran the call."""
     return CallFailed(

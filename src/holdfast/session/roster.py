@@ -74,7 +74,7 @@ class Roster:
         self._breaker = breaker
         self._quota = quota
         self._keeper = keeper
-        self._settings = settings
+        self.settings = settings
         self._connect = connect
         self._scope = scope
         self._clock = clock
@@ -95,7 +95,7 @@ class Roster:
     @property
     def has_room(self) -> bool:
         """Whether one more session may be opened without another making way."""
-        return len(self._sessions) < self._settings.session_limit and self._quota.has_room
+        return len(self._sessions) < self.settings.session_limit and self._quota.has_room
 
     @property
     def may_open(self) -> bool:
@@ -115,14 +115,14 @@ class Roster:
 
         What `watchers` had set up is set up again.
         """
-        session = Session(self._keeper, key, self._settings, self._clock)
+        session = Session(self._keeper, key, self.settings, self._clock)
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
         self._breaker.began(session)
         self._quota.enter(session, self._keeper)
         work = self._opening(session, watchers, is_reopened=is_reopened, delay=delay)
-        session.opening = self._scope.start(work, f"open {self._settings.name} {session.id}")
+        session.opening = self._scope.start(work, f"open {self.settings.name} {session.id}")
         return session
 
     def close(self, session: Session, reason: str, *, is_missed: bool = False) -> None:
@@ -135,12 +135,12 @@ class Roster:
         for call in list(session.calls):
             call.abort(reason)
         session.give_up(Fault(FaultKind.GONE, reason))
-        self._emit(events.SessionClosed(self._settings.name, session.id, reason, is_missed, session.key_digest))
+        self._emit(events.SessionClosed(self.settings.name, session.id, reason, is_missed, session.key_digest))
         if was_opening:
             session.fail_opening(OpenFailed(reason))
             if session.opening is not None:
                 session.opening.cancel()
-        self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+        self._scope.start(self._closing(session), f"close {self.settings.name} {session.id}")
         self._quota.leave(session)
         self._breaker.withdrawn(session)
 
@@ -151,7 +151,7 @@ class Roster:
 
     def expired(self, now: float) -> list[Session]:
         """The sessions whose time is over."""
-        settings = self._settings
+        settings = self.settings
         return expired(
             self._sessions,
             now,
@@ -164,7 +164,7 @@ class Roster:
     def refill(self) -> None:
         """Keep as many spares as the operator asked for, where there is room."""
         spares = sum(session.is_spare for session in self._sessions)
-        while spares < self._settings.spares and self.may_open and self._breaker.delay == 0:
+        while spares < self.settings.spares and self.may_open and self._breaker.delay == 0:
             self.open(None, ())
             spares += 1
 
@@ -180,7 +180,7 @@ class Roster:
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:
-        name, clock = self._settings.name, self._clock
+        name, clock = self.settings.name, self._clock
         self._emit(events.SessionOpening(name, session.id, session.key_digest))
         delay = max(delay, self._breaker.delay, self._rng.uniform(0, JITTER) if is_reopened else 0.0)
         started = attempted = clock.now()
@@ -209,22 +209,22 @@ class Roster:
     async def _shake_hands(self, session: Session) -> None:
         """Once more where not a byte reached the server: it may just be coming back."""
         try:
-            session.hello = await shake_hands(session, self._clock, self._settings.open_timeout)
+            session.hello = await shake_hands(session, self._clock, self.settings.open_timeout)
         except OpenFailed as error:
             if not error.is_unsent:
                 raise
             session.upstream.terminate()
             await self._clock.sleep(self._rng.uniform(0, JITTER))
             self._connect_anew(session)
-            session.hello = await shake_hands(session, self._clock, self._settings.open_timeout)
+            session.hello = await shake_hands(session, self._clock, self.settings.open_timeout)
 
     def _opening_failed(self, session: Session, error: OpenFailed, attempted: float) -> None:
         session.advance(Event.LOSE)
         self._breaker.opening_failed(session, error, attempted)
-        self._emit(events.SessionFailed(self._settings.name, session.id, str(error), error.advice))
+        self._emit(events.SessionFailed(self.settings.name, session.id, str(error), error.advice))
         session.fail_opening(error)
         self._keeper.opening_failed(session, error)
-        self._scope.start(self._closing(session), f"close {self._settings.name} {session.id}")
+        self._scope.start(self._closing(session), f"close {self.settings.name} {session.id}")
         self._quota.leave(session)
 
     async def _closing(self, session: Session) -> None:

@@ -14,6 +14,7 @@ from holdfast.call import Ask, AskId, Call, Caller, Fields, Outcome, Reply, Resu
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.session import retry
 from holdfast.session.key import SessionKey
 from holdfast.session.retry import Safety
 from holdfast.session.session import Session
@@ -127,6 +128,11 @@ class RunningCall:
     def is_on_its_way(self) -> bool:
         """The server has it, or may have it."""
         return self.phase in {Phase.SENT, Phase.SUSPENDED}
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether what it does is remembered, so that a person would miss it."""
+        return retry.leaves_traces(self.call, self.safety)
 
     def is_of(self, client: str) -> bool:
         """Whether a configured client sent it."""

@@ -46,6 +46,11 @@ class InFlight(Exchange, Protocol):
         """The client session that it came from, if it has one."""
         ...
 
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether what it does is remembered, so that a person would miss it."""
+        ...
+
     def is_of(self, client: str) -> bool:
         """Whether a configured client sent it."""
         ...
@@ -114,7 +119,7 @@ class Session:
         self._owes_roots = False
         self._inquiries: set[Inquiry] = set()
         self._clock = clock
-        self._ask_timeout = settings.ask_timeout
+        self.ask_timeout = settings.ask_timeout
         self._serial = settings.serial
         self._digest = ""
         self._principal: Principal | None = None
@@ -150,6 +155,11 @@ class Session:
     def is_awaited(self) -> bool:
         """Somebody waits for updates that only this session can announce."""
         return bool(self.subscriptions and self.watchers)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the server can be spoken to in it; while it drains, it takes no more calls."""
+        return self.state in OPEN or self.state is State.DRAINING
 
     @property
     def is_open(self) -> bool:
@@ -297,7 +307,7 @@ class Session:
         elif in_flight or watcher is None or not watcher.abilities.can_answer(ask):
             self.decline(ask)
         else:
-            timer = self._clock.call_later(self._ask_timeout, lambda: self._give_up_pushed(ask.id))
+            timer = self._clock.call_later(self.ask_timeout, lambda: self._give_up_pushed(ask.id))
             self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
             self.remember_url(ask.elicitation_id, watcher)
             watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
@@ -318,7 +328,7 @@ class Session:
         self._owner.push_changed(self)
 
     def suspected(self, fault: Fault) -> None:
-        if self.is_open:
+        if self.lives:
             self._owner.suspect(self, fault.reason)
 
     def lost(self, fault: Fault) -> None:

@@ -11,6 +11,7 @@ from holdfast.config import ServerSettings
 from holdfast.session.backoff import CrashLoops
 from holdfast.session.breaker import Breaker
 from holdfast.session.dispatch import Dispatch
+from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import State
 from holdfast.session.markers import Markers
 from holdfast.session.place import Place, Places
@@ -55,7 +56,7 @@ class Settling:
     ) -> None:
         self.markers = Markers(clock)
         self._survivors = survivors
-        self._settings = settings
+        self.settings = settings
         self._roster = roster
         self._places = places
         self._dispatch = dispatch
@@ -85,7 +86,7 @@ class Settling:
         if session.died_of is not None and session.key is not None:
             self._crashes.died(session.key, session.opened_at, session.died_of)
             self._breaker.crashed(session, session.died_of)
-        self._emit(events.SessionLost(self._settings.name, session.id, reason, is_missed, session.key_digest))
+        self._emit(events.SessionLost(self.settings.name, session.id, reason, is_missed, session.key_digest))
         for run in self._dispatch.waiting_in(session):
             self._survivors.restart(run, session)
         timer = self._clock.call_later(SETTLE_TIMEOUT, lambda: self.leave(session))
@@ -119,12 +120,25 @@ class Settling:
     def leave_marker(self, session: Session) -> bool:
         """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
         key = session.key
-        has_heard = session.has_told or session.is_doubted
-        is_missed = session.is_dirty and not has_heard and self._settings.on_loss == "tell"
-        if not is_missed or key is None or key.is_private:
+        if key is None or not session.is_dirty or not self._may_miss(session):
             return False
         self.markers.add(key)
         return True
+
+    def remembered(self) -> list[SessionKey]:
+        """The keys that have a marker, and those whose sessions would leave one, by a call under way perhaps."""
+        keys = dict.fromkeys(self.markers)
+        for session in self._roster:
+            is_dirty = session.is_dirty or any(run.is_on_its_way and run.leaves_traces for run in session.calls)
+            if session.key is not None and session.state is not State.CLOSED and is_dirty and self._may_miss(session):
+                keys[session.key] = None
+        return list(keys)
+
+    def _may_miss(self, session: Session) -> bool:
+        """Whether somebody can come back for `session` who has not been told that it is gone."""
+        has_heard = session.has_told or session.is_doubted
+        can_return = session.key is not None and not session.key.is_private
+        return can_return and not has_heard and self.settings.on_loss == "tell"
 
     def _reopen_for_subscribers(self, lost: Session) -> None:
         """Whoever waits for updates makes no call that would open the next session."""

@@ -51,6 +51,10 @@ class Slots:
         """The calls that wait for one, first come first."""
         return list(self._queue)
 
+    def resize(self, limit: int, queue: int) -> None:
+        """Let other limits hold; what exceeds them ends by itself."""
+        self._limit, self._queue_limit = limit, queue
+
     def admit(self, run: RunningCall) -> Admission:
         """Take a slot for `run`, or a place in the queue."""
         if self._may_send(run) and not any(self._may_send(other) for other in self._queue):
