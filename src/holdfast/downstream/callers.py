@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from msgspec import Raw
@@ -13,13 +14,24 @@ from holdfast.wire import jsonrpc
 
 _STEP: Final = 1e-6
 """Of the progress that status lines make: below what any server counts in."""
+_NONE: Final = Raw(b"null")
 _WELL: Final = frozenset({StatusWord.READY, StatusWord.RESTORED})
 
 
 class AnswerCaller:
     """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
 
-    __slots__ = ("_answer", "_is_answered", "_message_id", "_reached", "_shown", "_token", "is_cancelled", "running")
+    __slots__ = (
+        "_answer",
+        "_is_answered",
+        "_last",
+        "_message_id",
+        "_reached",
+        "_shown",
+        "_token",
+        "is_cancelled",
+        "running",
+    )
 
     def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
@@ -29,8 +41,10 @@ class AnswerCaller:
         self._is_answered = False
         self._shown = 0
         """Status lines that the client was sent."""
-        self._reached = 0.0
-        """How far our own progress went; 0 once the server's is beyond it."""
+        self._reached: float | None = None
+        """How far our own progress went; None once the server's is beyond it."""
+        self._last = _NONE
+        """The server's progress, as it was when it was last heard."""
         self.is_cancelled = False
         """The client cancelled the request and expects no answer to it."""
 
@@ -52,8 +66,11 @@ class AnswerCaller:
         if wants_log("info", self.floor):
             line = {"level": "info", "logger": "holdfast", "data": {"status": status.word, "message": status.sentence}}
             self._answer.event(jsonrpc.notification("notifications/message", line), droppable=True)
-        if self._token is not None:
-            self._reached += _STEP
+        if self._token is None:
+            return
+        last = self._reached if self._reached is not None else number(self._last)
+        self._reached, self._last = beyond(0.0 if last is None else last), _NONE
+        if self._reached is not None:
             update = {"progressToken": self._token, "progress": self._reached, "message": status.sentence}
             self._answer.event(jsonrpc.notification("notifications/progress", update), droppable=True)
 
@@ -61,18 +78,18 @@ class AnswerCaller:
         if self._token is None:
             return
         fields = {**update, "progressToken": self._token}
-        if self._reached:
-            self._follow_on(fields)
+        self._last = fields.get("progress", _NONE)
+        if self._reached is not None:
+            self._follow_on(fields, self._reached)
         self._answer.event(jsonrpc.one_line(jsonrpc.notification("notifications/progress", fields)), droppable=True)
 
-    def _follow_on(self, fields: Fields) -> None:
+    def _follow_on(self, fields: Fields, reached: float) -> None:
         """Progress must grow (MCP 2025-11-25, Progress): lift the server's where ours is not below it."""
-        value = jsonrpc.decode_value(fields.get("progress", b"null"))
-        if isinstance(value, int | float) and value <= self._reached:
-            self._reached += _STEP
+        value = number(self._last)
+        self._reached = None
+        if value is not None and value <= reached:
+            self._reached = beyond(reached)
             fields["progress"] = Raw(jsonrpc.encode(self._reached))
-        else:
-            self._reached = 0.0
 
     def log(self, params: Raw) -> None:
         if wants_log(level_of(params), self.floor):
@@ -89,7 +106,22 @@ class AnswerCaller:
     def answer(self, outcome: Outcome) -> None:
         self._is_answered = True
         self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
+        self._answer.hush(self._message_id)
         self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
+
+
+def number(raw: Raw) -> float | None:
+    """A number of a server; None where it is none."""
+    value = jsonrpc.decode_value(raw)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def beyond(value: float) -> float | None:
+    """The next progress after `value`; None where JSON has none."""
+    if abs(value) >= 2**52:  # from here on floats are too coarse for a step
+        following: float = value + 1 if isinstance(value, int) else math.nextafter(value, math.inf)
+        return following if abs(following) < 2**63 else None
+    return value + _STEP
 
 
 def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:
