@@ -75,6 +75,11 @@ class Merged:
         """The headers of a request that go on to any of the servers."""
         return frozenset(name for member in self.members.values() for name in member.server.passes)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a client session hears of any server."""
+        return bool(self._branches or self._attached or any(self._missed.values()))
+
     def replace(self, servers: Iterable[Server], separator: str) -> None:
         """Join these servers from now on; a client that hears of changes hears that the lists have changed."""
         before, is_renamed = self.members, separator != self._separator
