@@ -183,7 +183,7 @@ async def test_progress_and_logs_of_calls_to_several_servers_reach_their_own_cal
 async def test_questions_of_two_servers_are_each_answered_by_whom_they_are_for(
     tool: str, arguments: dict[str, Any], method: str, reply: dict[str, Any]
 ) -> None:
-    able = {"elicitation": {}, "sampling": {}, "roots": {}}
+    able: dict[str, Any] = {"elicitation": {}, "sampling": {}, "roots": {}}
     async with several("one", "two") as running:
         clients = [await running.connected(capabilities=able) for _ in range(2)]
 
@@ -485,7 +485,8 @@ async def test_a_list_comes_in_pages_whose_cursors_stay_valid_when_the_list_grow
                 await client.tool_text("one__change_tools")
                 await running.until_idle()
         assert found == [*(f"one__{tool}" for tool in TOOLS), *(f"two__{tool}" for tool in ALL)]
-        for nonsense in ("", "x", "!", "ä", "b25lX19ub3BlCg==", 7, {}, [], True):
+        odd: list[Any] = ["", "x", "!", "ä", "b25lX19ub3BlCg==", 7, {}, [], True]
+        for nonsense in odd:
             refused = await client.ask(client.call("tools/list", cursor=nonsense))
             assert refused["error"]["code"] == -32602
 
@@ -578,7 +579,7 @@ async def test_a_server_that_a_client_may_not_see_does_not_exist_for_it() -> Non
             assert "secret" not in str(answer)
             assert "_meta" not in answer["result"]
         assert (await client.ask(client.call("resources/read", uri=f"secret+{NOTE}")))["error"]["code"] == -32002
-        refusals = []
+        refusals: list[tuple[int, bytes]] = []
         for path in ("/mcp/secret", "/mcp/nothing", "/mcp/secret/chats/1", "/mcp/nothing/chats/1"):
             async with running.client(authorization="Bearer one").request("GET", None, path) as response:
                 refusals.append((response.status, await response.body()))

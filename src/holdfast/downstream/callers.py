@@ -69,9 +69,10 @@ class AnswerCaller:
         if self._token is None:
             return
         last = self._reached if self._reached is not None else number(self._last)
-        self._reached, self._last = beyond(0.0 if last is None else last), _NONE
-        if self._reached is not None:
-            update = {"progressToken": self._token, "progress": self._reached, "message": status.sentence}
+        following = beyond(0.0 if last is None else last)
+        if following is not None:
+            self._reached, self._last = following, _NONE
+            update = {"progressToken": self._token, "progress": following, "message": status.sentence}
             self._answer.event(jsonrpc.notification("notifications/progress", update), droppable=True)
 
     def progress(self, update: Fields) -> None:
@@ -79,17 +80,21 @@ class AnswerCaller:
             return
         fields = {**update, "progressToken": self._token}
         self._last = fields.get("progress", _NONE)
-        if self._reached is not None:
-            self._follow_on(fields, self._reached)
+        if self._reached is not None and not self._follow_on(fields, self._reached):
+            return
         self._answer.event(jsonrpc.one_line(jsonrpc.notification("notifications/progress", fields)), droppable=True)
 
-    def _follow_on(self, fields: Fields, reached: float) -> None:
-        """Progress must grow (MCP 2025-11-25, Progress): lift the server's where ours is not below it."""
+    def _follow_on(self, fields: Fields, reached: float) -> bool:
+        """Progress must grow (MCP 2025-11-25, Progress): lift the server's above ours, if that can be."""
         value = number(self._last)
-        self._reached = None
-        if value is not None and value <= reached:
-            self._reached = beyond(reached)
-            fields["progress"] = Raw(jsonrpc.encode(self._reached))
+        if value is None or value > reached:
+            self._reached = None
+            return True
+        following = beyond(reached)
+        if following is not None:
+            self._reached = following
+            fields["progress"] = Raw(jsonrpc.encode(following))
+        return following is not None
 
     def log(self, params: Raw) -> None:
         if wants_log(level_of(params), self.floor):
@@ -118,10 +123,10 @@ def number(raw: Raw) -> float | None:
 
 def beyond(value: float) -> float | None:
     """The next progress after `value`; None where JSON has none."""
-    if abs(value) >= 2**52:  # from here on floats are too coarse for a step
-        following: float = value + 1 if isinstance(value, int) else math.nextafter(value, math.inf)
-        return following if abs(following) < 2**63 else None
-    return value + _STEP
+    if isinstance(value, int) and abs(value) >= 2**52:  # floats are too coarse from here on
+        return value + 1 if value < 2**63 - 1 else None
+    following = max(value + _STEP, math.nextafter(value, math.inf))
+    return following if following < 2**63 else None
 
 
 def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:
