@@ -1001,6 +1001,56 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "reload:follow:secrets": Requirement(
         "A secret in a file of its own is followed like the settings that name it.",
         "issue: rotation without losing sessions",
+    ),
+    ),
+    "reload:unchanged:keeps-everything": Requirement(
+        "Settings that do not differ are noticed by nobody: no session, stream or list changes.",
+        "issue: unchanged servers keep their sessions",
+    ),
+    "reload:changed:keeps-sessions": Requirement(
+        "Timeouts, limits, rules for tools and prefixes change under open sessions.",
+        "issue: unchanged servers keep their sessions",
+    ),
+    "reload:changed:replaces-the-server": Requirement(
+        "A server with another target or credential is replaced: calls end, clients stay, lost state is told once.",
+        "issue: reload is atomic",
+    ),
+    "reload:servers:come-and-go": Requirement(
+        "Servers are added and removed while others are called; calls under way still end.",
+        "issue: a removed server is drained",
+    ),
+    "reload:servers:never-revived": Requirement(
+        "A server that was removed is never opened again, and starts afresh if it comes back.",
+        "threats-and-faults 49",
+    ),
+    "reload:clients:revocation": Requirement(
+        "What a removed client or key was let in with ends: sessions, streams, calls, and what servers remember.",
+        "threats-and-faults G6",
+    ),
+    "reload:clients:rotation": Requirement(
+        "A client's keys are replaced without losing a session.",
+        "issue: several keys per client, rotation without losing sessions",
+    ),
+    "reload:clients:narrowed": Requirement(
+        "A client that may see less, or names others, loses what rests on what it was.",
+        "threats-and-faults G6",
+    ),
+    "reload:clients:widened": Requirement(
+        "A client that may see more keeps its sessions, and hears of it.",
+        "issue: unchanged servers keep their sessions",
+    ),
+    "reload:listen": Requirement(
+        "Another address waits for the next start, and nothing is opened to the world meanwhile.",
+        "threats-and-faults 13",
+    ),
+    "reload:limits": Requirement(
+        "New limits hold for sessions that are there.",
+        "issue: reload is atomic",
+    ),
+    "reload:overlap": Requirement(
+        "Reloads may come while an earlier one drains, or while the gateway ends.",
+        "issue: reload is atomic",
+    ),
 }
 
 

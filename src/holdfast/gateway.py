@@ -61,7 +61,7 @@ class Gateway:
         self._given_clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._stack = AsyncExitStack()
-        self._leaving: dict[Server, None] = {}
+        self.leaving: dict[Server, None] = {}
         """Servers that are not served any more, while their last calls end."""
         self._learning: dict[Server, asyncio.Task[None]] = {}
         """The servers whose lists are not known yet."""
@@ -86,7 +86,7 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.operations.is_draining = True
-        servers = [*self.servers, *self._leaving]
+        servers = [*self.servers, *self.leaving]
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 async with asyncio.TaskGroup() as group:
@@ -108,12 +108,12 @@ class Gateway:
 
     def terminate(self) -> None:
         """Drop every session at once."""
-        for server in (*self.servers, *self._leaving):
+        for server in (*self.servers, *self.leaving):
             server.pool.terminate()
 
     def close_sessions(self) -> None:
         """Begin to end every session; calls under way are answered with an error."""
-        for server in (*self.servers, *self._leaving):
+        for server in (*self.servers, *self.leaving):
             self._scope.start(server.pool.aclose(), f"close {server.name}")
 
     def tell(self, event: events.Event) -> None:
@@ -159,7 +159,7 @@ class Gateway:
         for old in (*(old for old, _ in replaced), *removed):
             self._retire(old)
         self.app.sessions.shut_out(change.clients_gone | change.clients_narrowed)
-        for server in (*servers.values(), *self._leaving):
+        for server in (*servers.values(), *self.leaving):
             for client in change.barred_from(server.name):
                 server.pool.close_sessions_of(client)
         self.app.sessions.announce(
@@ -176,7 +176,7 @@ class Gateway:
 
     def _retire(self, server: Server) -> None:
         """Let a server's last calls end, and its sessions with them; it is never opened again."""
-        self._leaving[server] = None
+        self.leaving[server] = None
         learning = self._learning.get(server)
         if learning is not None:
             learning.cancel()
@@ -188,7 +188,7 @@ class Gateway:
         finally:
             self.app.sessions.end_with(server)
             server.terminate()
-            self._leaving.pop(server, None)
+            self.leaving.pop(server, None)
 
     def _serve(self, settings: ServerSettings) -> Server:
         """A server that is served from now on."""

@@ -73,7 +73,7 @@ class App:
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
         self._request_bytes = settings.limits.request_bytes
-        self._let_in: dict[AsgiResponder, Identity] = {}
+        self.open_requests: dict[AsgiResponder, Identity] = {}
         """Who sent each request that is not answered yet."""
 
     def reconfigure(self, settings: GatewaySettings) -> None:
@@ -82,7 +82,7 @@ class App:
         self._rates.reconfigure(settings.limits)
         self._request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
-        for responder, identity in list(self._let_in.items()):
+        for responder, identity in list(self.open_requests.items()):
             if not self._entrance.admits(identity):
                 responder.cut(lambda each: refuse(each, unknown_key()))
 
@@ -106,7 +106,7 @@ class App:
         except Disconnected:
             return
         finally:
-            self._let_in.pop(responder, None)
+            self.open_requests.pop(responder, None)
 
     async def _take(self, scope: Message, receive: Receive, responder: AsgiResponder) -> None:
         """Read a request and see to it that `responder` gets an answer. Raises `Disconnected`."""
@@ -126,7 +126,7 @@ class App:
             identity = entrance.identify(request.headers)
             self._charge(identity, 1)
             target = self._target(request, parts, identity)
-            self._let_in[responder] = identity
+            self.open_requests[responder] = identity
             if method == "POST":
                 request.body = await self._read_body(receive, request.headers)
             if responder.is_gone:
