@@ -1002,7 +1002,6 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A secret in a file of its own is followed like the settings that name it.",
         "issue: rotation without losing sessions",
     ),
-    ),
     "reload:unchanged:keeps-everything": Requirement(
         "Settings that do not differ are noticed by nobody: no session, stream or list changes.",
         "issue: unchanged servers keep their sessions",
