@@ -20,7 +20,7 @@ from holdfast.testing.clock import settle
 from isolation import IDS, Person, Report, Session, World, token_of
 from told import Tag, tags_in
 
-LIMIT = 150.0
+LIMIT = 280.0
 """Seconds that one crossing may take on the slowest of machines."""
 
 

@@ -751,6 +751,98 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",
     ),
+    # all servers at one URL
+    "merged:names:prefixed": Requirement(
+        "At /mcp every tool has its server's prefix, in the order of the settings, and leads to that server alone.",
+        "architecture 7, Endpoints",
+    ),
+    "merged:names:one-server-is-untouched": Requirement(
+        "At /mcp/NAME, and at /mcp where there is one server, names are the server's own.", "architecture 7, Endpoints"
+    ),
+    "merged:names:separator-and-aliases": Requirement(
+        "The separator can be chosen, and an alias is a tool's only name at /mcp.", "decision 9"
+    ),
+    "merged:names:unknown": Requirement(
+        "A name that leads to no server is refused with -32602, and no server is asked.", "MCP 2025-11-25, Tools"
+    ),
+    "merged:names:cut": Requirement(
+        "No name is longer than 64 characters; one that was cut is the same each time, and can be called at once.",
+        "decision 9",
+    ),
+    "merged:names:round-trip": Requirement(
+        "Every public name leads back to the one tool that it stands for, whatever servers call theirs.", "decision 9"
+    ),
+    "merged:names:bounded": Requirement(
+        "What is remembered of names and addresses is bounded, whatever clients and servers send.",
+        "threats-and-faults 26",
+    ),
+    "merged:calls:reach-the-right-caller": Requirement(
+        "Progress, logs and questions of any server reach the caller of that call, and the answers that server.",
+        "threats-and-faults 3",
+    ),
+    "merged:calls:cancelled": Requirement(
+        "A cancelled call is cancelled at its server, and a cancelled list waits for nobody.",
+        "MCP 2025-11-25, Cancellation",
+    ),
+    "merged:calls:chats-stay-apart": Requirement(
+        "A chat has a session of its own with each server under that server's scope, at /mcp and /mcp/NAME the same.",
+        "architecture 5, Key",
+    ),
+    "merged:lists:prompts-and-completion": Requirement(
+        "Prompts are prefixed as tools are, and arguments of prompts and templates completed by their server.",
+        "architecture 7, Endpoints",
+    ),
+    "merged:lists:changes": Requirement(
+        "A list change of any server is told, and the next list has it.", "MCP 2025-11-25, Tools, List changed"
+    ),
+    "merged:lists:unavailable": Requirement(
+        "A server that is down or slow leaves the others listed with a note; who missed it is told when it comes.",
+        "decision 9",
+    ),
+    "merged:lists:pages": Requirement(
+        "Long lists come in pages, cursors stay valid while the list grows, and nonsense is -32602.",
+        "MCP 2025-11-25, Pagination",
+    ),
+    "merged:lists:scopes": Requirement(
+        "Servers of every scope, with lists of their own or common ones, are listed together.", "architecture 5, Lists"
+    ),
+    "merged:resources:marked": Requirement(
+        "A URI that two servers have is marked for the second, remains a URI, and what is listed can be read.",
+        "decision 9",
+    ),
+    "merged:resources:subscriptions": Requirement(
+        "An update bears the URI by which the client subscribed.", "MCP 2025-11-25, Resources, Subscriptions"
+    ),
+    "merged:logs:level": Requirement(
+        "A log level counts at every server, also in sessions that open later.", "MCP 2025-11-25, Logging"
+    ),
+    "merged:introduction:names-everybody": Requirement(
+        "The introduction has every server's instructions under its name, and says which could not be reached.",
+        "decision 9",
+    ),
+    "merged:reload:goes-on": Requirement(
+        "New settings are heard of by who may see what changed, and subscriptions go on with the server that follows.",
+        "decision 10",
+    ),
+    "merged:access:hidden-tools": Requirement(
+        "What a client may not see it cannot call, by whatever name and path.", "threats-and-faults 14"
+    ),
+    "merged:access:hidden-servers": Requirement(
+        "A server that a client may not see does not exist for it, in lists, words, pushes and refusals.",
+        "threats-and-faults 14",
+    ),
+    "merged:access:passed-headers": Requirement(
+        "Only the headers of `pass_headers` go on, and callers whose values differ never share a session.",
+        "threats-and-faults 12",
+    ),
+    "merged:rates:users": Requirement(
+        "Who sends more than its rate gets 429 with Retry-After, each message of an array counted, and nobody else.",
+        "architecture 8",
+    ),
+    "exchange:status:when-it-lasts": Requirement(
+        "A call that waits for longer than a moment says what for, as log messages and as progress that only grows.",
+        "architecture 8, Status words",
+    ),
     # observe
     "observe:metrics:bounded-series": Requirement(
         "No client and no server can make series without end: labels have known values, else `other`.",

@@ -7,7 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
+
+
+class Ending(StrEnum):
+    """Why we ended a session, for programs; `SessionClosed.reason` says it in a sentence."""
+
+    IDLE = "idle"
+    UNUSED_SPARE = "unused_spare"
+    EVICTED = "evicted"
+    """Another needed the room."""
+    CLIENT_ENDED = "client_ended"
+    """Its client's own session ended."""
+    CALL_ENDED = "call_ended"
+    """It was private to a call."""
+    OPERATOR = "operator"
+    CLIENT_REMOVED = "client_removed"
+    SERVER_REMOVED = "server_removed"
+    """Removed, or replaced by another of its name."""
+    SHUTDOWN = "shutdown"
+
+
+class Limit(StrEnum):
+    """Which limit a call was refused for, for programs; `CallRefused.reason` says it in a sentence."""
+
+    QUEUE = "queue_full"
+    WAIT = "acquire_timeout"
+    SESSIONS = "sessions"
+    """Of a user, or of the gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +88,7 @@ class SessionClosed:
     reason: str
     was_dirty: bool = False
     key: str = ""
+    kind: Ending = Ending.IDLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +136,7 @@ class CallRefused:
     server: str
     reason: str
     request: str = ""
+    kind: Limit = Limit.QUEUE
 
 
 @dataclass(frozen=True, slots=True)

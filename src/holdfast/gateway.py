@@ -177,6 +177,7 @@ class Gateway:
     def _retire(self, server: Server) -> None:
         """Let a server's last calls end, and its sessions with them; it is never opened again."""
         self.leaving[server] = None
+        server.pool.retire()
         learning = self._learning.get(server)
         if learning is not None:
             learning.cancel()

@@ -159,6 +159,25 @@ class Story:
         fake = self.rig.fake
         fake.holds_openings, fake.holds_closing = bool(n % 2), bool(n % 3 == 0)
 
+    # What the operator does.
+
+    def end_by_hand(self, n: int) -> None:
+        view = self.pick(self.rig.pool.views(), n)
+        if view is not None:
+            self.rig.pool.close_session(view.id)
+
+    def revoke(self, n: int) -> None:
+        if n % 10 == 0:
+            self.rig.pool.close_sessions_of("host")
+
+    def other_limits(self, n: int) -> None:
+        changes = {"max_sessions": 1 + n % MAX_SESSIONS, "max_concurrency": 1 + n % 2, "spares": n % 2}
+        self.rig.pool.reconfigure(self.rig.settings.model_copy(update=changes))
+
+    def retire(self, n: int) -> None:
+        if n % 20 == 0:
+            self.rig.pool.retire()
+
     # What must hold.
 
     def check(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import gc
 import json
 import logging
 import random
@@ -76,7 +79,10 @@ async def until(predicate: Callable[[], bool]) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process has at this moment."""
+    """Bytes of memory that this process holds, what is only kept for later given back first."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # not with every C library
+        ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

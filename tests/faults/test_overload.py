@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import sys
 from collections import Counter
@@ -47,7 +46,6 @@ async def test_five_thousand_calls_of_a_server_that_answers_none_are_refused_and
         codes: Counter[int | None] = Counter()
         assert text_of(await call(rig.client(), "count", CHAT)) == "1"
         assert text_of(await call(rig.client(), "count", "/mcp/other/chats/c")) == "1"
-        gc.collect()
         memory = resident()
 
         async def waiting() -> None:

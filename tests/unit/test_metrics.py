@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from holdfast import events
 from holdfast.errors import Code
-from holdfast.observe.counts import CALL_SECONDS, CLOSE_REASONS, METHODS, OTHER, OUTCOMES, REFUSALS
+from holdfast.observe.counts import CALL_SECONDS, METHODS, OTHER, OUTCOMES
 from holdfast.observe.exposition import SESSION_STATES
 from holdfast.observe.metrics import CONTENT_TYPE, Metrics
-from holdfast.session import pool
 from holdfast.session.lifecycle import State
 from holdfast.views import ServerView
 from requirements import requirement
@@ -105,8 +101,6 @@ def test_nobody_can_make_series_without_end() -> None:
         metrics.take(events.CallRefused("notes", f"limit {number}"))
     assert len(series(metrics)) == before
     assert value(metrics, "calls_total", server="notes", method=OTHER, outcome=OTHER) == 100
-    assert value(metrics, "sessions_closed_total", server="notes", reason=OTHER) == 100
-    assert value(metrics, "calls_refused_total", server="notes", reason=OTHER) == 100
     for number in range(100):
         metrics.take(events.RequestEnded("mcp", f"M{number}", 405))
     assert value(metrics, "http_requests_total", route="mcp", method=OTHER, status="405") == 100
@@ -143,7 +137,7 @@ def test_a_server_stands_as_its_view_says() -> None:
     metrics = counting()
     metrics.take(events.CircuitOpened("notes", "refused", 30.0))
     metrics.take(events.CallRefused("notes", "256 calls wait already"))
-    metrics.take(events.CallRefused("notes", "no session or slot came free within 30 s"))
+    metrics.take(events.CallRefused("notes", "no session or slot came free within 30 s", kind=events.Limit.WAIT))
     stands = view(
         state="failed", circuit="open", sessions={"idle": 2, "active": 1}, sent=5, queued=6, waiting=7, tools=None
     )
@@ -199,11 +193,11 @@ def test_every_series_of_a_server_is_there_from_the_start_with_0() -> None:
     assert set(counters.values()) == {0}
     happened: list[events.Event] = [
         *(events.CallEnded("notes", method, outcome, 1.0) for method in METHODS for outcome in OUTCOMES),
-        *(events.SessionClosed("notes", "s1", reason) for reason in CLOSE_REASONS),
+        *(events.SessionClosed("notes", "s1", "over", kind=kind) for kind in events.Ending),
         *(events.SessionReady("notes", "s1", 1.0, is_reopened=again) for again in (False, True)),
         *(events.SessionLost("notes", "s1", "", was_dirty=dirty) for dirty in (False, True)),
         events.SessionFailed("notes", "s1", "refused"),
-        events.CallRefused("notes", "256 calls wait already"),
+        *(events.CallRefused("notes", "full", kind=limit) for limit in events.Limit),
         events.CallRepeated("notes", "tools/list", ""),
         events.CircuitOpened("notes", "refused", 30.0),
     ]
@@ -241,8 +235,8 @@ HAPPENINGS: Final = st.one_of(
     st.builds(events.SessionReady, NAMES, st.just("s1"), SECONDS, st.booleans()),
     st.builds(events.SessionFailed, NAMES, st.just("s1"), st.text()),
     st.builds(events.SessionLost, NAMES, st.just("s1"), st.text(), st.booleans()),
-    st.builds(events.SessionClosed, NAMES, st.just("s1"), st.sampled_from([*CLOSE_REASONS, "?"])),
-    st.builds(events.CallRefused, NAMES, st.text()),
+    st.builds(events.SessionClosed, NAMES, st.just("s1"), st.text(), kind=st.sampled_from(events.Ending)),
+    st.builds(events.CallRefused, NAMES, st.text(), kind=st.sampled_from(events.Limit)),
     st.builds(events.CallRepeated, NAMES, st.just("tools/list"), st.text()),
     st.builds(events.CircuitOpened, NAMES, st.text(), SECONDS),
     st.builds(events.CircuitClosed, NAMES),
@@ -283,33 +277,6 @@ def test_a_name_with_quotes_and_line_ends_stays_one_label() -> None:
 def test_the_labels_know_every_outcome_and_every_state() -> None:
     assert {code.name.lower() for code in Code} < set(OUTCOMES)
     assert list(SESSION_STATES) == [state.value for state in State]
-
-
-def constants(node: ast.expr) -> Iterator[str]:
-    """The sentences that an argument may have, names of the pool's constants resolved."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
-        elif isinstance(part, ast.Name) and part.id.isupper():
-            yield str(getattr(pool, part.id))
-
-
-def test_every_sentence_with_which_the_pool_closes_or_refuses_has_a_class() -> None:
-    said: dict[str, list[str]] = {"_close": [], "_end": [], "_refuse": []}
-    for node in ast.walk(ast.parse(inspect.getsource(pool))):
-        match node:
-            case ast.Call(func=ast.Attribute(attr=name), args=[_, reason, *_]) if name in said:
-                said[name] += constants(reason)
-            case ast.Assign(targets=[ast.Name("reason")], value=value):
-                said["_end"] += constants(value)
-            case _:
-                pass
-    assert {*said["_close"], *said["_end"]} == CLOSE_REASONS.keys()
-    refusals = " ".join(said["_refuse"])
-    assert [words for words in REFUSALS if words not in refusals] == []
-
-
-# Names, and their documentation.
 
 
 def holdfast_families() -> list[Metric]:

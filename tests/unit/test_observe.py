@@ -245,3 +245,14 @@ def test_what_was_cut_off_at_the_end_is_no_failure() -> None:
     said = screen.file.getvalue()
     assert "broken" in said
     assert "CancelledError" not in said
+
+
+def test_that_a_server_is_left_alone_is_said_once_until_it_is_back() -> None:
+    screen = Screen()
+    set_up_logging(screen.console, "info")
+    log = EventLog()
+    for _ in range(3):
+        log.take(events.CircuitOpened("notes", "refused", 5.0))
+    log.take(events.CircuitClosed("notes"))
+    log.take(events.CircuitOpened("notes", "refused", 5.0))
+    assert ["left alone" in line for line in screen.logged] == [True, False, True]

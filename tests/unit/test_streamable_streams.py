@@ -229,5 +229,5 @@ async def test_a_flapping_server_sees_ten_gets_in_ten_minutes_at_most(flap: str,
             count += 1
         assert len(r.server.seen("GET")) == count
         assert 8 <= count <= 10
-        figure(f"a push stream that ends at once ({flap}): {count} GETs in 10 minutes")
+        figure(f"push streams that end at once: {count} GETs in 10 minutes")
         assert r.receiver.pushes == ([] if flap == "error" else [True, False] * count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from msgspec import Raw
@@ -13,13 +14,24 @@ from holdfast.wire import jsonrpc
 
 _STEP: Final = 1e-6
 """Of the progress that status lines make: below what any server counts in."""
+_NONE: Final = Raw(b"null")
 _WELL: Final = frozenset({StatusWord.READY, StatusWord.RESTORED})
 
 
 class AnswerCaller:
     """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
 
-    __slots__ = ("_answer", "_is_answered", "_message_id", "_reached", "_shown", "_token", "is_cancelled", "running")
+    __slots__ = (
+        "_answer",
+        "_is_answered",
+        "_last",
+        "_message_id",
+        "_reached",
+        "_shown",
+        "_token",
+        "is_cancelled",
+        "running",
+    )
 
     def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
@@ -29,8 +41,10 @@ class AnswerCaller:
         self._is_answered = False
         self._shown = 0
         """Status lines that the client was sent."""
-        self._reached = 0.0
-        """How far our own progress went; 0 once the server's is beyond it."""
+        self._reached: float | None = None
+        """How far our own progress went; None once the server's is beyond it."""
+        self._last = _NONE
+        """The server's progress, as it was when it was last heard."""
         self.is_cancelled = False
         """The client cancelled the request and expects no answer to it."""
 
@@ -52,27 +66,35 @@ class AnswerCaller:
         if wants_log("info", self.floor):
             line = {"level": "info", "logger": "holdfast", "data": {"status": status.word, "message": status.sentence}}
             self._answer.event(jsonrpc.notification("notifications/message", line), droppable=True)
-        if self._token is not None:
-            self._reached += _STEP
-            update = {"progressToken": self._token, "progress": self._reached, "message": status.sentence}
+        if self._token is None:
+            return
+        last = self._reached if self._reached is not None else number(self._last)
+        following = beyond(0.0 if last is None else last)
+        if following is not None:
+            self._reached, self._last = following, _NONE
+            update = {"progressToken": self._token, "progress": following, "message": status.sentence}
             self._answer.event(jsonrpc.notification("notifications/progress", update), droppable=True)
 
     def progress(self, update: Fields) -> None:
         if self._token is None:
             return
         fields = {**update, "progressToken": self._token}
-        if self._reached:
-            self._follow_on(fields)
+        self._last = fields.get("progress", _NONE)
+        if self._reached is not None and not self._follow_on(fields, self._reached):
+            return
         self._answer.event(jsonrpc.one_line(jsonrpc.notification("notifications/progress", fields)), droppable=True)
 
-    def _follow_on(self, fields: Fields) -> None:
-        """Progress must grow (MCP 2025-11-25, Progress): lift the server's where ours is not below it."""
-        value = jsonrpc.decode_value(fields.get("progress", b"null"))
-        if isinstance(value, int | float) and value <= self._reached:
-            self._reached += _STEP
-            fields["progress"] = Raw(jsonrpc.encode(self._reached))
-        else:
-            self._reached = 0.0
+    def _follow_on(self, fields: Fields, reached: float) -> bool:
+        """Progress must grow (MCP 2025-11-25, Progress): lift the server's above ours, if that can be."""
+        value = number(self._last)
+        if value is None or value > reached:
+            self._reached = None
+            return True
+        following = beyond(reached)
+        if following is not None:
+            self._reached = following
+            fields["progress"] = Raw(jsonrpc.encode(following))
+        return following is not None
 
     def log(self, params: Raw) -> None:
         if wants_log(level_of(params), self.floor):
@@ -89,7 +111,22 @@ class AnswerCaller:
     def answer(self, outcome: Outcome) -> None:
         self._is_answered = True
         self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
+        self._answer.hush(self._message_id)
         self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
+
+
+def number(raw: Raw) -> float | None:
+    """A number of a server; None where it is none."""
+    value = jsonrpc.decode_value(raw)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def beyond(value: float) -> float | None:
+    """The next progress after `value`; None where JSON has none."""
+    if isinstance(value, int) and abs(value) >= 2**52:  # floats are too coarse from here on
+        return value + 1 if value < 2**63 - 1 else None
+    following = max(value + _STEP, math.nextafter(value, math.inf))
+    return following if following < 2**63 else None
 
 
 def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:

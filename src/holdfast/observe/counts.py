@@ -31,24 +31,6 @@ METHODS: Final = (
 OUTCOMES: Final = ("result", "error", "cancelled", *(code.name.lower() for code in Code), OTHER)
 """How a call may end, by `events.CallEnded`."""
 
-CLOSE_REASONS: Final[Mapping[str, str]] = {
-    "idle for too long": "idle",
-    "a spare that nobody used": "unused_spare",
-    "evicted to make room": "evicted",
-    "its client session ended": "client_ended",
-    "its call has ended": "call_ended",
-    "an operator ended its session": "operator",
-    "its client may call no more": "client_removed",
-    "the gateway is shutting down": "shutdown",
-}
-"""The class of each sentence with which the pool closes a session."""
-
-REFUSALS: Final[Mapping[str, str]] = {
-    "calls wait": "queue_full",
-    "came free within": "acquire_timeout",
-}
-"""The class of each limit, by words of the sentence with which the pool refuses a call."""
-
 HTTP_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 CALL_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -107,8 +89,8 @@ class ServerCounts:
         self.open_seconds = Histogram(OPEN_SECONDS)
         self.lost = {False: 0, True: 0}
         """By whether something that it remembered was lost with it."""
-        self.closed = dict.fromkeys((*CLOSE_REASONS.values(), OTHER), 0)
-        self.refused = dict.fromkeys((*REFUSALS.values(), OTHER), 0)
+        self.closed = dict.fromkeys(map(str, events.Ending), 0)
+        self.refused = dict.fromkeys(map(str, events.Limit), 0)
         self.repeated = 0
         self.circuit_openings = 0
 
@@ -136,7 +118,7 @@ class ServerCounts:
 
     def session_closed(self, event: events.SessionClosed) -> None:
         """Count a session that we ended."""
-        self.closed[CLOSE_REASONS.get(event.reason, OTHER)] += 1
+        self.closed[event.kind] += 1
 
     def call_repeated(self, _: events.CallRepeated) -> None:
         """Count a call that was sent a second time."""
@@ -144,7 +126,7 @@ class ServerCounts:
 
     def call_refused(self, event: events.CallRefused) -> None:
         """Count a call that a limit kept from being sent."""
-        self.refused[next((kind for words, kind in REFUSALS.items() if words in event.reason), OTHER)] += 1
+        self.refused[event.kind] += 1
 
     def circuit_opened(self, _: events.CircuitOpened) -> None:
         """Count a server that is left alone for a while."""

@@ -54,6 +54,8 @@ class EventLog:
         self._floods: dict[tuple[str, str], tuple[float, int]] = {}
         self._failing: dict[str, str] = {}
         """Why each server that cannot be reached was not, the last time that this was said."""
+        self._left_alone: set[str] = set()
+        """The servers of which that was said."""
         self._tools: dict[str, int] = {}
         """How many tools each server had, the last time that this was said."""
 
@@ -163,9 +165,12 @@ class EventLog:
     ) -> None:
         match event:
             case events.CircuitOpened(server, reason, seconds):
-                words = f"it failed so often that it is left alone for {seconds:.3g} s"
-                _say(logging.WARNING, event, f"{server}: {words}: {reason}")
+                level = logging.DEBUG if server in self._left_alone else logging.WARNING
+                self._left_alone.add(server)
+                words = f"it failed so often that it is left alone for {seconds:.3g} s, and longer if it goes on"
+                _say(level, event, f"{server}: {words}: {reason}")
             case events.CircuitClosed(server):
+                self._left_alone.discard(server)
                 _say(logging.INFO, event, f"{server}: it answers again, and is called again")
             case events.ServerAdded(server):
                 _say(logging.INFO, event, f"{server}: added")
@@ -183,6 +188,7 @@ class EventLog:
 
     def _forget(self, server: str) -> None:
         self._failing.pop(server, None)
+        self._left_alone.discard(server)
         self._tools.pop(server, None)
         self._floods = {key: flood for key, flood in self._floods.items() if key[0] != server}
 

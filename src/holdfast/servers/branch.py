@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
 
 from msgspec import Raw
 
-from holdfast.call import Abilities, Ask, AskId, Caller, Outcome, Reply
+from holdfast.call import Abilities, Ask, AskId, Caller, Outcome, Reply, Result
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.server import Server
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.watch import Watcher
 from holdfast.wire import jsonrpc
 
-UPDATED = "notifications/resources/updated"
+UPDATED: Final = "notifications/resources/updated"
+_tokens = itertools.count(1)
 
 
 class Branch:
@@ -26,12 +30,12 @@ class Branch:
     def __init__(self, watcher: Watcher, server: Server) -> None:
         self.server = server
         self.public_uris: dict[str, str] = {}
-        """By the server's own URI, the one that the client knows, where they differ."""
-        self.tokens: Counter[bytes] = Counter()
-        """Progress tokens of the questions that the server has put to the client."""
+        """By the server's own URI, the one with which the client subscribed, where they differ."""
         self._watcher = watcher
         self._keys: Counter[SessionKey] = Counter()
         self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
+        self._asked: dict[AskId, tuple[bytes, Raw]] = {}
+        """Of open questions with a progress token, the one that the client knows, and the server's own."""
 
     def join(self, key: SessionKey) -> None:
         """Hear what the session of `key` pushes; several conversations may want the same."""
@@ -47,6 +51,31 @@ class Branch:
             self.server.detach(key, self)
             self._subscriptions.pop(key, None)
         return not self._keys
+
+    def inherit(self, old: Branch, before: SessionKey, key: SessionKey) -> None:
+        """Go on where `old` stood for the server in whose place this one is: `key` follows `before`."""
+        self._subscriptions[key].update(old.subscriptions_of(before))
+        self.public_uris.update(old.public_uris)
+
+    def put(self, ask: Ask) -> Ask:
+        """A question as it goes on: two servers may have chosen the same progress token (unique per sender)."""
+        fields = jsonrpc.decode_fields(ask.params or b"{}")
+        meta = jsonrpc.decode_fields(fields.get("_meta", b"{}"))
+        own = meta.get("progressToken")
+        if own is None:
+            return ask
+        token = jsonrpc.encode(next(_tokens))
+        self._asked[ask.id] = token, own
+        fields["_meta"] = Raw(jsonrpc.encode({**meta, "progressToken": Raw(token)}))
+        return replace(ask, params=Raw(jsonrpc.encode(fields)))
+
+    def settle(self, ask_id: AskId) -> None:
+        """A question is not open any more."""
+        self._asked.pop(ask_id, None)
+
+    def own_token(self, token: bytes) -> Raw | None:
+        """The server's progress token of the open question that bears `token`."""
+        return next((own for public, own in self._asked.values() if public == token), None)
 
     # Watcher
 
@@ -73,16 +102,14 @@ class Branch:
         self._watcher.push(method, self.translated(method, params))
 
     def ask(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
-        token = progress_token(ask.params)
-        self.tokens[token] += 1
-
         def replied(answer: Reply) -> None:
-            self.tokens[token] -= 1
+            self.settle(ask.id)
             reply(answer)
 
-        self._watcher.ask(ask, replied)
+        self._watcher.ask(self.put(ask), replied)
 
     def withdraw(self, ask_id: AskId) -> None:
+        self.settle(ask_id)
         self._watcher.withdraw(ask_id)
 
     def translated(self, method: str, params: Raw | None) -> Raw | None:
@@ -90,11 +117,7 @@ class Branch:
         if method != UPDATED or params is None or not self.public_uris:
             return params
         fields = jsonrpc.decode_fields(params)
-        uri = jsonrpc.decode_value(fields.get("uri", b"null"))
-        if not isinstance(uri, str):
-            return params
-        public = public_uri(self.public_uris, uri)
-        return params if public == uri else Raw(jsonrpc.encode({**fields, "uri": public}))
+        return Raw(jsonrpc.encode(_readdressed(fields, self.public_uris)))
 
 
 class BranchCaller(CallerProxy):
@@ -103,30 +126,65 @@ class BranchCaller(CallerProxy):
     def __init__(self, caller: Caller, branch: Branch | None) -> None:
         super().__init__(caller)
         self._branch = branch
-        self._tokens: dict[AskId, bytes] = {}
+        self._asks: set[AskId] = set()
 
     def notify(self, method: str, params: Raw | None) -> None:
         super().notify(method, params if self._branch is None else self._branch.translated(method, params))
 
     def ask(self, ask: Ask) -> None:
         if self._branch is not None:
-            token = self._tokens[ask.id] = progress_token(ask.params)
-            self._branch.tokens[token] += 1
+            self._asks.add(ask.id)
+            ask = self._branch.put(ask)
         super().ask(ask)
 
     def withdraw(self, ask_id: AskId) -> None:
-        self._forget(ask_id)
+        self._settle(ask_id)
         super().withdraw(ask_id)
 
     def answer(self, outcome: Outcome) -> None:
-        for ask_id in list(self._tokens):
-            self._forget(ask_id)
+        for ask_id in list(self._asks):
+            self._settle(ask_id)
         super().answer(outcome)
 
-    def _forget(self, ask_id: AskId) -> None:
-        token = self._tokens.pop(ask_id, None)
-        if token is not None and self._branch is not None:
-            self._branch.tokens[token] -= 1
+    def _settle(self, ask_id: AskId) -> None:
+        self._asks.discard(ask_id)
+        if self._branch is not None:
+            self._branch.settle(ask_id)
+
+
+class MarkedReader(CallerProxy):
+    """Reads a resource by its marked URI: the contents bear what the client asked for."""
+
+    def __init__(self, caller: Caller, own: str, public: str) -> None:
+        super().__init__(caller)
+        self._public_uris = {own: public}
+
+    def answer(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Result):
+            fields = jsonrpc.decode_fields(outcome.raw)
+            contents = jsonrpc.decode_items(fields.get("contents", b"[]"))
+            named = [_readdressed(jsonrpc.decode_fields(each), self._public_uris) for each in contents]
+            outcome = Result(Raw(jsonrpc.encode({**fields, "contents": named})))
+        super().answer(outcome)
+
+
+class MarkedSubscriber(CallerProxy):
+    """Subscribes by a marked URI, which is remembered if the server agrees."""
+
+    def __init__(self, caller: Caller, branch: Branch, own: str, public: str) -> None:
+        super().__init__(caller)
+        self._public_uris = branch.public_uris
+        self._own = own
+        self._before = self._public_uris.get(own)
+        self._public_uris[own] = public  # now: it may be updated before the answer
+
+    def answer(self, outcome: Outcome) -> None:
+        if not isinstance(outcome, Result):
+            if self._before is None:
+                self._public_uris.pop(self._own, None)
+            else:
+                self._public_uris[self._own] = self._before
+        super().answer(outcome)
 
 
 def public_uri(public_uris: Mapping[str, str], uri: str) -> str:
@@ -135,6 +193,13 @@ def public_uri(public_uris: Mapping[str, str], uri: str) -> str:
         if uri == own or uri.startswith(own.rstrip("/") + "/"):
             return public.removesuffix(own) + uri
     return uri
+
+
+def _readdressed(fields: Mapping[str, Raw], public_uris: Mapping[str, str]) -> dict[str, Raw]:
+    uri = jsonrpc.decode_value(fields.get("uri", b"null"))
+    if not isinstance(uri, str):
+        return dict(fields)
+    return {**fields, "uri": Raw(jsonrpc.encode(public_uri(public_uris, uri)))}
 
 
 def progress_token(params: Raw | None) -> bytes:

@@ -18,8 +18,10 @@ _PAGES_KEPT: Final = 16
 class Gate:
     """Rules that must all admit a tool."""
 
-    def __init__(self, *rules: ToolRules) -> None:
+    def __init__(self, *rules: ToolRules, keeps_pages: bool = True) -> None:
+        """`keeps_pages` where lists come from the catalogue, so that the same ones come again."""
         self._rules = rules
+        self._keeps_pages = keeps_pages
         self._pages: deque[tuple[Raw, Raw]] = deque(maxlen=_PAGES_KEPT)
         """Lists that were filtered lately: the catalogue answers with the same ones."""
 
@@ -35,7 +37,8 @@ class Gate:
         fields = jsonrpc.decode_fields(page)
         tools = [tool for tool in jsonrpc.decode_items(fields.get("tools", b"[]")) if self.admits(name_of(tool))]
         shown = Raw(jsonrpc.encode({**fields, "tools": tools}))
-        self._pages.append((page, shown))
+        if self._keeps_pages:
+            self._pages.append((page, shown))
         return shown
 
 

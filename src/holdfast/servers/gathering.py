@@ -71,6 +71,8 @@ class Listed:
 
     pages: list[Raw] = field(default_factory=list[Raw])
     hindrance: str | None = None
+    is_late: bool = False
+    """It was still under way when the others were answered."""
 
 
 class Deaf:

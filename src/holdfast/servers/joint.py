@@ -16,15 +16,18 @@ from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.servers.gathering import Gathering, Listed, Lister
 from holdfast.servers.member import Member
 from holdfast.servers.server import ServerConversation
+from holdfast.session.watch import Watcher
 from holdfast.wire import jsonrpc
 
 LIST_PATIENCE: Final = 5.0
 """Seconds: a list holds the servers that have answered by then; the others follow with `list_changed`."""
 PAGE: Final = 1000
 """Items of one page."""
+OF_RESOURCES: Final = ("resources/list", "resources/templates/list")
 UNAVAILABLE_KEY: Final = "dev.holdfast/unavailable"
 """In a list's `_meta`: the servers whose items are missing, and why."""
 
+_LATE: Final = "It has not answered yet; list_changed follows when it has."
 _FIELDS: Final[Mapping[str, str]] = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -41,8 +44,11 @@ class House(Protocol):
         """Time."""
         ...
 
-    def left_out(self, names: Iterable[str]) -> None:
-        """These servers are missing from a list that somebody got."""
+    def left_out(self, names: Iterable[str], watcher: Watcher | None) -> None:
+        """These servers are missing from the list that `watcher` gets, and may be in a later one."""
+
+    def has_come(self, name: str) -> None:
+        """A list of this server would hold its items now."""
 
 
 class _Lists:
@@ -52,22 +58,30 @@ class _Lists:
         self._house = house
         self._parts = parts
         self._listers: list[Lister] = []
+        self._gathering: Gathering[tuple[str, str], Listed] | None = None
 
     def _ask(self, methods: Iterable[str], done: Callable[[dict[tuple[str, str], Listed]], None]) -> None:
         wanted = {(member.server.name, method): part for member, part in self._parts.items() for method in methods}
 
         def gathered(listed: dict[tuple[str, str], Listed], late: list[tuple[str, str]]) -> None:
-            done(listed | {each: Listed(hindrance="It is still being connected.") for each in late})
+            done(listed | {each: Listed(hindrance=_LATE, is_late=True) for each in late})
+
+        def report(each: tuple[str, str], listed: Listed) -> None:
+            if not gathering.is_over:
+                gathering.report(each, listed)
+            elif listed.hindrance is None:
+                self._house.has_come(each[0])
 
         gathering: Gathering[tuple[str, str], Listed] = Gathering(wanted, self._house.clock, LIST_PATIENCE, gathered)
-        self._listers = [Lister(part, each[1], partial(gathering.report, each)) for each, part in wanted.items()]
+        self._gathering = gathering
+        self._listers = [Lister(part, each[1], partial(report, each)) for each, part in wanted.items()]
         for lister in self._listers:
             lister.start()
         gathering.settle()
-        self._gathering = gathering
 
     def _abandon(self, reason: str) -> None:
-        self._gathering.abandon()
+        if self._gathering is not None:
+            self._gathering.abandon()
         for lister in self._listers:
             lister.cancel(reason)
 
@@ -75,10 +89,20 @@ class _Lists:
 class JointList(_Lists):
     """Answers one list request."""
 
-    def __init__(self, house: House, parts: Mapping[Member, ServerConversation], call: Call, caller: Caller) -> None:
+    def __init__(
+        self,
+        house: House,
+        parts: Mapping[Member, ServerConversation],
+        call: Call,
+        caller: Caller,
+        watcher: Watcher | None,
+    ) -> None:
         super().__init__(house, parts)
         self._call = call
         self._caller: Caller | None = caller
+        self._watcher = watcher
+        self._held = {part.server.name for part in parts.values() if part.is_held}
+        """Servers with an open session for the caller when the list was asked for."""
 
     def start(self) -> Running:
         """Ask every server."""
@@ -92,12 +116,20 @@ class JointList(_Lists):
         method = self._call.method
         by_member = {member: listed[member.server.name, method] for member in self._parts}
         missing = {member.server.name: each.hindrance for member, each in by_member.items() if each.hindrance}
-        self._house.left_out(missing)
-        items = list(_items(method, by_member))
+        self._house.left_out((m.server.name for m, each in by_member.items() if self._may_come(m, each)), self._watcher)
+        items = list(dict(_items(method, by_member)).items())
         answer = _page(_FIELDS[method], items, self._call.params.get("cursor"), missing)
         caller, self._caller = self._caller, None
         if caller is not None:
             caller.answer(answer)
+
+    def _may_come(self, member: Member, listed: Listed) -> bool:
+        """Whether the next list may have what this one lacks: not where the same slow question would be asked again."""
+        if not listed.is_late:
+            return listed.hindrance is not None
+        settings = member.server.settings
+        is_kept = settings.has_common_lists and (settings.scope == "shared" or self._call.method not in OF_RESOURCES)
+        return is_kept or settings.name not in self._held
 
     # Running: nobody is asked while a list is made.
 
@@ -139,8 +171,7 @@ class Preparation(_Lists):
     def _prepared(self, listed: dict[tuple[str, str], Listed]) -> None:
         for member in self._parts:
             for method in self._methods:
-                for _ in _items(method, {member: listed[member.server.name, method]}):
-                    pass  # the member remembers what it has seen
+                _learn(method, member, listed[member.server.name, method])
         then, self._then = self._then, None
         if then is not None:
             self._running = then()
@@ -166,14 +197,24 @@ class Preparation(_Lists):
             self._caller.answer(_cancelled(reason))
 
 
+def _learn(method: str, member: Member, listed: Listed) -> None:
+    """Let `member` remember what it lists."""
+    if method in OF_RESOURCES:
+        member.learn(method, listed.pages)
+    else:
+        for _ in member.named(method, listed.pages):
+            pass
+
+
 def _items(method: str, listed: Mapping[Member, Listed]) -> Iterator[tuple[str, Raw]]:
     """Every item by what it is called outside, in the order of the servers."""
-    taken: set[str] = set()
-    for member, each in listed.items():
-        if method in {"tools/list", "prompts/list"}:
+    if method not in OF_RESOURCES:
+        for member, each in listed.items():
             yield from member.named(method, each.pages)
-        else:
-            yield from member.located(method, each.pages, taken)
+        return
+    learnt = {member: member.learn(method, each.pages) for member, each in listed.items()}
+    for member, items in learnt.items():
+        yield from member.located(method, items, learnt)
 
 
 def _page(

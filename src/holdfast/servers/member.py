@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from msgspec import Raw
 
 from holdfast.servers.gate import name_of
-from holdfast.servers.names import Names, fits, qualified, scheme_of, unqualified
+from holdfast.servers.names import Names, fits, mark_of, qualified, scheme_of, unqualified
 from holdfast.servers.server import Server
 from holdfast.wire import jsonrpc
 
 _PAGES_KEPT: Final = 16
 MAX_URIS: Final = 10_000
 """Resources of one server whose owner is remembered; the oldest are forgotten."""
+MAX_TEMPLATES: Final = 1000
+_TEMPLATES: Final = "resources/templates/list"
 
 
 class Member:
@@ -25,12 +27,15 @@ class Member:
         self.server = server
         self._settings = server.settings
         self.prefix = server.settings.public_prefix
+        self.start = self.prefix + separator
+        """What the names of its tools and prompts begin with."""
         self.tools = Names(self.prefix, separator, server.settings.tools.aliases)
         self.prompts = Names(self.prefix, separator, {})
         self._pages: deque[tuple[Raw, list[tuple[str, Raw]]]] = deque(maxlen=_PAGES_KEPT)
         """Pages that were translated lately: the catalogue answers with the same ones."""
         self._uris: dict[str, None] = {}
         self._templates: dict[str, None] = {}
+        self._schemes: dict[str, None] = {}
 
     def is_of(self, server: Server) -> bool:
         """Whether it still names what `server` is, as it is configured now."""
@@ -56,34 +61,47 @@ class Member:
         for item in jsonrpc.decode_items(jsonrpc.decode_fields(page).get(field, b"[]")):
             own = name_of(item)
             if isinstance(own, str):
-                public = names.public(own)
+                public = names.listed(own)
                 fields = {**jsonrpc.decode_fields(item), "name": Raw(jsonrpc.encode(public))}
                 items.append((public, Raw(jsonrpc.encode(fields))))
-        self._pages.append((page, items))
+        if self._settings.has_common_lists:
+            self._pages.append((page, items))
         return items
 
-    def located(self, method: str, pages: Iterable[Raw], taken: set[str]) -> Iterator[tuple[str, Raw]]:
-        """The resources or templates of a list by their public URIs: marked where another server took one already."""
-        is_template = method == "resources/templates/list"
-        field, name = ("resourceTemplates", "uriTemplate") if is_template else ("resources", "uri")
-        known = self._templates if is_template else self._uris
+    def learn(self, method: str, pages: Iterable[Raw]) -> list[tuple[str, Raw]]:
+        """The resources or templates of a list by their own URIs; whose they are is known from now on."""
+        field, name, known, limit = (
+            ("resourceTemplates", "uriTemplate", self._templates, MAX_TEMPLATES)
+            if method == _TEMPLATES
+            else ("resources", "uri", self._uris, MAX_URIS)
+        )
+        items: list[tuple[str, Raw]] = []
         for page in pages:
             for item in jsonrpc.decode_items(jsonrpc.decode_fields(page).get(field, b"[]")):
-                fields = jsonrpc.decode_fields(item)
-                uri = jsonrpc.decode_value(fields.get(name, b"null"))
-                if not isinstance(uri, str):
-                    continue
-                _remember(known, uri)
-                if uri not in taken:
-                    taken.add(uri)
-                    yield uri, item
-                else:
-                    public = qualified(self.prefix, uri)
-                    yield public, Raw(jsonrpc.encode({**fields, name: Raw(jsonrpc.encode(public))}))
+                uri = jsonrpc.decode_value(jsonrpc.decode_fields(item).get(name, b"null"))
+                if isinstance(uri, str):
+                    _remember(known, uri, limit)
+                    _remember(self._schemes, scheme_of(uri), MAX_TEMPLATES)
+                    items.append((uri, item))
+        return items
 
-    def marked(self, uri: str) -> str | None:
-        """The own URI behind one that is marked as this server's."""
-        return unqualified(self.prefix, uri)
+    def located(
+        self, method: str, items: Iterable[tuple[str, Raw]], members: Collection[Member]
+    ) -> Iterator[tuple[str, Raw]]:
+        """What `learn` gave, by the URIs by which a client of `members` reaches it."""
+        name = "uriTemplate" if method == _TEMPLATES else "uri"
+        for uri, item in items:
+            if self._has_unmarked(uri, members):
+                yield uri, item
+            else:
+                public = qualified(self.prefix, uri)
+                yield public, Raw(jsonrpc.encode({**jsonrpc.decode_fields(item), name: Raw(jsonrpc.encode(public))}))
+
+    def _has_unmarked(self, uri: str, members: Collection[Member]) -> bool:
+        """Whether `uri` as it is leads here: no server before this one lists it, and it looks like no mark."""
+        if "+" in uri and _marked(uri, members) is not None:
+            return False
+        return next((member for member in members if member.lists(uri)), self) is self
 
     def lists(self, uri: str) -> bool:
         """Whether it listed this resource, or this very template."""
@@ -95,26 +113,31 @@ class Member:
 
     def has_scheme(self, uri: str) -> bool:
         """Whether it listed something of the same scheme."""
-        scheme = scheme_of(uri)
-        return any(scheme_of(other) == scheme for other in (*self._uris, *self._templates))
+        return scheme_of(uri) in self._schemes
 
 
-def owner_of(uri: str, members: Mapping[str, Member]) -> tuple[Member, str] | None:
+def owner_of(uri: str, members: Collection[Member]) -> tuple[Member, str] | None:
     """Whose resource `uri` is, by what servers have listed, and the server's own URI for it."""
-    for member in members.values():
-        own = member.marked(uri)
-        if own is not None:
-            return member, own
+    marked = _marked(uri, members)
+    if marked is not None:
+        return marked
     for is_its in (Member.lists, Member.matches):
-        for member in members.values():
+        for member in members:
             if is_its(member, uri):
                 return member, uri
-    likely = [m for m in members.values() if m.has_scheme(uri)] or [m for m in members.values() if m.offers_resources]
+    likely = [m for m in members if m.has_scheme(uri)] or [m for m in members if m.offers_resources]
     return (likely[0], uri) if len(likely) == 1 else None
 
 
-def _remember(known: dict[str, None], uri: str) -> None:
-    known.pop(uri, None)
-    known[uri] = None
-    if len(known) > MAX_URIS:
+def _marked(uri: str, members: Iterable[Member]) -> tuple[Member, str] | None:
+    """The server that a URI is marked with; where case alone tells two apart, the one that is spelt so."""
+    found = [(member, own) for member in members if (own := unqualified(member.prefix, uri)) is not None]
+    exact = [each for each in found if uri.startswith(mark_of(each[0].prefix))]
+    return next(iter(exact or found), None)
+
+
+def _remember(known: dict[str, None], what: str, limit: int) -> None:
+    known.pop(what, None)
+    known[what] = None
+    if len(known) > limit:
         del known[next(iter(known))]

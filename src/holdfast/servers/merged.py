@@ -18,12 +18,11 @@ from holdfast.catalog.catalog import CAPABILITY, Introduced
 from holdfast.clock import Clock
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
-from holdfast.servers.branch import Branch, BranchCaller, progress_token
+from holdfast.servers.branch import Branch, BranchCaller, MarkedReader, MarkedSubscriber
 from holdfast.servers.gate import unknown_tool
 from holdfast.servers.gathering import Deaf, Gathering
-from holdfast.servers.joint import JointList, Preparation
+from holdfast.servers.joint import OF_RESOURCES, JointList, Preparation
 from holdfast.servers.member import Member, owner_of
-from holdfast.servers.names import Names
 from holdfast.servers.server import Server, ServerConversation
 from holdfast.session.watch import Watcher
 from holdfast.upstream.transport import Hello
@@ -42,10 +41,15 @@ _CAPABILITIES: Final[Mapping[str, Mapping[str, bool]]] = {
     "resources": {"listChanged": True, "subscribe": True},
     "tools": {"listChanged": True},
 }
-_LIST_CHANGES: Final = tuple(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
-_OF_RESOURCES: Final = ("resources/list", "resources/templates/list")
-_PROGRESS: Final = "notifications/progress"
+_LATE: Final = "It is still being connected; list_changed follows when it is there."
 _EMPTY: Final = Result(Raw(b"{}"))
+_NOTHING_TO_COMPLETE: Final = Result(Raw(b'{"completion":{"values":[]}}'))
+_NEEDS_SESSION: Final = RpcError(
+    Raw(jsonrpc.error_object(jsonrpc.INVALID_REQUEST, "This outlasts its request: initialize first, for a session."))
+)
+
+Replaced: TypeAlias = dict[tuple[Watcher, str], Branch]
+"""What stood for a client session at a server in whose place another one is."""
 
 Way: TypeAlias = Callable[[ServerConversation, Call, Caller, Any], Running | None]
 """A method of `ServerConversation` that takes a call, its caller and its watcher."""
@@ -63,13 +67,18 @@ class Merged:
         self._separator = separator
         self._branches: dict[Watcher, dict[str, Branch]] = {}
         self._attached: dict[tuple[MergedConversation, Watcher], None] = {}
-        self._missed: set[str] = set()
-        """Servers that were left out of a list."""
+        self._missed: dict[str, set[Watcher]] = {}
+        """By server, who got a list without it."""
 
     @property
     def passes(self) -> frozenset[str]:
         """The headers of a request that go on to any of the servers."""
         return frozenset(name for member in self.members.values() for name in member.server.passes)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a client session hears of any server."""
+        return bool(self._branches or self._attached or any(self._missed.values()))
 
     def replace(self, servers: Iterable[Server], separator: str) -> None:
         """Join these servers from now on; a client that hears of changes hears that the lists have changed."""
@@ -83,19 +92,19 @@ class Merged:
         }
         servers_now = {member.server for member in self.members.values()}
         gone = {name for name, old in before.items() if old.server not in servers_now}
-        for branches in self._branches.values():
+        replaced: Replaced = {}
+        for watcher, branches in self._branches.items():
             for name in gone & branches.keys():
-                del branches[name]  # not detached: what runs there still ends in order
+                replaced[watcher, name] = branches.pop(name)  # not detached: what runs there still ends in order
         for conversation, watcher in self._attached:
-            conversation.join(watcher)
-        if before and self.members != before:
-            self._announce()
+            conversation.join(watcher, replaced)
+        if before:
+            self._announce({name for name in before | self.members if before.get(name) is not self.members.get(name)})
 
     def take(self, event: events.Event) -> None:
         """A server that was left out of a list may be in the next one."""
-        if isinstance(event, events.ListsLearned) and event.server in self._missed:
-            self._missed.discard(event.server)
-            self._announce()
+        if isinstance(event, events.ListsLearned | events.SessionReady):
+            self.has_come(event.server)
 
     def converse(self, asker: Asker) -> MergedConversation:
         """The conversation of a request."""
@@ -110,10 +119,16 @@ class Merged:
         branches = self._branches.get(watcher, {})
         return branches.get(member.server.name) or Branch(watcher, member.server)
 
-    def join(self, watcher: Watcher, part: ServerConversation, member: Member) -> None:
-        """Let `watcher` hear what the session of `part` pushes."""
+    def join(
+        self, watcher: Watcher, part: ServerConversation, before: ServerConversation | None, replaced: Replaced
+    ) -> None:
+        """Let `watcher` hear what the session of `part` pushes, which may follow `before` with a replaced server."""
         branches = self._branches.setdefault(watcher, {})
-        branches.setdefault(member.server.name, Branch(watcher, member.server)).join(part.key)
+        branch = branches.setdefault(part.server.name, Branch(watcher, part.server))
+        old = replaced.get((watcher, part.server.name))
+        if before is not None and old is not None:
+            branch.inherit(old, before.key, part.key)
+        branch.join(part.key)
 
     def leave(self, watcher: Watcher, part: ServerConversation) -> None:
         """Take back one `join`."""
@@ -123,6 +138,8 @@ class Merged:
             del branches[part.server.name]
         if not branches:
             self._branches.pop(watcher, None)
+            for missing in self._missed.values():
+                missing.discard(watcher)
 
     def attached(self, conversation: MergedConversation, watcher: Watcher) -> None:
         """`watcher` also hears of servers that come later."""
@@ -132,14 +149,22 @@ class Merged:
         """It left."""
         self._attached.pop((conversation, watcher), None)
 
-    def left_out(self, names: Iterable[str]) -> None:
-        """These servers are missing from a list that somebody got."""
-        self._missed.update(names)
+    def left_out(self, names: Iterable[str], watcher: Watcher | None) -> None:
+        """These servers are missing from the list that `watcher` gets, and may be in a later one."""
+        if watcher is not None and watcher in self._branches:
+            for name in names:
+                self._missed.setdefault(name, set()).add(watcher)
 
-    def _announce(self) -> None:
-        for watcher in list(self._branches):
-            for method in _LIST_CHANGES:
-                watcher.push(method, None)
+    def has_come(self, name: str) -> None:
+        """Tell who missed this server in a list."""
+        for watcher in self._missed.pop(name, ()):
+            _tell_of_lists(watcher)
+
+    def _announce(self, names: set[str]) -> None:
+        """These servers are not what they were."""
+        seeing = {watcher: None for conversation, watcher in self._attached if conversation.may_see_any(names)}
+        for watcher in seeing:
+            _tell_of_lists(watcher)
 
 
 class MergedConversation:
@@ -191,15 +216,19 @@ class MergedConversation:
 
     def attach(self, watcher: Watcher) -> None:
         self._merged.attached(self, watcher)
-        self.join(watcher)
+        self.join(watcher, {})
 
-    def join(self, watcher: Watcher) -> None:
+    def join(self, watcher: Watcher, replaced: Replaced) -> None:
         """Let `watcher` hear of every server that is there now."""
         for name, member in self._members.items():
-            part = self._part(member)
-            if self._joined.get(name) != part:
+            part, before = self._part(member), self._joined.get(name)
+            if before != part:
                 self._joined[name] = part
-                self._merged.join(watcher, part, member)
+                self._merged.join(watcher, part, before, replaced)
+
+    def may_see_any(self, names: Iterable[str]) -> bool:
+        """Whether one of these servers exists for the caller, or would."""
+        return any(map(self._asker.identity.may_see, names))
 
     def detach(self, watcher: Watcher) -> None:
         self._merged.detached(self, watcher)
@@ -215,8 +244,9 @@ class MergedConversation:
         """Say what all can do together; every capability is there, since a server may come up with it later."""
         members = self._members
 
-        def done(hellos: dict[str, Hello | CallFailed], _late: list[str]) -> None:
-            instructions = [text for name in members if (text := _instructions(name, hellos.get(name)))]
+        def done(hellos: dict[str, Hello | CallFailed], late: list[str]) -> None:
+            said = {name: hellos.get(name, _LATE if name in late else None) for name in members}
+            instructions = [text for name, member in members.items() if (text := _instructions(member, said[name]))]
             raw = {
                 "protocolVersion": LATEST,
                 "capabilities": _CAPABILITIES,
@@ -235,11 +265,10 @@ class MergedConversation:
     def start(self, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
         match call.method:
             case method if method in CAPABILITY:
-                return JointList(self._merged, self._conversations(), call, caller).start()
-            case "tools/call":
-                return self._named(call, caller, watcher, lambda member: member.tools, unknown_tool)
-            case "prompts/get":
-                return self._named(call, caller, watcher, lambda member: member.prompts, _unknown_prompt)
+                parts = {member: self._part(member) for member in self._members.values()}
+                return JointList(self._merged, parts, call, caller, watcher).start()
+            case "tools/call" | "prompts/get":
+                return self._named(call, caller, watcher)
             case "resources/read":
                 return self._located(call, caller, watcher, ServerConversation.start)
             case "completion/complete":
@@ -248,23 +277,31 @@ class MergedConversation:
                 caller.answer(_EMPTY)  # a request without a session: there is nothing that it could last for
                 return None
             case method:
-                message = f"{method} is not served for all servers together: use /mcp/SERVER."
-                caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
+                is_lasting = method in {"resources/subscribe", "resources/unsubscribe"}
+                caller.answer(_NEEDS_SESSION if is_lasting else _not_served(method))
                 return None
 
     def notify(self, method: str, params: Raw | None, watcher: Watcher) -> None:
-        token = progress_token(Raw(jsonrpc.encode({"_meta": params}))) if method == _PROGRESS else None
+        if method == "notifications/progress":
+            self._progress(params, watcher)
+            return
         for member in self._members.values():
-            part = self._part(member)
-            if token is None or self._merged.branch(watcher, member).tokens[token] > 0:
-                part.notify(method, params, watcher)
+            self._part(member).notify(method, params, watcher)
+
+    def _progress(self, params: Raw | None, watcher: Watcher) -> None:
+        """Pass the client's progress on to the one server whose question it is about."""
+        fields = jsonrpc.decode_fields(params or b"{}")
+        token = bytes(fields.get("progressToken", b""))
+        for member in self._members.values():
+            own = self._merged.branch(watcher, member).own_token(token)
+            if own is not None:
+                renamed = Raw(jsonrpc.encode({**fields, "progressToken": own}))
+                self._part(member).notify("notifications/progress", renamed, watcher)
 
     def set_level(self, level: str, caller: Caller, watcher: Watcher) -> Running | None:
         watcher.log_level = level
         for member in self._members.values():
-            part = self._part(member)
-            if part.is_held:
-                part.set_level(level, Deaf(), self._merged.branch(watcher, member))
+            self._part(member).set_level(level, Deaf(), self._merged.branch(watcher, member))
         caller.answer(_EMPTY)
         return None
 
@@ -274,77 +311,91 @@ class MergedConversation:
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self._located(call, caller, watcher, ServerConversation.unsubscribe)
 
-    def _conversations(self) -> dict[Member, ServerConversation]:
-        return {member: self._part(member) for member in self._members.values()}
-
     def _go(self, how: Way, member: Member, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
         """Let one server answer."""
         branch = None if watcher is None else self._merged.branch(watcher, member)
         return how(self._part(member), call, BranchCaller(caller, branch), branch)
 
-    def _named(
-        self,
-        call: Call,
-        caller: Caller,
-        watcher: Watcher | None,
-        names_of: Callable[[Member], Names],
-        unknown: Callable[[object], RpcError],
-    ) -> Running | None:
+    def _named(self, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
         """Run a call in the session of the server that its name leads to."""
-        public = call.params.get("name")
 
-        def go(*, has_listed: bool) -> Running | None:
-            members = self._members.values() if isinstance(public, str) else ()
-            for member in members:
-                own = names_of(member).own(str(public))
-                if own is not None:
-                    return self._go(_START, member, _with(call, name=own), caller, watcher)
-            cut = [member for member in members if names_of(member).needs_list(str(public))]
-            if not cut or has_listed:
-                caller.answer(unknown(public))
+        def go(member: Member, own: str) -> Running | None:
+            gate = member.server.gate_of(self._part(member).key)
+            if call.method == "tools/call" and gate is not None and not gate.admits(own):
+                caller.answer(unknown_tool(call.params.get("name")))  # by the name that the client knows
                 return None
-            kind = "tools/list" if call.method == "tools/call" else "prompts/list"
-            return self._after_listing((kind,), cut, caller, lambda: go(has_listed=True))
+            return self._go(_START, member, _with(call, name=own), caller, watcher)
 
-        return go(has_listed=False)
+        return self._by_name(call.method, call.params.get("name"), caller, go)
+
+    def _by_name(
+        self, method: str, public: Json, caller: Caller, go: Callable[[Member, str], Running | None]
+    ) -> Running | None:
+        """Do `go` with the server that a tool's or prompt's name leads to, and with the name that it has there."""
+        is_tool = method == "tools/call"
+
+        def find(*, has_listed: bool) -> Running | None:
+            members = self._members.values() if isinstance(public, str) else ()
+            named = [(member, member.tools if is_tool else member.prompts) for member in members]
+            for member, names in named:
+                own = names.own(str(public))
+                if own is not None:
+                    return go(member, own)
+            cut = [member for member, names in named if names.needs_list(str(public))]
+            if not cut or has_listed:
+                caller.answer(unknown_tool(public) if is_tool else _unknown_prompt(public))
+                return None
+            kind = "tools/list" if is_tool else "prompts/list"
+            return self._after_listing((kind,), cut, caller, lambda: find(has_listed=True))
+
+        return find(has_listed=False)
 
     def _located(self, call: Call, caller: Caller, watcher: Watcher | None, how: Way) -> Running | None:
         """Run a call about a resource in the session of the server whose it is."""
         uri = call.params.get("uri")
 
-        def go(*, has_listed: bool) -> Running | None:
-            found = owner_of(uri, self._members) if isinstance(uri, str) else None
+        def go(member: Member, own: str) -> Running | None:
+            told = caller
+            if own != uri and how is ServerConversation.start:
+                told = MarkedReader(caller, own, str(uri))
+            elif own != uri and how is ServerConversation.subscribe and watcher is not None:
+                told = MarkedSubscriber(caller, self._merged.branch(watcher, member), own, str(uri))
+            return self._go(how, member, _with(call, uri=own), told, watcher)
+
+        return self._by_uri(uri, caller, go)
+
+    def _by_uri(self, uri: Json, caller: Caller, go: Callable[[Member, str], Running | None]) -> Running | None:
+        """Do `go` with the server whose resource or template this is, and with the URI that it has there."""
+
+        def find(*, has_listed: bool) -> Running | None:
+            members = self._members.values()
+            found = owner_of(uri, members) if isinstance(uri, str) else None
             if found is not None:
-                member, own = found
-                if watcher is not None and own != uri:
-                    self._merged.branch(watcher, member).public_uris[own] = str(uri)
-                return self._go(how, member, _with(call, uri=own), caller, watcher)
-            offering = [member for member in self._members.values() if member.offers_resources]
-            if not offering or has_listed:
+                return go(*found)
+            offering = [member for member in members if member.offers_resources]
+            if not offering or has_listed or not isinstance(uri, str):
                 caller.answer(_unknown_resource(uri))
                 return None
-            return self._after_listing(_OF_RESOURCES, offering, caller, lambda: go(has_listed=True))
+            return self._after_listing(OF_RESOURCES, offering, caller, lambda: find(has_listed=True))
 
-        return go(has_listed=False)
+        return find(has_listed=False)
 
     def _complete(self, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
         """Complete an argument of a prompt or a template, which leads to its server."""
         ref = call.params.get("ref")
         fields = ref if isinstance(ref, dict) else {}
-        if fields.get("type") == "ref/resource":
-            uri = fields.get("uri")
-            found = owner_of(uri, self._members) if isinstance(uri, str) else None
-            if found is None:
-                caller.answer(_unknown_resource(uri))
+        field = "uri" if fields.get("type") == "ref/resource" else "name"
+
+        def go(member: Member, own: str) -> Running | None:
+            hello = member.server.catalog.hello
+            if hello is not None and "completions" not in hello.capabilities:
+                caller.answer(_NOTHING_TO_COMPLETE)  # we offered it, not this server
                 return None
-            return self._go(_START, found[0], _with(call, ref={**fields, "uri": found[1]}), caller, watcher)
-        name = fields.get("name")
-        for member in self._members.values():
-            own = member.prompts.own(name) if isinstance(name, str) else None
-            if own is not None:
-                return self._go(_START, member, _with(call, ref={**fields, "name": own}), caller, watcher)
-        caller.answer(_unknown_prompt(name))
-        return None
+            return self._go(_START, member, _with(call, ref={**fields, field: own}), caller, watcher)
+
+        if field == "uri":
+            return self._by_uri(fields.get("uri"), caller, go)
+        return self._by_name("prompts/get", fields.get("name"), caller, go)
 
     def _after_listing(
         self, methods: Iterable[str], members: Iterable[Member], caller: Caller, then: Callable[[], Running | None]
@@ -361,14 +412,26 @@ def _reporting(gathering: Gathering[str, Hello | CallFailed], name: str) -> Intr
     return lambda hello: gathering.report(name, hello)
 
 
-def _instructions(name: str, hello: Hello | CallFailed | None) -> str:
-    """What a server says to the model, under its name."""
-    if isinstance(hello, CallFailed):
-        return f"## {name}\n{hello.message}"
-    text = (
-        None if hello is None else jsonrpc.decode_value(jsonrpc.decode_fields(hello.raw).get("instructions", b"null"))
-    )
-    return f"## {name}\n{text}" if isinstance(text, str) and text.strip() else ""
+def _tell_of_lists(watcher: Watcher) -> None:
+    for kind in ("tools", "prompts", "resources"):
+        watcher.push(f"notifications/{kind}/list_changed", None)
+
+
+def _instructions(member: Member, said: Hello | CallFailed | str | None) -> str:
+    """What a server says to the model, under its name, or why it says nothing."""
+    if isinstance(said, Hello):
+        text = jsonrpc.decode_value(jsonrpc.decode_fields(said.raw).get("instructions", b"null"))
+        if not isinstance(text, str) or not text.strip():
+            return ""
+        text = f"The names of its tools and prompts begin with {member.start} here.\n\n{text}"
+    else:
+        text = said.message if isinstance(said, CallFailed) else said
+    return f"## {member.server.name}\n\n{text}" if text else ""
+
+
+def _not_served(method: str) -> RpcError:
+    message = f"{method} is not served for all servers together: use /mcp/SERVER."
+    return RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message)))
 
 
 def _unknown_prompt(name: object) -> RpcError:

@@ -159,7 +159,7 @@ class Server:
         scope, identity = self.settings.scope, asker.identity
         if scope == "shared":
             return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker.principal)
-        passed = tuple(each for each in asker.passed if each[0] in self._passes)
+        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
         whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal, passed=passed)
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce)
@@ -187,7 +187,7 @@ class Server:
         """Take these clients' rules from now on."""
         rules = {client.name: (client.servers or {}).get(self.name) for client in clients}
         self._gates = {
-            name: Gate(*wanted)
+            name: Gate(*wanted, keeps_pages=self.settings.has_common_lists)
             for name, rule in rules.items()
             if (wanted := [each for each in (self.settings.tools, rule) if each is not None and not each.admits_all])
         }

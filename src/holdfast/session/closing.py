@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from holdfast.clock import Clock, Timer, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed
+from holdfast.events import Ending
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.dispatch import Dispatch
@@ -21,6 +23,16 @@ REAP_INTERVAL: Final = 5.0
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds for the calls under way with a server that is no longer served."""
 _SHUTTING_DOWN: Final = "the gateway is shutting down"
+_SENTENCES: Final[Mapping[Ending, str]] = {
+    Ending.IDLE: "idle for too long",
+    Ending.UNUSED_SPARE: "a spare that nobody used",
+    Ending.EVICTED: "fewer sessions are allowed now",
+    Ending.CLIENT_ENDED: "its client session ended",
+    Ending.CALL_ENDED: "its call has ended",
+    Ending.OPERATOR: "an operator ended its session",
+    Ending.CLIENT_REMOVED: "its client may call no more",
+    Ending.SHUTDOWN: _SHUTTING_DOWN,
+}
 _OVER: Final = frozenset({State.CLOSED, State.LOST})
 
 
@@ -53,15 +65,15 @@ class Closing:
 
     # One session.
 
-    def close(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
-        """Take an open session from its key now and end it behind."""
+    def close(self, session: Session, kind: Ending, reason: str = "", *, leaves_marker: bool = True) -> None:
+        """Take an open session from its key now and end it behind; `reason` where the usual words do not fit."""
         if session.state in _OVER:
             return
         is_missed = leaves_marker and self._settling.leave_marker(session)
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             place.session = None
-        self._roster.close(session, reason, is_missed=is_missed)
+        self._roster.close(session, kind, reason or _SENTENCES[kind], is_missed=is_missed)
         if place is not None:
             self._places.tidy(place)
 
@@ -70,37 +82,37 @@ class Closing:
         if session.leases == 0 and session in self._settling:
             self._settling.leave(session)
         elif session.leases == 0 and session.state is State.DRAINING:
-            self.close(session, self.parting or "")
+            self.close(session, Ending.SERVER_REMOVED, self.parting or "")
         elif session.state is State.IDLE and session.key is not None and session.key.is_private:
-            self.close(session, "its call has ended", leaves_marker=False)
+            self.close(session, Ending.CALL_ENDED, leaves_marker=False)
 
     def close_by_id(self, session_id: str) -> bool:
         """As `Pool.close_session`."""
         session = next((s for s in self._roster if s.id == session_id and s.state not in _OVER), None)
         if session is None:
             return False
-        self._end(session, "an operator ended its session")
+        self._end(session, Ending.OPERATOR)
         return True
 
-    def _end(self, session: Session, reason: str, *, leaves_marker: bool = True) -> None:
+    def _end(self, session: Session, kind: Ending, *, leaves_marker: bool = True) -> None:
         """Close a session with whatever runs in it, or waits for it to open."""
         place = self._places.get(session.key)
         if place is not None and place.session is session:
             for run in list(place.waiting):
-                run.abort(reason)
-        self.close(session, reason, leaves_marker=leaves_marker)
+                run.abort(_SENTENCES[kind])
+        self.close(session, kind, leaves_marker=leaves_marker)
 
     # Several.
 
     def close_client(self, client: str) -> None:
         """As `Pool.close_sessions_of`."""
-        reason = "its client may call no more"
+        reason = _SENTENCES[Ending.CLIENT_REMOVED]
         for session in list(self._roster):
             for run in list(session.calls):
                 if run.is_of(client):
                     run.abort(reason)
             if session.principal is not None and session.principal.client == client:
-                self._end(session, reason, leaves_marker=False)
+                self._end(session, Ending.CLIENT_REMOVED, leaves_marker=False)
         for place in self._places.values():
             for run in list(place.waiting):
                 if run.is_of(client):
@@ -121,7 +133,7 @@ class Closing:
         """Close the sessions that have expired and return them."""
         over = self._roster.expired(self._clock.now())
         for session in over:
-            self.close(session, "idle for too long" if not session.is_spare else "a spare that nobody used")
+            self.close(session, Ending.UNUSED_SPARE if session.is_spare else Ending.IDLE)
         return over
 
     def trim(self) -> None:
@@ -130,7 +142,7 @@ class Closing:
         if surplus > 0:
             idle = sorted((s for s in self._roster if s.state is State.IDLE), key=lambda s: s.last_used_at)
             for session in idle[:surplus]:
-                self.close(session, "fewer sessions are allowed now")
+                self.close(session, Ending.EVICTED)
 
     # All of them.
 
@@ -142,7 +154,7 @@ class Closing:
             if session.state is State.ACTIVE:
                 session.advance(Event.DRAIN)
             elif session.state in {State.OPENING, State.IDLE}:
-                self.close(session, sentence)
+                self.close(session, Ending.SERVER_REMOVED, sentence)
         self._roster.look_again()
 
     async def drain(self, sentence: str | None = None, limit: float = DRAIN_TIMEOUT) -> None:
@@ -152,19 +164,19 @@ class Closing:
             async with timeout(self._clock, limit):
                 await self._emptied()
         except TimeoutError:
-            await self._close_all(sentence or f"{self.settings.name} is no longer served", leaves_marker=True)
+            await self._close_all(Ending.SERVER_REMOVED, self.parting or "", leaves_marker=True)
         finally:
             self._roster.terminate()  # nothing is left, unless this was cancelled
 
     async def aclose(self) -> None:
         """End every session in order; whoever waits is told. Bounded by the caller: see `terminate`."""
         self._part(_SHUTTING_DOWN, retry.unavailable(self.settings.name, _SHUTTING_DOWN))
-        await self._close_all(_SHUTTING_DOWN, leaves_marker=False)
+        await self._close_all(Ending.SHUTDOWN, leaves_marker=False)
 
-    async def _close_all(self, reason: str, *, leaves_marker: bool) -> None:
+    async def _close_all(self, kind: Ending, reason: str = "", *, leaves_marker: bool) -> None:
         self._settling.leave_all()
         for session in list(self._roster):
-            self.close(session, reason, leaves_marker=leaves_marker)
+            self.close(session, kind, reason, leaves_marker=leaves_marker)
         await self._emptied()
 
     async def _emptied(self) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 from holdfast.call import StatusWord
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
+from holdfast.events import Limit
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.lifecycle import State
@@ -18,7 +19,7 @@ from holdfast.session.slots import Admission, Slots
 class Calls(Protocol):
     """What sending asks of the pool."""
 
-    def refuse(self, run: RunningCall, limit: str) -> None:
+    def refuse(self, run: RunningCall, limit: Limit, reason: str) -> None:
         """End a call because a limit of ours is reached."""
 
     def restart(self, run: RunningCall, session: Session) -> None:
@@ -53,7 +54,7 @@ class Dispatch:
                 run.wait(self.settings.acquire_timeout)
                 run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
             case Admission.FULL:
-                self._calls.refuse(run, f"{self.settings.max_queue} calls wait already")
+                self._calls.refuse(run, Limit.QUEUE, f"{self.settings.max_queue} calls wait already")
 
     def release(self, run: RunningCall) -> None:
         """Take back what `run` holds: slot, place in the queue, or probe."""

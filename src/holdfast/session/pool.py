@@ -17,6 +17,7 @@ from holdfast.call import Call, Caller, Outcome, Running, StatusWord
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
+from holdfast.events import Ending, Limit
 from holdfast.session import retry
 from holdfast.session.backoff import CrashLoops
 from holdfast.session.breaker import Breaker, Circuit
@@ -153,7 +154,7 @@ class Pool:
             for run in list(place.waiting):
                 run.abort("its client session ended")
             if session is not None:
-                self._closing.close(session, "its client session ended", leaves_marker=False)
+                self._closing.close(session, Ending.CLIENT_ENDED, leaves_marker=False)
         self._places.tidy(place)
 
     def session_of(self, key: SessionKey) -> Session | None:
@@ -322,7 +323,7 @@ class Pool:
             self._admit(run, place.session)
             return
         if self._places.waiting >= MAX_WAITING:
-            self.refuse(run, f"{MAX_WAITING} calls wait for sessions to open")
+            self.refuse(run, Limit.QUEUE, f"{MAX_WAITING} calls wait for sessions to open")
             self._places.tidy(place)
             return
         self._places.join(place, run)
@@ -347,7 +348,7 @@ class Pool:
         self._roster.refill()
 
     def evict(self, session: Session, reason: str) -> None:
-        self._closing.close(session, reason)
+        self._closing.close(session, Ending.EVICTED, reason)
 
     def resume(self, place: Place) -> None:
         if place.waiting and place.session is None:
@@ -358,7 +359,7 @@ class Pool:
 
     def overload_all(self, place: Place, limit: str) -> None:
         for run in list(place.waiting):
-            self.refuse(run, limit)
+            self.refuse(run, Limit.SESSIONS, limit)
 
     def _settle(self, place: Place, session: Session) -> None:
         """Give an open session to its key: whoever watches, whoever waits."""
@@ -417,11 +418,14 @@ class Pool:
     def waited_too_long(self, run: RunningCall) -> None:
         place = self._places.get(run.key) if run.session is None else None
         limit = None if place is None else self._quota.reason(place)
-        self.refuse(run, limit or f"no session or slot came free within {self.settings.acquire_timeout:g} s")
+        if limit is not None:
+            self.refuse(run, Limit.SESSIONS, limit)
+        else:
+            self.refuse(run, Limit.WAIT, f"no session or slot came free within {self.settings.acquire_timeout:g} s")
 
-    def refuse(self, run: RunningCall, limit: str) -> None:
-        self._emit(events.CallRefused(self.settings.name, limit, run.call.request))
-        run.end(retry.overloaded(self.settings.name, limit))
+    def refuse(self, run: RunningCall, limit: Limit, reason: str) -> None:
+        self._emit(events.CallRefused(self.settings.name, reason, run.call.request, limit))
+        run.end(retry.overloaded(self.settings.name, reason))
 
     def parked(self, run: RunningCall, is_parked: bool) -> None:
         self._dispatch.park(run, is_parked=is_parked)

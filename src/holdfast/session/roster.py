@@ -125,7 +125,7 @@ class Roster:
         session.opening = self._scope.start(work, f"open {self.settings.name} {session.id}")
         return session
 
-    def close(self, session: Session, reason: str, *, is_missed: bool = False) -> None:
+    def close(self, session: Session, kind: events.Ending, reason: str, *, is_missed: bool = False) -> None:
         """End a session that is opening or open: its calls at once, itself behind.
 
         `is_missed`: somebody will be told that what it remembered is gone.
@@ -135,7 +135,7 @@ class Roster:
         for call in list(session.calls):
             call.abort(reason)
         session.give_up(Fault(FaultKind.GONE, reason))
-        self._emit(events.SessionClosed(self.settings.name, session.id, reason, is_missed, session.key_digest))
+        self._emit(events.SessionClosed(self.settings.name, session.id, reason, is_missed, session.key_digest, kind))
         if was_opening:
             session.fail_opening(OpenFailed(reason))
             if session.opening is not None:

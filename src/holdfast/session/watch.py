@@ -19,8 +19,13 @@ NOT_HERE = Reply(error=Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, "There
 class Watcher(Protocol):
     """A client session as the sessions that it uses see it."""
 
-    log_level: str | None
-    """The level it set; None where it set none."""
+    @property
+    def log_level(self) -> str | None:
+        """The level it set; None where it set none."""
+        ...
+
+    @log_level.setter
+    def log_level(self, level: str | None) -> None: ...
 
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         """The resource URIs it subscribed to in the sessions of `key`; the server's face keeps the set."""
