@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
@@ -20,7 +20,7 @@ from holdfast.errors import Code
 from holdfast.observe.counts import CALL_SECONDS, CLOSE_REASONS, METHODS, OTHER, OUTCOMES, REFUSALS
 from holdfast.observe.exposition import SESSION_STATES
 from holdfast.observe.metrics import CONTENT_TYPE, Metrics
-from holdfast.session import pool
+from holdfast.session import closing, dispatch, line, pool
 from holdfast.session.lifecycle import State
 from holdfast.views import ServerView
 from requirements import requirement
@@ -285,27 +285,36 @@ def test_the_labels_know_every_outcome_and_every_state() -> None:
     assert list(SESSION_STATES) == [state.value for state in State]
 
 
-def constants(node: ast.expr) -> Iterator[str]:
-    """The sentences that an argument may have, names of the pool's constants resolved."""
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and isinstance(part.value, str):
-            yield part.value
-        elif isinstance(part, ast.Name) and part.id.isupper():
-            yield str(getattr(pool, part.id))
+CLOSES: Final = {"close", "_close_all", "_end", "evict"}
+REFUSES: Final = {"refuse"}
+
+
+def sentences(modules: list[ModuleType], names: set[str]) -> set[str]:
+    """The sentences that calls of `names` in `modules` give as a reason, constants and variables resolved."""
+    found: set[str] = set()
+    for module in modules:
+        tree = ast.parse(inspect.getsource(module))
+        assigned = {
+            target.id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+                for argument in node.args:
+                    value = assigned.get(argument.id, argument) if isinstance(argument, ast.Name) else argument
+                    if isinstance(value, ast.Constant | ast.IfExp | ast.JoinedStr | ast.BoolOp):
+                        parts = (part.value for part in ast.walk(value) if isinstance(part, ast.Constant))
+                        found |= {part for part in parts if isinstance(part, str) and " " in part}
+    return found
 
 
 def test_every_sentence_with_which_the_pool_closes_or_refuses_has_a_class() -> None:
-    said: dict[str, list[str]] = {"_close": [], "_end": [], "_refuse": []}
-    for node in ast.walk(ast.parse(inspect.getsource(pool))):
-        match node:
-            case ast.Call(func=ast.Attribute(attr=name), args=[_, reason, *_]) if name in said:
-                said[name] += constants(reason)
-            case ast.Assign(targets=[ast.Name("reason")], value=value):
-                said["_end"] += constants(value)
-            case _:
-                pass
-    assert {*said["_close"], *said["_end"]} == CLOSE_REASONS.keys()
-    refusals = " ".join(said["_refuse"])
+    said = sentences([closing, line, pool], CLOSES)
+    assert {sentence for sentence in said if not sentence.startswith(" ")} == CLOSE_REASONS.keys()
+    refusals = " ".join(sentences([dispatch, pool], REFUSES))
     assert [words for words in REFUSALS if words not in refusals] == []
 
 

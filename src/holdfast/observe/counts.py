@@ -35,6 +35,7 @@ CLOSE_REASONS: Final[Mapping[str, str]] = {
     "idle for too long": "idle",
     "a spare that nobody used": "unused_spare",
     "evicted to make room": "evicted",
+    "fewer sessions are allowed now": "evicted",
     "its client session ended": "client_ended",
     "its call has ended": "call_ended",
     "an operator ended its session": "operator",
