@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from holdfast import events
 from holdfast.config import Limits
 from holdfast.errors import Code, Delivery
@@ -202,6 +204,25 @@ async def test_a_spare_counts_for_its_user_once_it_is_given_away() -> None:
         await rig.answered(rig.key("b"))
         assert rig.pool.session_of(rig.key("a")) is None
         assert rig.pool.session_of(rig.key("b")) is not None
+
+
+async def test_what_is_asked_in_a_users_own_session_waits_for_its_limit_like_a_call() -> None:
+    """Where a caller's headers decide what is listed, no spare can tell."""
+    async with pool_rig(quota=limits(1), pass_headers=("x-tenant",)) as rig:
+        await rig.call(key=rig.private_key())
+        own = replace(rig.key(), passed=(("x-tenant", "a"),))
+
+        async def ask() -> None:
+            async with rig.pool.borrow(own):
+                assert rig.pool.session_of(own) is not None
+
+        asking = rig.scope.start(ask(), "ask")
+        await settle()
+        assert len(rig.fake.sessions) == 1
+        rig.fake.session.call.text("done")
+        await settle()
+        assert asking.done()
+        assert len(rig.fake.sessions) == 2
 
 
 async def test_nothing_is_counted_once_all_is_closed() -> None:

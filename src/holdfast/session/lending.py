@@ -32,6 +32,10 @@ class Lender(Protocol):
         """Why no session for `key`, or no spare, can be opened soon; None where one can."""
         ...
 
+    def may_open(self, key: SessionKey | None) -> bool:
+        """Whether a session for `key`, or a spare, may be opened now without another making way."""
+        ...
+
     def open_for(self, key: SessionKey | None) -> Session:
         """Begin to open a session for `key`, or a spare."""
         ...
@@ -77,7 +81,7 @@ class Lending:
             if session is None:
                 if (refusal := self._lender.refusal_for(own)) is not None:
                     raise refusal
-                if not self._roster.may_open:
+                if not self._lender.may_open(own):
                     try:
                         async with timeout(self._clock, give_up_at - self._clock.now()):
                             await asyncio.shield(self._roster.next_room())

@@ -484,6 +484,9 @@ class Pool:
     def refusal_for(self, key: SessionKey | None) -> OpenFailed | None:
         return self._breaker.refusal or (None if key is None else self._crashes.refusal(key))
 
+    def may_open(self, key: SessionKey | None) -> bool:
+        return self._roster.may_open and (key is None or self._quota.fits(key))
+
     def open_for(self, key: SessionKey | None) -> Session:
         if key is None:
             return self._roster.open(None, ())
@@ -496,8 +499,7 @@ class Pool:
         self._rest(session)
 
     def reopen(self, place: Place) -> None:
-        may_open = self._roster.may_open and self._quota.fits(place.key)
-        if may_open and self.refusal_for(place.key) is None and self.parting is None:
+        if self.may_open(place.key) and self.refusal_for(place.key) is None and self.parting is None:
             self.open(place)
 
     def _circuit_changed(self) -> None:
