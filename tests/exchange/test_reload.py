@@ -174,18 +174,26 @@ async def test_a_question_of_a_replaced_server_is_still_answered() -> None:
 
 
 @requirement("reload:changed:replaces-the-server")
-async def test_subscriptions_go_on_with_the_server_that_follows() -> None:
-    async with house("a", others=["new"]) as home:
+@pytest.mark.parametrize(("path", "prefix"), [("/mcp/a", ""), ("/mcp", "a__")])
+async def test_subscriptions_go_on_with_the_server_that_follows(path: str, prefix: str) -> None:
+    async with house("a", "b", others=["new"]) as home:
         new = home.upstreams["new"]
-        client = await home.connected("/mcp/a")
-        assert (await client.ask(client.call("resources/subscribe", uri=NOTE)))["result"] == {}
+        client = await home.connected(path)
+        uri = next(r["uri"] for r in await resources(client) if r["uri"].endswith(NOTE))
+        assert (await client.ask(client.call("resources/subscribe", uri=uri)))["result"] == {}
         home.change("a", url=new.url)
         async with client.stream() as pushed:
-            await client.ask(client.tool("count"))  # it may be told that its session is lost
-            await client.count()
+            await next_of(pushed, "notifications/resources/list_changed")
+            await client.ask(client.tool(f"{prefix}count"))  # it may be told that its session is lost
+            await client.count(f"{prefix}count")
             await new.until(lambda: any(NOTE in session.subscriptions for session in new.sessions.values()))
-            await client.tool_text("change_resource", text="new")
-            assert (await next_of(pushed, "notifications/resources/updated"))["params"] == {"uri": NOTE}
+            await client.tool_text(f"{prefix}change_resource", text="new")
+            assert (await next_of(pushed, "notifications/resources/updated"))["params"] == {"uri": uri}
+
+
+async def resources(client: Client) -> list[Any]:
+    listed: list[Any] = (await client.ask(client.call("resources/list")))["result"]["resources"]
+    return listed
 
 
 @requirement("reload:changed:replaces-the-server")
