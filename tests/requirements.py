@@ -1001,6 +1001,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "reload:follow:secrets": Requirement(
         "A secret in a file of its own is followed like the settings that name it.",
         "issue: rotation without losing sessions",
+    ),
 }
 
 
