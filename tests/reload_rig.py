@@ -35,11 +35,11 @@ class PathClient(Client):
         self.path = path
         self.headers = {} if key is None else {"authorization": f"Bearer {key}"}
 
-    def with_key(self, key: str) -> PathClient:
-        """The same client, session included, with another key."""
+    def with_key(self, key: str, request: int = 1000) -> PathClient:
+        """The same client, session included, with another key; ids of requests begin after `request`."""
         other = PathClient(self.port, self.path, key)
         other.headers = self.headers | other.headers
-        other.next_id = self.next_id + 1000
+        other.next_id = self.next_id + request
         return other
 
     @asynccontextmanager
@@ -161,6 +161,7 @@ async def house(
     *names: str,
     others: Sequence[str] = (),
     slow: Sequence[str] = (),
+    seconds: float = 30,
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
     clock: ManualClock | None = None,
     gateway: dict[str, Any] | None = None,
@@ -169,10 +170,10 @@ async def house(
     """A gateway in front of the servers `names`, which have been learnt.
 
     `others` run besides, and so do `slow` ones, which open no session. `fields` are those of every
-    server's settings. Leaving checks that nothing was left behind.
+    server's settings. All must be over within `seconds`. Leaving checks that nothing was left behind.
     """
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(30))
+        await stack.enter_async_context(asyncio.timeout(seconds))
         stack.enter_context(no_errors_logged(restarts=False))
         upstreams: dict[str, ScriptedServer] = {}
         for name in (*names, *others, *slow):

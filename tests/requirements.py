@@ -1038,6 +1038,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client that may see more keeps its sessions, and hears of it.",
         "issue: unchanged servers keep their sessions",
     ),
+    "reload:under-load": Requirement(
+        "Reloads fail no call to a server that stays.",
+        "threats-and-faults 49",
+    ),
     "reload:listen": Requirement(
         "Another address waits for the next start, and nothing is opened to the world meanwhile.",
         "threats-and-faults 13",
@@ -1049,6 +1053,18 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "reload:overlap": Requirement(
         "Reloads may come while an earlier one drains, or while the gateway ends.",
         "issue: reload is atomic",
+    ),
+    "interop:reload:saved": Requirement(
+        "Who saves the settings file sees what came of it, and chats go on.",
+        "issue: reload on SIGHUP and on change",
+    ),
+    "interop:reload:mistakes": Requirement(
+        "Mistakes in a saved file are said line by line, and the gateway goes on as it was.",
+        "issue: an invalid file keeps the old one and says so",
+    ),
+    "interop:reload:sighup": Requirement(
+        "SIGHUP reads settings and secrets again, and does no harm at any time.",
+        "issue: reload on SIGHUP and on change",
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from holdfast import events
 from holdfast.config import ServerTools, ToolRules, Trust
 from holdfast.errors import Code
-from holdfast.testing.clock import ManualClock
+from holdfast.testing.clock import ManualClock, settle
 from reload_rig import LIST_CHANGES, House, changed, client_of, end_of, house, next_of
 from requirements import requirement
 from rig import Client, next_message, text_of
@@ -173,18 +174,26 @@ async def test_a_question_of_a_replaced_server_is_still_answered() -> None:
 
 
 @requirement("reload:changed:replaces-the-server")
-async def test_subscriptions_go_on_with_the_server_that_follows() -> None:
-    async with house("a", others=["new"]) as home:
+@pytest.mark.parametrize(("path", "prefix"), [("/mcp/a", ""), ("/mcp", "a__")])
+async def test_subscriptions_go_on_with_the_server_that_follows(path: str, prefix: str) -> None:
+    async with house("a", "b", others=["new"]) as home:
         new = home.upstreams["new"]
-        client = await home.connected("/mcp/a")
-        assert (await client.ask(client.call("resources/subscribe", uri=NOTE)))["result"] == {}
+        client = await home.connected(path)
+        uri = next(r["uri"] for r in await resources(client) if r["uri"].endswith(NOTE))
+        assert (await client.ask(client.call("resources/subscribe", uri=uri)))["result"] == {}
         home.change("a", url=new.url)
         async with client.stream() as pushed:
-            await client.ask(client.tool("count"))  # it may be told that its session is lost
-            await client.count()
+            await next_of(pushed, "notifications/resources/list_changed")
+            await client.ask(client.tool(f"{prefix}count"))  # it may be told that its session is lost
+            await client.count(f"{prefix}count")
             await new.until(lambda: any(NOTE in session.subscriptions for session in new.sessions.values()))
-            await client.tool_text("change_resource", text="new")
-            assert (await next_of(pushed, "notifications/resources/updated"))["params"] == {"uri": NOTE}
+            await client.tool_text(f"{prefix}change_resource", text="new")
+            assert (await next_of(pushed, "notifications/resources/updated"))["params"] == {"uri": uri}
+
+
+async def resources(client: Client) -> list[Any]:
+    listed: list[Any] = (await client.ask(client.call("resources/list")))["result"]["resources"]
+    return listed
 
 
 @requirement("reload:changed:replaces-the-server")
@@ -592,3 +601,29 @@ async def test_a_gateway_that_ends_takes_no_new_settings_and_ends_what_drains() 
         assert len(home.told(events.SettingsReloaded)) == 1
         home.gateway.close_sessions()
         assert "error" in await call
+
+
+# Many.
+
+
+@requirement("reload:servers:come-and-go")
+async def test_servers_that_come_and_go_leave_no_task_and_no_descriptor() -> None:
+    async with house("a", "b", others=["c"]) as home:
+        left: list[tuple[int, int]] = []
+        for _ in range(6):
+            home.reload(servers=(*home.gateway.settings.servers, changed(home.server("a").settings, **c_of(home))))
+            client, whole = await home.connected("/mcp/c"), await home.connected()
+            async with client.stream() as listening:
+                assert [await client.count(), await whole.count("c__count")] == ["1", "1"]
+                without(home, "c")
+                await end_of(listening)
+            await whole.delete()
+            await home.until_gone(home.upstreams["c"])
+            await home.until(lambda: not home.gateway.leaving and not home.gateway.app.open_requests)
+            await settle()
+            left.append((len(asyncio.all_tasks()), open_descriptors()))
+        assert left[1:] == left[:1] * 5
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
