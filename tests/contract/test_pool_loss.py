@@ -369,6 +369,24 @@ async def test_a_safe_call_is_sent_again_once_in_the_same_session(kind: FaultKin
         assert len(rig.fake.sessions) == 1
 
 
+@pytest.mark.parametrize("is_dirty", [False, True])
+@pytest.mark.parametrize("second", [FaultKind.REFUSED, FaultKind.NOT_SENT])
+async def test_of_a_call_that_was_cut_off_once_it_is_never_said_that_it_was_not_executed(
+    second: FaultKind, is_dirty: bool
+) -> None:
+    async with pool_rig() as rig:
+        if is_dirty:
+            await rig.answered()
+        caller = await rig.call(READ)
+        rig.fake.session.requests[-1].fail(FaultKind.CUT)
+        await rig.passes(0.2)
+        rig.fake.is_known = False
+        rig.fake.session.requests[-1].fail(second)
+        await rig.passes(1.0)
+        assert caller.code is Code.OUTCOME_UNKNOWN
+        assert (caller.failure.delivery, caller.failure.retryable) == (Delivery.UNKNOWN, False)
+
+
 @pytest.mark.parametrize(
     ("kind", "code"),
     [

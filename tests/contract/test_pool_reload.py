@@ -190,7 +190,7 @@ async def test_a_drained_server_whose_session_is_lost_is_over() -> None:
         await settle()
         rig.fake.session.die()
         await settle()
-        assert caller.code is Code.UPSTREAM_UNAVAILABLE
+        assert caller.code is Code.OUTCOME_UNKNOWN  # it may have been read
         assert draining.done()
 
 

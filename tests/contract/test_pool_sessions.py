@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -592,3 +593,14 @@ async def test_the_lists_are_asked_for_without_prolonging_a_chats_session() -> N
         assert (await rig.listed()).result["tools"]
         await rig.passes(30.0)
         assert rig.pool.sessions == []
+
+
+async def test_a_spare_is_not_given_to_a_caller_whose_headers_it_was_opened_without() -> None:
+    async with pool_rig(pass_headers=("x-tenant",)) as rig:
+        passed = (("x-tenant", "a"),)
+        rig.catalog.introduce(lambda _: None, replace(rig.private_key(), passed=passed))
+        await settle()
+        assert [session.is_spare for session in rig.pool.sessions] == [True]
+        await rig.call(key=replace(rig.key(), passed=passed))
+        assert len(rig.fake.sessions) == 2
+        assert rig.fake.sessions[1].calls

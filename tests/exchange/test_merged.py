@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
+from pydantic import SecretStr
 
 from bare_client import Response
 from holdfast.config import TRUST_PRESETS, ClientSettings, ServerTools, ToolRules, Trust, key_digest
@@ -717,3 +718,49 @@ async def test_nothing_is_said_of_a_wait_that_is_short_or_to_who_takes_json_only
                 await clock.advance_settled(wait)
                 await server_clock.advance_settled(3)
             assert asked.result() == "1"
+
+
+# New settings.
+
+
+@requirement("merged:reload:goes-on")
+async def test_a_server_that_is_replaced_keeps_its_subscribers_and_who_sees_it_hears_of_it() -> None:
+    clients = (seeing("all", None), seeing("one", {"one": ToolRules()}))
+    async with several("one", "two", clients=clients) as running:
+        client, other = running.client(authorization="Bearer all"), running.client(authorization="Bearer one")
+        await client.open()
+        await other.open()
+        await client.ask(client.call("resources/list"))
+        assert (await client.ask(client.call("resources/subscribe", uri=f"two+{NOTE}")))["result"] == {}
+        settings = running.gateway.settings
+        one, two = settings.servers
+        another = two.model_copy(update={"headers": {"x-edition": SecretStr("2")}})
+        async with push_stream(running, client) as stream, push_stream(running, other) as beside:
+            running.gateway.reload(settings.model_copy(update={"servers": (one, another)}))
+            await until_said(stream, "notifications/tools/list_changed")
+            running.push(other, 1)
+            assert (await next_message(beside))["method"] == "test/event", "nothing that it sees has changed"
+            assert await client.tool_text("two__change_resource", text="2") == "changed"
+            assert (await until_said(stream, "notifications/resources/updated"))["uri"] == f"two+{NOTE}"
+        assert any(h.get("x-edition") == "2" for h in running.upstreams["two"].received_headers)
+        await running.until(lambda: len(running.upstreams["two"].sessions) <= 2)
+
+
+@requirement("merged:reload:goes-on")
+async def test_servers_that_come_and_go_and_other_names_are_heard_of_and_count_at_once() -> None:
+    async with several("one", "two", "three") as running:
+        settings = running.gateway.settings
+        client = await running.connected()
+        async with push_stream(running, client) as stream:
+            for change, names_now in (
+                ({"servers": settings.servers[:2]}, {"one__", "two__"}),
+                ({"servers": settings.servers}, {"one__", "two__", "three__"}),
+                ({"separator": "--"}, {"one--", "two--", "three--"}),
+            ):
+                running.gateway.reload(settings.model_copy(update=change))
+                await until_said(stream, "notifications/resources/list_changed")
+                assert {
+                    name.removesuffix("echo") for name in await listed(client) if name.endswith("echo")
+                } == names_now
+        assert await client.tool_text("three--count") == "1"
+        assert (await client.ask(client.tool("three__count")))["error"]["code"] == -32602

@@ -109,6 +109,9 @@ class Lister(Deaf):
         self._pages: list[Raw] = []
         self._cursors: set[str] = set()
         self._running: Running | None = None
+        self._following: dict[str, Json] | None = None
+        """The params of the page to ask for."""
+        self._is_asking = False
 
     def start(self) -> None:
         """Ask for the first page."""
@@ -142,9 +145,17 @@ class Lister(Deaf):
             self._end(Listed(self._pages))
 
     def _ask(self, params: dict[str, Json]) -> None:
-        running = self._conversation.start(Call(self._method, params), self)
-        if self._then is not None:  # else it was answered on the spot
-            self._running = running
+        """Ask for a page; the catalogue may answer at once, however many there are, so this is no recursion."""
+        self._following = params
+        if self._is_asking:
+            return
+        self._is_asking = True
+        while self._then is not None and self._following is not None:
+            params, self._following = self._following, None
+            running = self._conversation.start(Call(self._method, params), self)
+            if self._then is not None and self._following is None:  # else it was answered on the spot
+                self._running = running
+        self._is_asking = False
 
     def _end(self, listed: Listed) -> None:
         then, self._then, self._running = self._then, None, None

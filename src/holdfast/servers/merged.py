@@ -6,42 +6,30 @@ the session of the one server that it is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from msgspec import Raw
 
-from holdfast import __version__, events
+from holdfast import events
 from holdfast.call import Call, Caller, Json, Result, RpcError, Running
 from holdfast.catalog.catalog import CAPABILITY, Introduced
 from holdfast.clock import Clock
-from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.servers.branch import Branch, BranchCaller, MarkedReader, MarkedSubscriber
 from holdfast.servers.gate import unknown_tool
-from holdfast.servers.gathering import Deaf, Gathering
+from holdfast.servers.gathering import Deaf
+from holdfast.servers.introduction import introduce
 from holdfast.servers.joint import OF_RESOURCES, JointList, Preparation
 from holdfast.servers.member import Member, owner_of
 from holdfast.servers.server import Server, ServerConversation
 from holdfast.session.watch import Watcher
-from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
-from holdfast.wire.revisions import LATEST
 
-INTRODUCTION_PATIENCE: Final = 2.0
-"""Seconds: an introduction names the servers that have said theirs by then."""
 RESOURCE_NOT_FOUND: Final = -32002
 """MCP 2025-11-25, Resources, Error Handling."""
 
-_CAPABILITIES: Final[Mapping[str, Mapping[str, bool]]] = {
-    "completions": {},
-    "logging": {},
-    "prompts": {"listChanged": True},
-    "resources": {"listChanged": True, "subscribe": True},
-    "tools": {"listChanged": True},
-}
-_LATE: Final = "It is still being connected; list_changed follows when it is there."
 _EMPTY: Final = Result(Raw(b"{}"))
 _NOTHING_TO_COMPLETE: Final = Result(Raw(b'{"completion":{"values":[]}}'))
 _NEEDS_SESSION: Final = RpcError(
@@ -241,26 +229,7 @@ class MergedConversation:
             part.offer_roots(has_roots)
 
     def introduce(self, then: Introduced) -> None:
-        """Say what all can do together; every capability is there, since a server may come up with it later."""
-        members = self._members
-
-        def done(hellos: dict[str, Hello | CallFailed], late: list[str]) -> None:
-            said = {name: hellos.get(name, _LATE if name in late else None) for name in members}
-            instructions = [text for name, member in members.items() if (text := _instructions(member, said[name]))]
-            raw = {
-                "protocolVersion": LATEST,
-                "capabilities": _CAPABILITIES,
-                "serverInfo": {"name": "holdfast", "version": __version__},
-                **({"instructions": "\n\n".join(instructions)} if instructions else {}),
-            }
-            capabilities = {name: Raw(jsonrpc.encode(value)) for name, value in _CAPABILITIES.items()}
-            then(Hello(Raw(jsonrpc.encode(raw)), LATEST, capabilities))
-
-        known = {n: m for n, m in members.items() if m.server.settings.is_learned_at_start or m.server.catalog.hello}
-        gathering = Gathering(known, self._merged.clock, INTRODUCTION_PATIENCE, done)
-        for name, member in known.items():
-            self._part(member).introduce(_reporting(gathering, name))
-        gathering.settle()
+        introduce(self._members, self._part, self._merged.clock, then)
 
     def start(self, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
         match call.method:
@@ -408,25 +377,9 @@ def _with(call: Call, **params: Json) -> Call:
     return replace(call, params={**call.params, **params})
 
 
-def _reporting(gathering: Gathering[str, Hello | CallFailed], name: str) -> Introduced:
-    return lambda hello: gathering.report(name, hello)
-
-
 def _tell_of_lists(watcher: Watcher) -> None:
     for kind in ("tools", "prompts", "resources"):
         watcher.push(f"notifications/{kind}/list_changed", None)
-
-
-def _instructions(member: Member, said: Hello | CallFailed | str | None) -> str:
-    """What a server says to the model, under its name, or why it says nothing."""
-    if isinstance(said, Hello):
-        text = jsonrpc.decode_value(jsonrpc.decode_fields(said.raw).get("instructions", b"null"))
-        if not isinstance(text, str) or not text.strip():
-            return ""
-        text = f"The names of its tools and prompts begin with {member.start} here.\n\n{text}"
-    else:
-        text = said.message if isinstance(said, CallFailed) else said
-    return f"## {member.server.name}\n\n{text}" if text else ""
 
 
 def _not_served(method: str) -> RpcError:

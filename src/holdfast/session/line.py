@@ -71,7 +71,12 @@ class Line:
         """Serve the line as far as there is room."""
         while self._places.line and self._opener.parting is None:
             line = list(self._places.line)
-            step = plan(self._roster, self.settings.session_limit, [place.key.principal for place in line])
+            step = plan(
+                self._roster,
+                self.settings.session_limit,
+                [place.key.principal for place in line],
+                may_adopt=not self.settings.pass_headers,  # a spare was opened without the caller's
+            )
             if isinstance(step, Wait):
                 return
             place = line[step.turn]

@@ -76,15 +76,18 @@ class Wait:
     """Nothing can be done until a session ends or falls idle."""
 
 
-def plan(sessions: Iterable[V], limit: int, line: Sequence[Principal | None]) -> Adopt[V] | Open | Evict[V] | Wait:
+def plan(
+    sessions: Iterable[V], limit: int, line: Sequence[Principal | None], *, may_adopt: bool = True
+) -> Adopt[V] | Open | Evict[V] | Wait:
     """Decide what is done for `line`: whose keys wait, none of which has a session, first come first.
 
     `sessions` are all that take up room, those that are still closing included. A user who holds more
     than its share of `limit` comes after those who do not, and loses its own sessions before theirs.
+    Spares are handed over only where they `may_adopt`.
     """
     present = list(sessions)
     spares = [s for s in present if s.is_spare and s.state is State.IDLE]
-    if spares:
+    if spares and may_adopt:
         return Adopt(_turns(present, limit, line)[0], max(spares, key=lambda s: s.opened_at))
     if len(present) < limit:
         return Open(_turns(present, limit, line)[0])

@@ -162,6 +162,7 @@ class Recovery:
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
         run.was_sent_before = True
+        run.may_have_run = run.may_have_run or fault.kind not in {FaultKind.NOT_SENT, FaultKind.REFUSED}
         self._emit(events.CallRepeated(self.settings.name, run.call.method, fault.detail, run.call.request))
 
     def _resend(self, run: RunningCall) -> None:

@@ -154,6 +154,14 @@ def failure(fault: Fault, call: Call, server: str) -> CallFailed:
     return CallFailed(code, text, server=server, delivery=delivery, retryable=retryable)
 
 
+def in_doubt(outcome: Outcome, call: Call) -> Outcome:
+    """What a call is told of which an attempt before the last may have been executed, even if the last was not."""
+    if not isinstance(outcome, CallFailed) or outcome.delivery not in {Delivery.NOT_SENT, Delivery.REFUSED}:
+        return outcome
+    doubt = Fault(FaultKind.CUT, "an answer was cut off, and the second attempt was not executed")
+    return failure(doubt, call, outcome.server)
+
+
 def unavailable(server: str, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
     """No session could be had."""
     return CallFailed(

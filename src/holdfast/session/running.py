@@ -79,6 +79,7 @@ class RunningCall:
         "has_relayed",
         "has_slot",
         "key",
+        "may_have_run",
         "phase",
         "safety",
         "sent_at",
@@ -111,6 +112,8 @@ class RunningCall:
         self.has_relayed = False
         self.has_slot = False
         self.was_sent_before = False
+        self.may_have_run = False
+        """An attempt before the last one may have been executed."""
         self._desk = desk
         self._settings = settings
         self._clock = clock
@@ -176,6 +179,8 @@ class RunningCall:
         """End the call; a second end is ignored. Bookkeeping first, the caller last."""
         if self.phase is Phase.ENDED:
             return
+        if self.may_have_run:
+            outcome = retry.in_doubt(outcome, self.call)
         was_sent = self.phase is Phase.SENT
         self.phase = Phase.ENDED
         self._stop_timer()
