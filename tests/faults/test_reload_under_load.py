@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Final
 
 from holdfast import events
@@ -30,6 +31,8 @@ class Load:
         self.keys = ["key-0"]
         self.failed: list[str] = []
         self.counted: list[list[int]] = []
+        self._borne: Counter[str] = Counter()
+        """How many calls under way bear each key."""
         self._callers: list[tuple[PathClient, str]] = []
 
     async def begin(self) -> None:
@@ -44,13 +47,17 @@ class Load:
     async def call(self, number: int) -> None:
         """One call, with the newest key."""
         caller, tool = self._callers[number % 3]
+        key = self.keys[-1]
+        self._borne[key] += 1
         try:
-            self.counted[number % 3].append(int(await caller.with_key(self.keys[-1], number).count(tool)))
+            self.counted[number % 3].append(int(await caller.with_key(key, number).count(tool)))
         except FAILURES as error:
             self.failed.append(repr(error))
+        finally:
+            self._borne[key] -= 1
 
     def reload(self, number: int) -> None:
-        """Other timeouts, another server, without it again, another key beside the last one; and so on."""
+        """Other timeouts, another server, without it again, a new key and none that nobody bears; and so on."""
         home = self.home
         match number % 4:
             case 0:
@@ -61,7 +68,8 @@ class Load:
             case 2:
                 home.reload(servers=home.gateway.settings.servers[:-1])
             case _:
-                self.keys = [self.keys[-1], f"key-{number}"]
+                used = [key for key in self.keys[:-1] if self._borne[key]]
+                self.keys = [*used, self.keys[-1], f"key-{number}"]
                 home.reload(clients=(host(*self.keys),))
 
     async def run(self) -> float:
@@ -70,8 +78,7 @@ class Load:
         began = loop.time()
         calls: list[asyncio.Task[None]] = []
         for number in range(CALLS):
-            if (wait := began + number / RATE - loop.time()) > 0:
-                await asyncio.sleep(wait)  # the pace is the load; nothing is concluded from the time
+            await asyncio.sleep(max(0.0, began + number / RATE - loop.time()))  # the pace is the load, and no proof
             calls.append(self.home.start(self.call(number)))
             if number % (CALLS // RELOADS) == 0:
                 self.reload(number // (CALLS // RELOADS))
