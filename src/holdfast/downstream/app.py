@@ -210,7 +210,7 @@ class App:
         if service is None:
             served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
             raise Refusal(404, f"There is nothing at this path; served are {served}.")
-        passed = tuple((name, request.headers[name]) for name in service.passes if name in request.headers)
+        passed = tuple((name, request.headers[name]) for name in sorted(service.passes) if name in request.headers)
         return Target(service, identity, chat, passed, is_whole=parts == ["mcp"], request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
