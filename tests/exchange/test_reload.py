@@ -299,6 +299,7 @@ async def test_a_server_that_is_removed_while_it_fails_to_connect_is_never_tried
             await clock.advance_settled(30.0)
         assert not home.gateway.leaving
         assert dead.accepted == 0
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "learn b"]
         assert home.told(events.ServerRemoved) == [events.ServerRemoved("b")]
 
 
