@@ -217,12 +217,8 @@ class App:
         wait = self._rates.take(identity.principal, count)
         if wait:
             after = max(1, ceil(wait))
-            whose = "user" if identity.principal.user is not None else "client"
-            raise Refusal(
-                429,
-                f"This {whose} sends too many requests: go on in {after} s.",
-                headers=((b"retry-after", b"%d" % after),),
-            )
+            headers = ((b"retry-after", b"%d" % after),)
+            raise Refusal(429, f"These are too many requests at once: go on in {after} s.", headers=headers)
 
 
 def _parts(path: str) -> list[str]:
