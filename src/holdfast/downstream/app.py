@@ -210,19 +210,15 @@ class App:
         if service is None:
             served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
             raise Refusal(404, f"There is nothing at this path; served are {served}.")
-        passed = tuple((name, request.headers[name]) for name in service.passes if name in request.headers)
+        passed = tuple((name, request.headers[name]) for name in sorted(service.passes) if name in request.headers)
         return Target(service, identity, chat, passed, is_whole=parts == ["mcp"], request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
         wait = self._rates.take(identity.principal, count)
         if wait:
             after = max(1, ceil(wait))
-            whose = "user" if identity.principal.user is not None else "client"
-            raise Refusal(
-                429,
-                f"This {whose} sends too many requests: go on in {after} s.",
-                headers=((b"retry-after", b"%d" % after),),
-            )
+            headers = ((b"retry-after", b"%d" % after),)
+            raise Refusal(429, f"These are too many requests at once: go on in {after} s.", headers=headers)
 
 
 def _parts(path: str) -> list[str]:

@@ -163,8 +163,13 @@ def run_script(url: str) -> ScriptRun:
     return ScriptRun(
         status,
         has_result=any(message.get("id") == 1 and "result" in message for message in received),
-        progress=sum(message.get("method") == "notifications/progress" for message in received),
+        progress=sum(_is_step(message) for message in received),
     )
+
+
+def _is_step(message: Mapping[str, Any]) -> bool:
+    """Whether it is a progress report of the tool; that a session is being opened has no total."""
+    return message.get("method") == "notifications/progress" and "total" in message["params"]
 
 
 def _post_by_curl(curl: str, url: str, body: bytes) -> tuple[int, bytes, str | None]:
