@@ -187,8 +187,8 @@ class MergedConversation:
         return self._asker.chat is None and self._asker.client is not None
 
     @property
-    def is_held(self) -> bool:
-        return any(part.is_held for part in self._parts.values())
+    def is_in_use(self) -> bool:
+        return any(part.is_in_use for part in self._parts.values())
 
     @property
     def _members(self) -> dict[str, Member]:

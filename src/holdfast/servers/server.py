@@ -308,7 +308,12 @@ class ServerConversation:
         return self.key.ends_with_client
 
     @property
+    def is_in_use(self) -> bool:
+        return self.server.pool.holds(self.key)
+
+    @property
     def is_held(self) -> bool:
+        """A session is open for it."""
         return self.server.pool.session_of(self.key) is not None
 
     def introduce(self, then: Introduced) -> None:
