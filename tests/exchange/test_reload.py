@@ -9,13 +9,14 @@ from typing import Any, Final
 import pytest
 
 from holdfast import events
-from holdfast.config import ServerTools, ToolRules, Trust
+from holdfast.config import GatewaySettings, ServerTools, ToolRules, Trust
 from holdfast.errors import Code
 from holdfast.testing.clock import ManualClock, settle
 from reload_rig import LIST_CHANGES, House, changed, client_of, end_of, house, next_of
 from requirements import requirement
 from rig import Client, next_message, text_of
 from rows import row
+from several import behind, several
 
 NOTE: Final = "memo://note"
 
@@ -108,6 +109,20 @@ async def test_a_new_prefix_renames_the_tools_and_keeps_the_sessions() -> None:
             assert {"alpha__count", "b__count"} <= await client.tools()
             assert await client.count("alpha__count") == "2"
             assert await client.failure("a__count") == -32602
+
+
+async def test_a_server_that_becomes_eager_does_not_make_the_gateway_unready() -> None:
+    async with house("a", "b") as home:
+        home.change("b", start="lazy")
+        assert home.gateway.operations.is_ready
+        home.change("b", start="eager")
+        assert home.gateway.operations.is_ready
+    async with several(behind("a", start="lazy"), behind("b", start="lazy")) as running:
+        assert running.gateway.operations.is_ready
+        settings = running.gateway.settings
+        eager = tuple(changed(each, start="eager") for each in settings.servers)
+        running.gateway.reload(GatewaySettings(**{**dict(settings), "servers": eager}))
+        assert running.gateway.operations.is_ready
 
 
 # Settings that make another server of it.
