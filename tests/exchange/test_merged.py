@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -634,6 +635,22 @@ async def test_only_the_allowed_headers_go_on_and_callers_whose_values_differ_ne
             assert leaked == set()
             assert not any({"authorization", "cookie"} & h.keys() for h in requests)
         figure(f"0 canaries in {sum(map(len, seen.values()))} requests upstream for {sent} calls")
+
+
+@requirement("merged:access:passed-headers")
+@pytest.mark.parametrize("value", ["Zo\u00eb".encode(), b"Zo\xeb", b"plain"], ids=["utf-8", "latin-1", "ascii"])
+async def test_a_header_goes_on_byte_for_byte(value: bytes) -> None:
+    async with several(behind("passing", pass_headers=("x-name",)), "plain") as running:
+        client = running.client()
+        body = json.dumps(client.tool("count")).encode()
+        head = b"POST /mcp/passing HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        async with client.raw(
+            head + b"accept: application/json\r\nx-name: " + value + b"\r\n" + length + body
+        ) as answer:
+            assert answer.status == 200
+        received = {headers.get("x-name") for headers in running.upstreams["passing"].received_headers}
+        assert received == {value.decode("latin-1")}
 
 
 # Rates.
