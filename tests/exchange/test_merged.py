@@ -340,6 +340,25 @@ async def test_an_update_comes_with_the_uri_by_which_the_client_subscribed() -> 
 
 
 @requirement("merged:resources:subscriptions")
+async def test_what_a_client_calls_a_resource_is_known_for_as_long_as_it_hears_of_it() -> None:
+    async with several("one", "two") as running:
+        client = await running.connected()
+        await client.ask(client.call("resources/list"))
+
+        async def about(method: str, chat: str) -> None:
+            call = with_meta(client.call(method, uri=f"two+{NOTE}"), **{"dev.holdfast/chat": chat})
+            assert (await client.ask(call))["result"] == {}
+
+        branch = running.merged.branch(running.session_of(client), running.merged.members["two"])
+        for chat in ("a", "b"):
+            await about("resources/subscribe", chat)
+        await about("resources/unsubscribe", "a")
+        assert branch.public_uris == {NOTE: f"two+{NOTE}"}, "the other chat still hears of it"
+        await about("resources/unsubscribe", "b")
+        assert branch.public_uris == {}
+
+
+@requirement("merged:resources:subscriptions")
 async def test_a_subscription_that_is_refused_leaves_nothing() -> None:
     async with several("one", "two") as running:
         client = await running.connected()

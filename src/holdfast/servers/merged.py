@@ -329,7 +329,10 @@ class MergedConversation:
                 told = MarkedReader(caller, own, str(uri))
             elif own != uri and how is ServerConversation.subscribe and watcher is not None:
                 told = MarkedSubscriber(caller, self._merged.branch(watcher, member), own, str(uri))
-            return self._go(how, member, _with(call, uri=own), told, watcher)
+            running = self._go(how, member, _with(call, uri=own), told, watcher)
+            if how is ServerConversation.unsubscribe and watcher is not None:
+                self._merged.branch(watcher, member).unsubscribed(own)
+            return running
 
         return self._by_uri(uri, caller, go)
 
