@@ -79,7 +79,7 @@ class Gateway:
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)
         self.servers.replace({each.name: self._serve(each) for each in settings.servers}, settings.separator)
-        self.operations.awaited = tuple(self.servers)
+        self.operations.awaited = tuple(each for each in self.servers if each.settings.is_learned_at_start)
         return self
 
     async def __aexit__(

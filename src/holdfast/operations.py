@@ -20,7 +20,7 @@ class Operations:
         self.is_draining = False
         """The gateway is about to end."""
         self.awaited: Iterable[Server] = ()
-        """The servers with which the gateway started: those that a reload brings do not make it unready again."""
+        """The servers opened at start: those that a reload brings, or makes eager, do not make it unready again."""
         self._metrics = Metrics()
         self._directory = directory
         self._count_clients = count_clients

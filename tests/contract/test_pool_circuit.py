@@ -197,6 +197,19 @@ async def test_those_who_wait_for_the_probe_wait_no_longer_than_for_a_session() 
         assert not probe.is_over
 
 
+async def test_no_more_calls_wait_for_the_probe_than_for_a_slot() -> None:
+    async with pool_rig(max_queue=4) as rig:
+        await fail(rig, FAILURES)
+        await waits_until_half_open(rig)
+        callers = [await rig.call(f"t{n}") for n in range(10)]
+        assert rig.pool.queued == 4
+        assert [caller.code for caller in callers[5:]] == [Code.OVERLOADED] * 5
+        assert [event.kind for event in rig.seen(events.CallRefused)] == [events.Limit.QUEUE] * 5
+        rig.fake.calls[-1].text("up")
+        await settle()
+        assert not any(caller.is_over for caller in callers[1:5]), "who was let wait is let go on"
+
+
 async def test_a_probe_that_is_cancelled_hands_on_to_the_next() -> None:
     async with pool_rig() as rig:
         await fail(rig, FAILURES)

@@ -240,6 +240,43 @@ async def test_a_client_session_of_very_many_chats_forgets_those_that_are_over(
             call["params"]["_meta"] = {"dev.holdfast/chat": str(number)}
             assert text_of(await client.ask(call)) == "1"
             assert len(running.session_of(client).conversations) <= 11
+            assert len(vars(running.session_of(client))["_subscriptions"]) <= 11
+
+
+@requirement("exchange:sessions:bounded")
+async def test_a_client_session_whose_passed_headers_always_differ_forgets_what_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 10)
+    async with rig(max_sessions=2, pass_headers=("x-trace",), is_learnt=False) as running:
+        client = await running.connected()
+        for number in range(40):
+            answer = await client.ask(client.tool("count"), **{"x-trace": str(number)})
+            assert text_of(answer) == "1"
+            assert len(running.session_of(client).conversations) <= 11
+        assert text_of(await client.ask(client.tool("count"), **{"x-trace": "39"})) == "2"
+
+
+@requirement("exchange:sessions:bounded")
+async def test_a_conversation_whose_call_waits_is_not_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 2)
+    async with rig(max_sessions=2, pass_headers=("x-trace",), is_learnt=False) as running:
+        client = await running.connected()
+        held = [client.tool("slow", gate=f"g{number}") for number in range(2)]
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(client.ask(body, **{"x-trace": f"h{number}"})) for number, body in enumerate(held)
+            ]
+            for number in range(2):
+                await running.upstream.entered(f"g{number}")
+            late = [
+                group.create_task(client.ask(client.tool("count"), **{"x-trace": f"l{number}"})) for number in range(3)
+            ]
+            await running.until(lambda: running.server.pool.waiting == 3)
+            for number in range(2):
+                running.upstream.open_gate(f"g{number}")
+        assert all("result" in call.result() for call in calls)
+        assert [text_of(call.result()) for call in late] == ["1", "1", "1"]
 
 
 @requirement("exchange:sessions:ids-are-ours")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -339,6 +340,25 @@ async def test_an_update_comes_with_the_uri_by_which_the_client_subscribed() -> 
 
 
 @requirement("merged:resources:subscriptions")
+async def test_what_a_client_calls_a_resource_is_known_for_as_long_as_it_hears_of_it() -> None:
+    async with several("one", "two") as running:
+        client = await running.connected()
+        await client.ask(client.call("resources/list"))
+
+        async def about(method: str, chat: str) -> None:
+            call = with_meta(client.call(method, uri=f"two+{NOTE}"), **{"dev.holdfast/chat": chat})
+            assert (await client.ask(call))["result"] == {}
+
+        branch = running.merged.branch(running.session_of(client), running.merged.members["two"])
+        for chat in ("a", "b"):
+            await about("resources/subscribe", chat)
+        await about("resources/unsubscribe", "a")
+        assert branch.public_uris == {NOTE: f"two+{NOTE}"}, "the other chat still hears of it"
+        await about("resources/unsubscribe", "b")
+        assert branch.public_uris == {}
+
+
+@requirement("merged:resources:subscriptions")
 async def test_a_subscription_that_is_refused_leaves_nothing() -> None:
     async with several("one", "two") as running:
         client = await running.connected()
@@ -634,6 +654,22 @@ async def test_only_the_allowed_headers_go_on_and_callers_whose_values_differ_ne
             assert leaked == set()
             assert not any({"authorization", "cookie"} & h.keys() for h in requests)
         figure(f"0 canaries in {sum(map(len, seen.values()))} requests upstream for {sent} calls")
+
+
+@requirement("merged:access:passed-headers")
+@pytest.mark.parametrize("value", ["Zo\u00eb".encode(), b"Zo\xeb", b"plain"], ids=["utf-8", "latin-1", "ascii"])
+async def test_a_header_goes_on_byte_for_byte(value: bytes) -> None:
+    async with several(behind("passing", pass_headers=("x-name",)), "plain") as running:
+        client = running.client()
+        body = json.dumps(client.tool("count")).encode()
+        head = b"POST /mcp/passing HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        async with client.raw(
+            head + b"accept: application/json\r\nx-name: " + value + b"\r\n" + length + body
+        ) as answer:
+            assert answer.status == 200
+        received = {headers.get("x-name") for headers in running.upstreams["passing"].received_headers}
+        assert received == {value.decode("latin-1")}
 
 
 # Rates.

@@ -9,14 +9,17 @@ from typing import Any, Final
 import pytest
 
 from holdfast import events
-from holdfast.config import ServerTools, ToolRules, Trust
+from holdfast.config import ClientSettings, GatewaySettings, ServerTools, ToolRules, Trust
 from holdfast.errors import Code
+from holdfast.servers.names import Names
 from holdfast.testing.clock import ManualClock, settle
 from reload_rig import LIST_CHANGES, House, changed, client_of, end_of, house, next_of
 from requirements import requirement
 from rig import Client, next_message, text_of
 from rows import row
+from several import behind, several
 
+LONG: Final = "a-server-with-a-name-that-leaves-no-room-for-that-of-a-tool"
 NOTE: Final = "memo://note"
 
 
@@ -108,6 +111,20 @@ async def test_a_new_prefix_renames_the_tools_and_keeps_the_sessions() -> None:
             assert {"alpha__count", "b__count"} <= await client.tools()
             assert await client.count("alpha__count") == "2"
             assert await client.failure("a__count") == -32602
+
+
+async def test_a_server_that_becomes_eager_does_not_make_the_gateway_unready() -> None:
+    async with house("a", "b") as home:
+        home.change("b", start="lazy")
+        assert home.gateway.operations.is_ready
+        home.change("b", start="eager")
+        assert home.gateway.operations.is_ready
+    async with several(behind("a", start="lazy"), behind("b", start="lazy")) as running:
+        assert running.gateway.operations.is_ready
+        settings = running.gateway.settings
+        eager = tuple(changed(each, start="eager") for each in settings.servers)
+        running.gateway.reload(GatewaySettings(**{**dict(settings), "servers": eager}))
+        assert running.gateway.operations.is_ready
 
 
 # Settings that make another server of it.
@@ -514,6 +531,27 @@ async def test_a_client_that_names_users_by_another_header_names_others() -> Non
         assert [await client.count(), await client.count()] == ["1", "2"]
         home.reload(clients=(client_of("host", "k", trust=Trust(user="x-name")),))
         assert await client.count() == "1"
+
+
+@requirement("reload:clients:narrowed")
+async def test_a_call_that_is_on_its_way_to_a_server_reaches_it_no_more_once_its_client_may_not() -> None:
+    clock, slow = ManualClock(), ManualClock()
+    async with several("one", behind(LONG, delay=3, clock=slow), clock=clock, is_learnt=False) as running:
+        await running.told.learnt("one")
+        client = running.client()  # without a session: with that, its calls would end as well
+        cut = Names(LONG, "__", {}).public("count")  # whose it is, only the list of that server can tell
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(client.ask(client.tool(cut)))
+            await running.until(lambda: bool(running.app.open_requests))
+            await settle()
+            narrowed = (ClientSettings(name="local", servers={"one": ToolRules()}),)
+            settings = running.gateway.settings
+            running.gateway.reload(GatewaySettings(**{**dict(settings), "clients": narrowed}))
+            assert not call.done()
+            while not call.done():
+                await slow.advance_settled(1)
+        assert call.result()["error"]["code"] == Code.UPSTREAM_UNAVAILABLE
+        assert running.executed() == {"one": 0, LONG: 0}
 
 
 # The gateway's own.

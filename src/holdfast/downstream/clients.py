@@ -29,7 +29,7 @@ from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
 MAX_CONVERSATIONS: Final = 1024
-"""Those that one client session may have taken part in before those without an open session are forgotten."""
+"""Those that one client session may have taken part in before those without a session are forgotten."""
 MAX_STREAMS: Final = 256
 """Streams that one client session may have, finished ones that can be resumed included."""
 
@@ -121,8 +121,7 @@ class ClientSession:
         if conversation in self.conversations or conversation.is_private:
             return
         if len(self.conversations) >= MAX_CONVERSATIONS:
-            for old in [c for c in self.conversations if not c.ends_with_client and not c.is_held]:
-                self.leave(old)
+            self._leave_the_unused()
         self.conversations[conversation] = None
         conversation.attach(self)
 
@@ -130,6 +129,13 @@ class ClientSession:
         """Hear no more of it."""
         del self.conversations[conversation]
         conversation.detach(self)
+
+    def _leave_the_unused(self) -> None:
+        """Those that end with this session go last: it has one, unless its headers make many (`pass_headers`)."""
+        over = [each for each in self.conversations if not each.is_in_use]
+        for each in [each for each in over if not each.ends_with_client] or over:
+            self.leave(each)
+        self._subscriptions = defaultdict(set, {key: uris for key, uris in self._subscriptions.items() if uris})
 
     def new_stream(self, now: float) -> EventStream:
         """A stream for one POST."""

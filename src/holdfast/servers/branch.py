@@ -48,14 +48,22 @@ class Branch:
         self._keys[key] -= 1
         if self._keys[key] <= 0:
             del self._keys[key]
+            uris = set(self._subscriptions[key])
             self.server.detach(key, self)
-            self._subscriptions.pop(key, None)
+            del self._subscriptions[key]
+            for uri in uris:
+                self.unsubscribed(uri)
         return not self._keys
 
     def inherit(self, old: Branch, before: SessionKey, key: SessionKey) -> None:
         """Go on where `old` stood for the server in whose place this one is: `key` follows `before`."""
         self._subscriptions[key].update(old.subscriptions_of(before))
         self.public_uris.update(old.public_uris)
+
+    def unsubscribed(self, uri: str) -> None:
+        """What the client calls a resource is forgotten, unless another of its conversations hears of it."""
+        if not any(uri in uris for uris in self._subscriptions.values()):
+            self.public_uris.pop(uri, None)
 
     def put(self, ask: Ask) -> Ask:
         """A question as it goes on: two servers may have chosen the same progress token (unique per sender)."""
@@ -175,15 +183,17 @@ class MarkedSubscriber(CallerProxy):
         super().__init__(caller)
         self._public_uris = branch.public_uris
         self._own = own
+        self._public = public
         self._before = self._public_uris.get(own)
         self._public_uris[own] = public  # now: it may be updated before the answer
 
     def answer(self, outcome: Outcome) -> None:
-        if not isinstance(outcome, Result):
-            if self._before is None:
-                self._public_uris.pop(self._own, None)
-            else:
-                self._public_uris[self._own] = self._before
+        if isinstance(outcome, Result):
+            self._public_uris[self._own] = self._public  # another conversation may have unsubscribed meanwhile
+        elif self._before is None:
+            self._public_uris.pop(self._own, None)
+        else:
+            self._public_uris[self._own] = self._before
         super().answer(outcome)
 
 

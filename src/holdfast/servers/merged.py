@@ -187,8 +187,8 @@ class MergedConversation:
         return self._asker.chat is None and self._asker.client is not None
 
     @property
-    def is_held(self) -> bool:
-        return any(part.is_held for part in self._parts.values())
+    def is_in_use(self) -> bool:
+        return any(part.is_in_use for part in self._parts.values())
 
     @property
     def _members(self) -> dict[str, Member]:
@@ -329,7 +329,10 @@ class MergedConversation:
                 told = MarkedReader(caller, own, str(uri))
             elif own != uri and how is ServerConversation.subscribe and watcher is not None:
                 told = MarkedSubscriber(caller, self._merged.branch(watcher, member), own, str(uri))
-            return self._go(how, member, _with(call, uri=own), told, watcher)
+            running = self._go(how, member, _with(call, uri=own), told, watcher)
+            if how is ServerConversation.unsubscribe and watcher is not None:
+                self._merged.branch(watcher, member).unsubscribed(own)
+            return running
 
         return self._by_uri(uri, caller, go)
 

@@ -22,6 +22,7 @@ from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
+from holdfast.session.retry import parted
 from holdfast.session.roster import Connect
 from holdfast.session.watch import Watcher, lowest_level
 from holdfast.tasks import TaskScope
@@ -63,6 +64,8 @@ class Server:
         self._hinted: set[str] = set()
         self._gates: dict[str, Gate] = {}
         """Of the clients that may not see everything, by name."""
+        self._seen_by: frozenset[str] | None = None
+        """The clients for which it exists, once it was told."""
 
     @property
     def name(self) -> str:
@@ -185,6 +188,7 @@ class Server:
 
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""
+        self._seen_by = frozenset(client.name for client in clients if client.may_see(self.name))
         rules = {client.name: (client.servers or {}).get(self.name) for client in clients}
         self._gates = {
             name: Gate(*wanted, keeps_pages=self.settings.has_common_lists)
@@ -198,6 +202,9 @@ class Server:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
         """Answer `call` from the catalogue or run it in the session of `key`; None where it was refused."""
+        if self._seen_by is not None and key.caller is not None and key.caller.client not in self._seen_by:
+            caller.answer(parted(self.name, f"{self.name} is no longer served to this client"))
+            return None  # it was while the call was on its way here
         gate = self.gate_of(key)
         if gate is not None:
             if call.method == "tools/call" and not gate.admits(call.params.get("name")):
@@ -308,7 +315,12 @@ class ServerConversation:
         return self.key.ends_with_client
 
     @property
+    def is_in_use(self) -> bool:
+        return self.server.pool.holds(self.key)
+
+    @property
     def is_held(self) -> bool:
+        """A session is open for it."""
         return self.server.pool.session_of(self.key) is not None
 
     def introduce(self, then: Introduced) -> None:

@@ -35,8 +35,8 @@ class Conversation(Hashable, Protocol):
         ...
 
     @property
-    def is_held(self) -> bool:
-        """A session is open for it."""
+    def is_in_use(self) -> bool:
+        """A session is there for it, open or opening, or a call that waits for one."""
         ...
 
     def introduce(self, then: Introduced) -> None:

@@ -54,7 +54,7 @@ class Dispatch:
                 run.wait(self.settings.acquire_timeout)
                 run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
             case Admission.FULL:
-                self._calls.refuse(run, Limit.QUEUE, f"{self.settings.max_queue} calls wait already")
+                self._refuse_queue(run)
 
     def release(self, run: RunningCall) -> None:
         """Take back what `run` holds: slot, place in the queue, or probe."""
@@ -119,10 +119,16 @@ class Dispatch:
         if breaker.passes:
             breaker.began(run)
             return True
+        if len(self._held) >= self.settings.max_queue:
+            self._refuse_queue(run)
+            return False
         self._held[run] = None
         run.wait(self.settings.acquire_timeout)
         run.tell(StatusWord.WAITING, f"{self.settings.name} has failed; the call waits until it is back.")
         return False
+
+    def _refuse_queue(self, run: RunningCall) -> None:
+        self._calls.refuse(run, Limit.QUEUE, f"{self.settings.max_queue} calls wait already")
 
     def _unavailable(self, refusal: OpenFailed) -> CallFailed:
         return retry.unavailable(self.settings.name, str(refusal), is_unauthorized=refusal.is_unauthorized)

@@ -162,6 +162,11 @@ class Pool:
         place = self._places.get(key)
         return place.session if place is not None and place.session is not None and place.session.is_open else None
 
+    def holds(self, key: SessionKey) -> bool:
+        """Whether `key` has a session, open or opening, or calls that wait for one."""
+        place = self._places.get(key)
+        return place is not None and (place.session is not None or bool(place.waiting))
+
     def borrow(self, prefer: SessionKey | None, *, unused: bool = False) -> AbstractAsyncContextManager[Session]:
         """A session to ask the server something of our own, held while the block runs.
 

@@ -58,7 +58,8 @@ class Connector:
     def _link(self, wants_push: bool, passed: tuple[tuple[str, str], ...]) -> Link:
         settings = self._settings
         if self._http is not None:
-            headers = {name: value.get_secret_value() for name, value in settings.headers.items()} | dict(passed)
+            headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+            headers |= {name: _as_text(value) for name, value in passed}
             return StreamableHttpLink(
                 self._http,
                 self._target,
@@ -83,3 +84,8 @@ class Connector:
         """Close the connections that sessions share."""
         if self._http is not None:
             self._http.close()
+
+
+def _as_text(value: str) -> str:
+    """A header's value, decoded from Latin-1 as all are, as the text that is encoded to the same bytes."""
+    return value.encode("latin-1").decode("utf-8", "surrogateescape")

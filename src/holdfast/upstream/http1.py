@@ -79,7 +79,7 @@ def header_block(headers: Iterable[tuple[str, str]]) -> HeaderBlock:
             raise ValueError(f"the header {name} is not free to be set")
         if not _VALUE.fullmatch(value):
             raise ValueError(f"the value of the header {name} holds a control character")
-        lines.append(f"{name}: {value.strip()}\r\n".encode())
+        lines.append(f"{name}: {value.strip()}\r\n".encode("utf-8", "surrogateescape"))
     return HeaderBlock(b"".join(lines))
 
 
