@@ -151,7 +151,7 @@ def serve(
         typer.Option(metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.  [default: the file's]"),
     ] = None,
 ) -> int:
-    """Keep the sessions of the servers that a settings file names, each at /mcp/NAME."""
+    """Keep the sessions of the servers in a settings file, each at /mcp/NAME, all at /mcp."""
     from holdfast.cli import serve as command  # noqa: PLC0415
 
     if log_level is not None:
