@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
-from holdfast.cli.serving import Connection
+from holdfast.cli.connection import Connection
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.downstream.app import App

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from bare_client import Response
+from holdfast.cli import connection
+from holdfast.cli.connection import MAX_HEAD_BYTES
 from holdfast.config import MAX_REQUEST_BYTES, ClientSettings, Trust, key_digest
 from holdfast.downstream.post import MAX_MESSAGES
 from holdfast.testing.clock import ManualClock
@@ -327,5 +330,62 @@ async def test_a_body_that_never_comes_whole_is_given_up() -> None:
             writer.write(b" ")
             await running.passing(11)
         await check_refusal(await read_head(reader), 408, -32600)
+        assert await reader.read() == b""
+        writer.close()
+
+
+HEAD: Final = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\nx-long: "
+
+
+@row(26)
+@requirement("exchange:refusals:size")
+async def test_a_head_without_end_is_refused_and_the_connection_closed() -> None:
+    async with rig() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(http(PING))
+        assert json.loads(await (await read_head(reader)).body())["result"] == {}
+        writer.write(HEAD + b"a" * (MAX_HEAD_BYTES - len(HEAD)))
+        await writer.drain()
+        writer.write(b"a")
+        await check_refusal(await read_head(reader), 431, -32600)
+        assert await reader.read() == b""
+        writer.close()
+
+
+@row(26)
+@requirement("exchange:refusals:size")
+async def test_what_follows_a_body_is_bounded_as_well() -> None:
+    async with untouched() as (running, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(http(b"%x\r\n%b\r\n0\r\nx-trailer: " % (len(PING), PING), "transfer-encoding: chunked"))
+        written = 0
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(b"a" * 1000)
+                written += 1000
+                await writer.drain()
+                await asyncio.sleep(0)
+        assert written < 32 << 20  # what the buffers between take, and not what 30 seconds for a body do
+        writer.close()
+
+
+@row(29)
+@requirement("exchange:refusals:size")
+async def test_a_head_that_does_not_come_whole_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT", 0.2)
+    async with rig() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(HEAD)
+        await check_refusal(await read_head(reader), 408, -32600)
+        assert await reader.read() == b""
+        writer.close()
+
+
+@requirement("exchange:refusals:bodies")
+async def test_what_is_no_http_is_refused_as_json_like_everything_else() -> None:
+    async with rig() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"nonsense\r\n\r\n")
+        await check_refusal(await read_head(reader), 400, -32600)
         assert await reader.read() == b""
         writer.close()

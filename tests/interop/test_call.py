@@ -184,7 +184,7 @@ def test_each_kind_of_failure_has_its_line_and_status(url: str, gateway: str, se
         (
             ["call", url, "recal"],
             2,
-            r"holdfast: holdfast-test-server \S+ has no tool 'recal'; it has recall, .*count.*",
+            r"holdfast: holdfast-test-server \S+ has no tool 'recal'; it has recall, .* and \d+ more, which .*",
         ),
         (["call", nowhere, "recall"], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
         (["tools", nowhere], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
@@ -212,6 +212,20 @@ def test_a_failure_of_the_gateway_says_what_is_known_of_the_call() -> None:
 
 
 @requirement("interop:call:failures-are-one-line")
+def test_a_tool_of_a_server_that_is_down_is_not_said_to_be_unknown(url: str, tmp_path: Path) -> None:
+    settings = tmp_path / "holdfast.yaml"
+    settings.write_text(
+        f"listen: 127.0.0.1:0\nservers:\n  up: {{url: '{url}'}}\n"
+        f"  down: {{url: 'http://127.0.0.1:{free_port()}/mcp'}}\n"
+    )
+    with start(str(HOLDFAST), "serve", str(settings)) as process:
+        gateway = process.wait_for_line(r"(http://\S+/mcp)$", PATIENCE)[1]
+        done = run("call", gateway, "down__count")
+    assert done.returncode == 1
+    assert re.search(r"holdfast: down is not available: .*\(-31001; not sent; the same call may be", done.stderr)
+
+
+@requirement("interop:call:failures-are-one-line")
 def test_a_failed_tool_is_still_json_where_json_is_wanted(url: str) -> None:
     done = run("call", url, "fail", "--json")
     assert (done.returncode, done.stderr) == (1, "")
@@ -223,7 +237,7 @@ MISTAKES: Final[dict[str, tuple[list[str], str]]] = {
     "no-tool": (["call", "http://127.0.0.1:1/mcp"], "name a tool"),
     "no-command": (["tools", "--"], "a command is missing"),
     "not-a-url": (["tools", "browser"], "no URL"),
-    "space-in-url": (["tools", "http://127.0.0.1:1/a b"], "must be written as %XX"),
+    "space-in-url": (["tools", "http://127.0.0.1:1/a b"], "holds as %XX"),
     "two-credentials": (["tools", "http://127.0.0.1:1/", "--key", "k", "--header", "authorization=k"], "one of them"),
     "ftp": (["tools", "ftp://127.0.0.1/"], "no http:// or https:// URL"),
     "two-servers": (["call", "http://127.0.0.1:1/mcp", "x", "--", "server"], "two servers"),
@@ -235,6 +249,7 @@ MISTAKES: Final[dict[str, tuple[list[str], str]]] = {
     "level": (["call", "http://127.0.0.1:1/mcp", "x", "--log-level", "loud"], "--log-level is debug"),
     "timeout": (["tools", "http://127.0.0.1:1/mcp", "--timeout", "0"], "more than 0"),
     "option": (["call", "--nonsense"], "see holdfast call --help"),
+    "command": (["nonsense"], "no such command 'nonsense' (see holdfast --help)"),
 }
 
 

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from holdfast.call import Ask, AskId, Json, RpcError
 from holdfast.cli.arguments import parse_arguments
+from holdfast.cli.call import unknown_tool
 from holdfast.cli.contents import describe_result, for_terminal, readable_size
 from holdfast.cli.elicitation import Questions, parse_field
 from holdfast.cli.failures import unanswered
@@ -27,6 +28,7 @@ from holdfast.cli.target import find_server
 from holdfast.cli.tools import describe, first_sentence
 from holdfast.errors import ConfigError
 from holdfast.testing.clock import ManualClock
+from holdfast.upstream.transport import Fault, FaultKind
 from holdfast.wire import jsonrpc
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -191,6 +193,22 @@ def test_an_error_is_one_line(error: dict[str, Any], line: str, capsys: pytest.C
     assert capsys.readouterr().err == f"{line}\n"
 
 
+def test_a_refused_key_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = Fault(FaultKind.UNAUTHORIZED, "it answered 401 Unauthorized: A key is needed.")
+    assert unanswered("server", refused) == 3
+    assert capsys.readouterr().err == (
+        "holdfast: server: it answered 401 Unauthorized: A key is needed; give a credential with --key or --header\n"
+    )
+
+
+def test_of_many_tools_the_ten_most_similar_are_named() -> None:
+    known = [f"other{number}" for number in range(40)]
+    assert unknown_tool("cuont", "notes", ["count", "add"]) == "notes has no tool 'cuont'; it has count, add"
+    words = unknown_tool("cuont", "notes", [*known, "count"])
+    assert words.startswith("notes has no tool 'cuont'; it has count, other")
+    assert words.endswith(" and 31 more, which holdfast tools lists")
+
+
 # Questions.
 
 
@@ -311,6 +329,16 @@ def test_progress_without_a_terminal_repeats_no_line() -> None:
     shown.progress(update(progress=9, total=8))
     shown.end()
     assert screen.getvalue() == "1\n2 a b\n100%\n"
+
+
+def test_what_a_gateway_says_of_the_wait_is_shown_without_its_number() -> None:
+    shown, screen = view(terminal=False)
+    shown.start()
+    shown.progress(update(progress=1e-6, message="Connecting to notes."))
+    shown.progress(update(progress=0, message="begins"))
+    shown.progress(update(progress=1, total=2, message="reads"))
+    shown.end()
+    assert screen.getvalue() == "Connecting to notes.\n0 begins\n50% reads\n"
 
 
 def test_a_quick_call_shows_no_bar_and_a_slow_one_does() -> None:

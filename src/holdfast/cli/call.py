@@ -26,6 +26,8 @@ from holdfast.wire import jsonrpc
 
 _LIST_TIMEOUT: Final = 5.0
 """For the names of a server's tools, once a call has failed."""
+_NAMES: Final = 10
+"""Tools that are named to whom asked for one that there is not; a gateway may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ async def _call(server: ServerSettings, wanted: Wanted, console: Console) -> int
     if answer is None:
         return failures.fail(f"{server.name}: no answer within {wanted.limit:g} s; the call was cancelled")
     if known and wanted.tool not in known:
-        return failures.fail(_unknown(wanted.tool, peer.server_name, known), failures.MISUSED)
+        return failures.fail(unknown_tool(wanted.tool, peer.server_name, known), failures.MISUSED)
     if not isinstance(answer, Result):
         return failures.unanswered(server.name, answer)
     return _show(answer, is_json=wanted.is_json)
@@ -107,7 +109,7 @@ def _show(result: Result, *, is_json: bool) -> int:
 def _has_failed(answer: Answer) -> bool:
     """The server says that the call failed: perhaps it has no such tool."""
     if not isinstance(answer, Result):
-        return isinstance(answer, RpcError)
+        return isinstance(answer, RpcError) and not failures.is_of_gateway(answer)
     return jsonrpc.decode_value(jsonrpc.decode_fields(answer.raw).get("isError", b"false")) is True
 
 
@@ -124,8 +126,13 @@ async def _tool_names(peer: Peer) -> list[str] | None:
     return [name for name in names if isinstance(name, str)]
 
 
-def _unknown(tool: str, server: str, known: Iterable[str]) -> str:
+def unknown_tool(tool: str, server: str, known: Iterable[str]) -> str:
+    """What to say of a tool that a server does not have."""
+
     def distance(name: str) -> float:
         return -difflib.SequenceMatcher(None, tool.lower(), name.lower()).ratio()
 
-    return f"{one_line(server)} has no tool {tool!r}; it has {', '.join(sorted(known, key=distance))}"
+    names = sorted(known, key=distance)
+    shown, more = names[:_NAMES], len(names) - _NAMES
+    rest = f" and {more} more, which holdfast tools lists" if more > 0 else ""
+    return f"{one_line(server)} has no tool {tool!r}; it has {', '.join(shown)}{rest}"

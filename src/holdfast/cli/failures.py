@@ -22,7 +22,7 @@ _DELIVERIES: Final = {
     Delivery.DELIVERED: "it was executed",
 }
 _NOT_EXECUTED: Final = frozenset({FaultKind.NOT_SENT, FaultKind.REFUSED, FaultKind.UNAUTHORIZED})
-_CREDENTIAL_HINT: Final = "; give a credential with --key or --header"
+_CREDENTIAL_HINT: Final = "give a credential with --key or --header"
 
 
 def fail(sentence: str, status: int = FAILED) -> int:
@@ -35,7 +35,7 @@ def not_opened(name: str, error: OpenFailed) -> int:
     """Tell that there is no session with the server; returns the status."""
     sentence = _named(name, str(error))
     if error.is_unauthorized:
-        return fail(f"{sentence}{_CREDENTIAL_HINT}", UNREACHABLE)
+        return fail(_hinted(sentence), UNREACHABLE)
     return fail(advised(sentence, error.advice), UNREACHABLE)
 
 
@@ -47,9 +47,18 @@ def unanswered(name: str, problem: RpcError | Fault) -> int:
     if problem.kind in {FaultKind.NOT_SENT, FaultKind.UNAVAILABLE}:
         return fail(sentence, UNREACHABLE)
     if problem.kind is FaultKind.UNAUTHORIZED:
-        return fail(f"{sentence}{_CREDENTIAL_HINT}", UNREACHABLE)
+        return fail(_hinted(sentence), UNREACHABLE)
     known = "" if problem.kind in _NOT_EXECUTED else f"; {_DELIVERIES[Delivery.UNKNOWN]}"
     return fail(f"{sentence}{known}")
+
+
+def is_of_gateway(error: RpcError) -> bool:
+    """Whether a gateway of ours says what became of a call, and not its server."""
+    return jsonrpc.decode_value(jsonrpc.decode_fields(error.raw).get("code", b"null")) in set(Code)
+
+
+def _hinted(sentence: str) -> str:
+    return f"{sentence.removesuffix('.')}; {_CREDENTIAL_HINT}"
 
 
 def _named(name: str, detail: str) -> str:

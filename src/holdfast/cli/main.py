@@ -36,6 +36,8 @@ from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+_COMMANDS: Final = frozenset({"run", "serve", "check", "schema", "tools", "call", "top"})
+
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -149,7 +151,7 @@ def serve(
         typer.Option(metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.  [default: the file's]"),
     ] = None,
 ) -> int:
-    """Keep the sessions of the servers that a settings file names, each at /mcp/NAME."""
+    """Keep the sessions of the servers in a settings file, each at /mcp/NAME, all at /mcp."""
     from holdfast.cli import serve as command  # noqa: PLC0415
 
     if log_level is not None:
@@ -283,8 +285,8 @@ def main() -> None:
         words = " ".join(error.format_message().split()).rstrip(".")
         is_for_server = arguments[0] == "run" and "--" not in arguments and words.startswith("No such option")
         hint = "; the server's own options come after --" if is_for_server else ""
-        command = arguments[0] if arguments[0] in {"run", "serve", "check", "schema", "tools", "call", "top"} else "run"
-        _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast {command} --help)")
+        command = f" {arguments[0]}" if arguments[0] in _COMMANDS else ""
+        _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast{command} --help)")
     else:
         sys.exit(status if isinstance(status, int) else 0)
 

@@ -19,6 +19,8 @@ from holdfast.wire import jsonrpc
 SHOW_AFTER: Final = 0.4
 """Seconds until a call without progress gets its bar; most are over by then."""
 _REFRESHES_PER_SECOND: Final = 10
+_STATUS_LINES: Final = 1e-3
+"""A gateway counts what it says while a call waits in millionths: its words are meant, not the numbers."""
 _STYLES: Final = {"debug": "dim", "warning": "yellow", "error": "bold red"}
 
 
@@ -90,12 +92,12 @@ class CallView:
         if not isinstance(done, int | float):
             return
         whole = total if isinstance(total, int | float) and total > 0 else None
-        amount = f"{min(done / whole, 1.0):.0%}" if whole is not None else f"{done:g}"
+        amount = _amount(done, whole)
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=whole, amount=amount, message=words)
             if self._timer is not None:
                 self._show()
-        elif (line := f"{amount} {words}".rstrip()) != self._last_line:
+        elif (line := f"{amount} {words}".strip()) != self._last_line:
             self._last_line = line
             self._print(Text(line))
 
@@ -112,6 +114,12 @@ class CallView:
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)
+
+
+def _amount(done: float, whole: float | None) -> str:
+    if whole is not None:
+        return f"{min(done / whole, 1.0):.0%}"
+    return "" if 0 < done < _STATUS_LINES else f"{done:g}"
 
 
 def _plain(value: Json) -> str:

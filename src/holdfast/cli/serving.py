@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from holdfast.cli.connection import Connection
 from holdfast.cli.reload import SettingsFollower
 from holdfast.config import GatewaySettings
 from holdfast.errors import ConfigError
@@ -25,14 +25,6 @@ GRACE: Final = 1.0
 _CUT: Final = 2
 """Seconds after the signal at which whoever has not read its answer is cut off."""
 BACKLOG: Final = 2048
-
-
-class Connection(HttpToolsProtocol):
-    """A connection that the application may drop: the extension that `holdfast.downstream.http` names."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
 
 
 class _HttpServer(uvicorn.Server):
