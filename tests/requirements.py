@@ -985,6 +985,36 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client that may call no more loses its sessions, calls and markers, and nobody else loses any.",
         "threats-and-faults G6",
     ),
+    # HTTP+SSE of 2024-11-05
+    "upstream:legacy-sse:same-origin": Requirement(
+        "Messages go to the endpoint that the stream names, and to no other origin than the server's own.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "upstream:legacy-sse:the-stream-is-the-session": Requirement(
+        "When the stream ends the session is lost: it is opened again once, and its memory's end is told once.",
+        "protocol 1, HTTP+SSE",
+    ),
+    "upstream:legacy-sse:bounded": Requirement(
+        "An event over the limit ends the session instead of filling the memory, and an only call is told why.",
+        "threats-and-faults 26",
+    ),
+    "upstream:legacy-sse:nothing-quoted-is-secret": Requirement(
+        "What is said of a failure holds no header's value and nothing of the endpoint's query.",
+        "threats-and-faults 42",
+    ),
+    "upstream:legacy-sse:found-out-once": Requirement(
+        "Which of the two HTTP transports a server speaks is found out once, not for each session, and anew when"
+        " it fails.",
+        "protocol 5",
+    ),
+    "interop:old-sse:servers": Requirement(
+        "Servers that speak only HTTP+SSE, in Node, behind supergateway and of the official SDK, work as they are.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "upstream:legacy-sse:configured": Requirement(
+        "A host's file with servers of the type sse is read as it is.",
+        "issue: old SSE servers in desktop files",
+    ),
     # reload
     "reload:follow:on-change": Requirement(
         "A settings file that was saved is read again by itself, once it has settled.",
