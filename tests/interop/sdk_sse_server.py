@@ -7,9 +7,10 @@ from collections import Counter
 
 from mcp.server.mcpserver import Context, MCPServer
 from pydantic import BaseModel
+from starlette.requests import Request
 
 server = MCPServer("old-sse")
-counts: Counter[int] = Counter()
+counts: Counter[str] = Counter()
 
 
 class Answer(BaseModel):
@@ -21,8 +22,11 @@ class Answer(BaseModel):
 @server.tool()
 async def count(ctx: Context) -> str:
     """How often this session has asked."""
-    counts[id(ctx.session)] += 1
-    return str(counts[id(ctx.session)])
+    request = ctx.request_context.request
+    assert isinstance(request, Request)
+    session_id = request.query_params["session_id"]
+    counts[session_id] += 1
+    return str(counts[session_id])
 
 
 @server.tool()
