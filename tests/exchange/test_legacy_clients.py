@@ -339,3 +339,11 @@ async def test_a_server_that_is_down_is_told_and_initialize_may_be_tried_again()
                 while "error" in answer:
                     answer = await client.ask(client.client.call("initialize", **params))
             assert answer["result"]["protocolVersion"] == "2024-11-05"
+
+
+async def test_nothing_is_pushed_before_the_session_is_initialized() -> None:
+    async with rig() as running, streaming(running) as client:
+        for session in running.app.sessions:
+            session.announce()
+        await client.initialize()
+        assert params_of(client, "notifications/tools/list_changed") == []

@@ -386,6 +386,16 @@ async def test_what_a_refused_message_means(status: str, kind: FaultKind) -> Non
         assert fault.remark == "no session ***"
 
 
+@requirement("upstream:legacy-sse:nothing-quoted-is-secret")
+async def test_an_id_in_the_endpoints_path_is_not_quoted_either() -> None:
+    session_id = "0123456789abcdef-0123"
+    async with rig(Stream(f"/messages/{session_id}")) as r:
+        await r.open()
+        r.stream.accept = plain(b"messages for " + session_id.encode(), "500 Internal Server Error", "text/plain")
+        r.link.request(2, CALL)
+        assert (await r.fault()).remark == "messages for ***"
+
+
 async def test_a_refusal_that_is_json_rpc_is_the_answer_or_comes_with_the_suspicion() -> None:
     async with rig() as r:
         await r.open()

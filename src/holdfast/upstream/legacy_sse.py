@@ -30,6 +30,9 @@ from holdfast.wire.sse import EventTooLarge, SseEvent, SseParser
 ENDPOINT_TIMEOUT: Final = 10.0
 """How long an open stream may keep us waiting for its first event; servers send it at once."""
 
+MIN_ID_CHARS: Final = 16
+"""A shorter part of the endpoint's path is a word."""
+
 logger = logging.getLogger("holdfast.session")
 
 
@@ -44,9 +47,10 @@ class _Session(HttpSession):
     """Where messages go: to the URL of the stream until that has named the endpoint."""
 
     def found(self, endpoint: str) -> None:
-        """Send messages to `endpoint`, whose query mostly holds the session's id."""
+        """Send messages to `endpoint`, which holds the session's id: mostly in its query, else in its path."""
         self.target = endpoint
-        self._secrets |= secrets_in(endpoint)
+        segments = endpoint.partition("?")[0].split("/")
+        self._secrets |= secrets_in(endpoint, (segment for segment in segments if len(segment) >= MIN_ID_CHARS))
 
     def is_refusal(self, status: int) -> bool:
         return self.is_established and status in {400, 404}
@@ -318,8 +322,8 @@ class _Stream:
     def _find(self, uri: str) -> None:
         endpoint = same_origin_target(self._session.client, self._target, uri)
         if endpoint is None:
-            where, peer = readable_path(uri), self._session.client.peer
-            self._refuse(Fault(FaultKind.INVALID, f"{peer} wants messages at {where}, which is another origin"))
+            what = f"{self._session.client.peer} wants messages at an endpoint of another origin"
+            self._refuse(Fault(FaultKind.INVALID, f"{what} than its stream's, and gets none there"))
             return
         self._has_endpoint = True
         self._stop_waiting()
