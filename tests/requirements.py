@@ -985,6 +985,64 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client that may call no more loses its sessions, calls and markers, and nobody else loses any.",
         "threats-and-faults G6",
     ),
+    # HTTP+SSE of 2024-11-05
+    "downstream:legacy-sse:served": Requirement(
+        "A client over HTTP+SSE gets at /sse what any other gets at /mcp: all of it on its one stream.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "downstream:legacy-sse:ends-with-its-stream": Requirement(
+        "The end of the stream ends the client's session and cancels what runs: nobody could read the answers.",
+        "protocol 1, HTTP+SSE",
+    ),
+    "downstream:legacy-sse:ids-are-pointers": Requirement(
+        "The session id in an endpoint opens nothing to anybody else, and nothing over the other transport.",
+        "threats-and-faults 4",
+    ),
+    "downstream:legacy-sse:refusals": Requirement(
+        "What is refused at /sse gets the status and the reason that it would get at /mcp.",
+        "threats-and-faults 9",
+    ),
+    "downstream:legacy-sse:signs-of-life": Requirement(
+        "A silent stream shows every 15 seconds that it lives, and its session stays.",
+        "architecture 3, step 5",
+    ),
+    "downstream:legacy-sse:stalled-readers": Requirement(
+        "Whoever does not read the stream gets no more calls through, and is given up after 30 seconds.",
+        "threats-and-faults 38",
+    ),
+    "upstream:legacy-sse:same-origin": Requirement(
+        "Messages go to the endpoint that the stream names, and to no other origin than the server's own.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "upstream:legacy-sse:the-stream-is-the-session": Requirement(
+        "When the stream ends the session is lost: it is opened again once, and its memory's end is told once.",
+        "protocol 1, HTTP+SSE",
+    ),
+    "upstream:legacy-sse:bounded": Requirement(
+        "An event over the limit ends the session instead of filling the memory, and an only call is told why.",
+        "threats-and-faults 26",
+    ),
+    "upstream:legacy-sse:nothing-quoted-is-secret": Requirement(
+        "What is said of a failure holds no header's value and nothing of the endpoint's query.",
+        "threats-and-faults 42",
+    ),
+    "upstream:legacy-sse:found-out-once": Requirement(
+        "Which of the two HTTP transports a server speaks is found out once, not for each session, and anew when"
+        " it fails.",
+        "protocol 5",
+    ),
+    "interop:old-sse:clients": Requirement(
+        "The official SDK's SSE client and supergateway's work at /sse, also in front of a server of the same kind.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "interop:old-sse:servers": Requirement(
+        "Servers that speak only HTTP+SSE, in Node, behind supergateway and of the official SDK, work as they are.",
+        "MCP 2024-11-05, HTTP with SSE",
+    ),
+    "upstream:legacy-sse:configured": Requirement(
+        "A host's file with servers of the type sse is read as it is.",
+        "issue: old SSE servers in desktop files",
+    ),
     # reload
     "reload:follow:on-change": Requirement(
         "A settings file that was saved is read again by itself, once it has settled.",

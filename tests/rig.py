@@ -32,8 +32,9 @@ from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.listener import Listener
 from holdfast.testing.server import ScriptedServer, ServerOptions
 
-Transport = Literal["sse", "json", "stdio"]
-TRANSPORTS: Final[tuple[Transport, ...]] = ("sse", "json", "stdio")
+Transport = Literal["sse", "json", "stdio", "legacy"]
+TRANSPORTS: Final[tuple[Transport, ...]] = ("sse", "json", "stdio", "legacy")
+"""Streamable HTTP with streams or JSON, stdio, and the HTTP+SSE of 2024-11-05."""
 REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 NAME: Final = "memory"
 INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
@@ -229,6 +230,12 @@ def check_that_all_ended(upstream: ScriptedServer) -> None:
     assert list(upstream.sessions) == []
 
 
+async def streams_ended(upstream: ScriptedServer) -> None:
+    """Return once every session at a server over HTTP+SSE has ended: its stream's end is all that says so."""
+    if upstream.options.sse:
+        await upstream.until(lambda: not upstream.sessions)
+
+
 @contextmanager
 def no_errors_logged(*, restarts: bool) -> Generator[None]:
     """No part of the program may log an error, and asyncio may not complain of anything.
@@ -269,7 +276,8 @@ async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[obje
 
 @asynccontextmanager
 async def rig(
-    transport: Transport = "sse",
+    way: Transport = "sse",
+    /,
     *,
     clock: ManualClock | None = None,
     server_clock: Clock | None = None,
@@ -289,15 +297,16 @@ async def rig(
         await stack.enter_async_context(asyncio.timeout(60))
         stack.enter_context(no_errors_logged(restarts=restarts))
         upstream: ScriptedServer | None = None
-        if transport == "stdio":
+        if way == "stdio":
             flags = [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]
             server["command"] = (sys.executable, "-m", "holdfast.testing.server", "--stdio", *flags)
         else:
-            chosen: dict[str, Any] = {"json": transport == "json"} | (options or {})
+            chosen: dict[str, Any] = {"json": way == "json", "sse": way == "legacy"} | (options or {})
             scripted = ServerOptions(**chosen)
             upstream = await stack.enter_async_context(ScriptedServer(scripted, clock=server_clock))
-            server["url"] = upstream.url
+            server = {"url": upstream.url, **server}
             stack.callback(check_that_all_ended, upstream)
+            stack.push_async_callback(streams_ended, upstream)
         settings = GatewaySettings(servers=(ServerSettings(name=NAME, **server),), clients=clients, **(gateway or {}))
         learnt = asyncio.Event()
 

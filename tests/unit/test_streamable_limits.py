@@ -12,7 +12,8 @@ from holdfast.tasks import TaskScope
 from holdfast.testing.clock import settle
 from holdfast.upstream.handshake import HandshakeUpstream
 from holdfast.upstream.http1 import HttpClient
-from holdfast.upstream.streamable_http import MAX_POSTS, StreamableHttpLink
+from holdfast.upstream.http_posts import MAX_POSTS
+from holdfast.upstream.streamable_http import StreamableHttpLink
 from holdfast.upstream.transport import Fault, FaultKind
 from unit.recorded_upstream import RecordedExchange, RecordedListener
 from unit.scripted_http import Peer, SeenRequest, WatchedClock, chunk, plain, scripted, stream_head

@@ -22,7 +22,7 @@ from holdfast.config.values import Values, Where, guess, shown
 _OWN_ONLY: Final = {*TOP_LEVEL} - {"servers"}
 _TYPES: Final = {
     **dict.fromkeys(("stdio", "local"), "command"),
-    **dict.fromkeys(("http", "streamablehttp", "remote"), "url"),
+    **dict.fromkeys(("http", "streamablehttp", "streamable", "remote", "sse"), "url"),
 }
 _URLS: Final = ("url", "httpUrl", "serverUrl")
 _READ: Final = frozenset({"command", "args", "type", "transport", "transportType", "disabled", "enabled", *_URLS})
@@ -37,9 +37,6 @@ _NARROWS: Final = frozenset(
     {"disabledTools", "enabledTools", "excludeTools", "includeTools", "allowedTools", "tools", "toolFilter"}
 )
 _EDITORS_FOLDERS: Final = frozenset({".vscode", ".cursor", ".idea", ".roo", ".windsurf"})
-_NO_SSE: Final = (
-    "the old SSE transport is not served yet; give the server's Streamable HTTP URL, which often ends in /mcp"
-)
 
 
 def is_of_host(root: Item, *, is_json: bool) -> bool:
@@ -185,7 +182,9 @@ def _server(item: Item, where: Where, written: Where, values: Values) -> Item | 
 
 def _is_ours(key: str, entry: Item) -> bool:
     """Whether it is a setting of ours; a list of `tools` is a host's."""
-    return key in KEYS and key not in {"url", "command"} and (key != "tools" or isinstance(entry.value, dict))
+    return (
+        key in KEYS and key not in {"url", "command", "transport"} and (key != "tools" or isinstance(entry.value, dict))
+    )
 
 
 def _target(entries: dict[str, Item], where: Where, written: Where, values: Values) -> dict[str, Item]:
@@ -194,24 +193,22 @@ def _target(entries: dict[str, Item], where: Where, written: Where, values: Valu
     url = next((key for key in ("httpUrl", *_URLS) if key in urls), None)
     kind = next((entries[key] for key in ("type", "transport", "transportType") if key in entries), None)
     wanted = None
+    target: dict[str, Item] = {}
     if kind is not None and kind.value is not None:
         word = re.sub(r"[^a-z]", "", kind.text.lower())
         wanted = _TYPES.get(word)
         key = next(key for key in ("type", "transport", "transportType") if key in entries)
-        if word == "sse":
-            values.problems.add(kind.line, (*where, key), _NO_SSE)
-        elif wanted is None:
-            near = guess(kind.text, ("stdio", "http", "streamable-http"))
+        if wanted is None:
+            near = guess(kind.text, ("stdio", "http", "streamable-http", "sse"))
             values.problems.add(
-                kind.line, (*where, key), f"{shown(kind)} is not one of stdio, http, streamable-http{near}"
+                kind.line, (*where, key), f"{shown(kind)} is not one of stdio, http, streamable-http, sse{near}"
             )
-    target: dict[str, Item] = {}
+        elif word == "sse":
+            target["transport"] = Item(kind.line, "sse", "sse")
     if url is not None and wanted != "command":
         target["url"] = entries[url]
         for findings in (values.problems, values.notes):
             findings.rename((*where, "url"), (*written, url))
-        if kind is None and entries[url].text.partition("?")[0].rstrip("/").endswith("/sse"):
-            values.notes.add(entries[url].line, (*where, "url"), f"ends in /sse; {_NO_SSE}")
     if "command" in entries and wanted != "url":
         target["command"] = _command(entries["command"], entries.get("args"), where, written, values)
     return target

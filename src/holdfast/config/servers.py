@@ -26,12 +26,11 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 _ARGS: Final = "put the arguments into the command: [PROGRAM, ARGUMENT, …]"
 _BEARER: Final = 'write headers: {Authorization: "Bearer ${TOKEN}"}'
-_TRANSPORT: Final = "leave it out: a url is Streamable HTTP, a command is stdio"
+_TRANSPORT: Final = "leave it out, or write transport: sse for a url of the old kind; a command is stdio"
 _HINTS: Final[Mapping[str, str]] = {
     "args": _ARGS,
     "arguments": _ARGS,
     "type": _TRANSPORT,
-    "transport": _TRANSPORT,
     "timeout": "write call_timeout, open_timeout, acquire_timeout or idle_timeout",
     "environment": "write env",
     "working_dir": "write cwd",

@@ -131,7 +131,10 @@ class ServerSettings(_Settings):
     """Names it in URLs, tools' names and logs: up to 64 letters, digits, dots, dashes and underscores, beginning with a
     letter or digit."""
     url: Annotated[str | None, Field(repr=False)] = None
-    """The Streamable HTTP endpoint. Credentials do not belong into it; use `headers`. Its query may hold a secret."""
+    """The endpoint of an HTTP server. Credentials do not belong into it; use `headers`. Its query may hold a secret."""
+    transport: Literal["auto", "streamable", "sse"] = "auto"
+    """What a server with a url speaks: `streamable`, Streamable HTTP; `sse`, the HTTP+SSE of 2024-11-05; `auto`, the
+    former, or the latter where a server knows only that, which is found out once and not for each session."""
     command: Annotated[tuple[str, ...] | None, Field(repr=False)] = None
     """Program and arguments of a stdio server. Arguments may be secrets; other users of the machine can see them."""
     env: dict[str, SecretStr] = {}
@@ -200,6 +203,8 @@ class ServerSettings(_Settings):
             raise ValueError("give either a url or a command")
         if self.command is not None and (not self.command or not self.command[0]):
             raise ValueError("the command is empty")
+        if self.command is not None and self.transport != "auto":
+            _misfit(type(self), [(("transport",), "is for a url; a command speaks stdio")])
         return self
 
     @model_validator(mode="after")
@@ -261,7 +266,16 @@ class ServerSettings(_Settings):
     @property
     def revision(self) -> str:
         """A digest of everything that makes an open session differ from a new one."""
-        target = (self.url, self.command, self.cwd, self.scope, self.serial, self.trusted, self.pass_headers)
+        target = (
+            self.url,
+            self.transport,
+            self.command,
+            self.cwd,
+            self.scope,
+            self.serial,
+            self.trusted,
+            self.pass_headers,
+        )
         return hashlib.sha256(repr(target).encode()).hexdigest()[:32]
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from math import ceil
 from typing import Final, Protocol
-from urllib.parse import unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from holdfast import events
 from holdfast.clock import Clock, timeout
@@ -15,6 +15,7 @@ from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
+from holdfast.downstream.legacy_sse import LegacySse, LiveStream
 from holdfast.downstream.post import Post, Target, check_name, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
@@ -31,6 +32,8 @@ logger = logging.getLogger("holdfast.http")
 PAGES: Final = {"healthz": "health", "readyz": "health", "metrics": "metrics", "api": "api"}
 """The first segments of paths beside MCP, and the routes that metrics name."""
 
+_MESSAGES: Final = "messages"
+"""Behind the path of a stream of 2024-11-05: where its client's messages go."""
 _ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
 _CLOSE: Final = ((b"connection", b"close"),)
 
@@ -50,7 +53,10 @@ class Pages(Protocol):
 
 
 class App:
-    """Serves `/mcp`, `/mcp/SERVER` and `/mcp/SERVER/chats/CHAT`. Its parts are owned by the gateway."""
+    """Serves `/mcp`, `/mcp/SERVER`, `/mcp/SERVER/chats/CHAT`, and `/sse` in the same way.
+
+    Its parts are owned by the gateway.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class App:
         self._clock = clock
         self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
+        self._legacy_sse = LegacySse(self.sessions, clock)
         self._sessionless = Sessionless(clock)
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
@@ -151,6 +158,9 @@ class App:
 
     def dispatch(self, request: Request, responder: Responder, target: Target) -> None:
         """Hand a request whose head was checked to its dialect. Raises `Refusal`."""
+        if target.is_legacy:
+            self._dispatch_legacy(request, responder, target)
+            return
         match request.method:
             case "POST":
                 self._post(read_post(request, responder, target), request)
@@ -160,28 +170,49 @@ class App:
                         405, "Without a session there is no stream to GET: POST a JSON-RPC message.", headers=_ALLOW
                     )
                 accepts = parse_accept(request.headers.get("accept"))
-                client = self._client(request, target)
+                client = self._own_client(request, target)
                 self._handshake.get(responder, accepts, client, request.headers.get("last-event-id"))
             case "DELETE":
-                self._handshake.delete(responder, self._client(request, target))
+                self._handshake.delete(responder, self._own_client(request, target))
             case _:
                 raise Refusal(405, f"{request.method} is not served here.", headers=_ALLOW)
 
-    def _post(self, post: Post, request: Request) -> None:
+    def _dispatch_legacy(self, request: Request, responder: Responder, target: Target) -> None:
+        match request.method, parse_qs(request.query).get("session"):
+            case "GET", None:
+                endpoint = "".join(f"/{quote(part, safe='')}" for part in (*_parts(request.path), _MESSAGES))
+                self._legacy_sse.open(responder, request.headers.get("accept"), target, endpoint)
+            case "POST", [session_id]:
+                client = self._client(request, target, session_id)
+                post = read_post(request, responder, target)
+                self._charge_array(post)
+                self._legacy_sse.take(post, client)
+            case "POST", _:
+                self._legacy_sse.refuse_post(responder)
+            case _:
+                raise Refusal(405, f"{request.method} is not served here.", headers=((b"allow", b"GET, POST"),))
+
+    def _charge_array(self, post: Post) -> None:
         if len(post.messages) > 1:
             self._charge(post.target.identity, len(post.messages) - 1)
+
+    def _post(self, post: Post, request: Request) -> None:
+        self._charge_array(post)
         first = post.messages[0]
         if isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
             self._handshake.initialize(post, first)
         elif "mcp-session-id" in request.headers:
-            self._handshake.post(post, self._client(request, post.target))
+            self._handshake.post(post, self._own_client(request, post.target))
         else:
             self._sessionless.post(post)
 
-    def _client(self, request: Request, target: Target) -> ClientSession:
+    def _own_client(self, request: Request, target: Target) -> ClientSession:
         session_id = request.headers.get("mcp-session-id")
         if session_id is None:
             raise Refusal(400, "This needs a session: send its Mcp-Session-Id.")
+        return self._client(request, target, session_id)
+
+    def _client(self, request: Request, target: Target, session_id: str) -> ClientSession:
         client = self.sessions.find(session_id, target.identity.principal, target.service)
         if client is None and target.is_whole:
             client = self.sessions.find_begun_at_whole(session_id, target.identity.principal)
@@ -191,18 +222,23 @@ class App:
                 name = target.service.name
                 self._emit(events.SessionIdMisused(name, caller.client, owner.client, request.id))
             raise session_not_found()
+        if isinstance(client.push_stream, LiveStream) is not target.is_legacy:
+            raise session_not_found()  # each transport has sessions of its own
         return client
 
     def _target(self, request: Request, parts: list[str], identity: Identity) -> Target:
         """The service that the path names for a caller. Raises `Refusal`."""
         service: Service | None = None
         chat: str | None = None
-        match parts:
-            case ["mcp"]:
+        is_legacy, path = parts[0] == "sse", parts[1:]
+        if is_legacy and request.method == "POST" and path[-1:] == [_MESSAGES]:
+            path.pop()
+        match path if is_legacy or parts[0] == "mcp" else None:
+            case []:
                 service = self._directory.whole(identity)
-            case ["mcp", name]:
+            case [name]:
                 service = self._directory.one(name, identity)
-            case ["mcp", name, "chats", named] if named:
+            case [name, "chats", named] if named:
                 service, chat = self._directory.one(name, identity), named
                 check_name(chat, "chat")
             case _:
@@ -211,7 +247,7 @@ class App:
             served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
             raise Refusal(404, f"There is nothing at this path; served are {served}.")
         passed = tuple((name, request.headers[name]) for name in sorted(service.passes) if name in request.headers)
-        return Target(service, identity, chat, passed, is_whole=parts == ["mcp"], request=request.id)
+        return Target(service, identity, chat, passed, is_whole=path == [], is_legacy=is_legacy, request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
         wait = self._rates.take(identity.principal, count)

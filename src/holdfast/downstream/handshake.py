@@ -103,12 +103,8 @@ class Handshake:
     def initialize(self, post: Post, request: ClientRequest) -> None:
         """Begin a session as soon as it is known what the server is. Raises `Refusal`."""
         params = request.params
-        if not isinstance(params.get("protocolVersion"), str):
-            raise Refusal(
-                400, "initialize needs a protocolVersion.", code=jsonrpc.INVALID_PARAMS, request_id=request.id
-            )
+        revision = negotiate(requested_revision(request))
         capabilities = params.get("capabilities")
-        revision = negotiate(params["protocolVersion"])
         client = self._sessions.create(
             post.target.service,
             post.target.asker({}),
@@ -148,7 +144,7 @@ class Handshake:
                 caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
                 return
             client.use(conversation)
-            caller.answer(Result(_introduction(hello, revision)))
+            caller.answer(Result(introduction(hello, revision)))
 
         introduce()
 
@@ -269,7 +265,15 @@ class Handshake:
         client.converse(target.asker(params, client.id)).notify(method, raw, client)
 
 
-def _introduction(hello: Hello, revision: str) -> Raw:
+def requested_revision(request: ClientRequest) -> str:
+    """The revision that an `initialize` asks for. Raises `Refusal`."""
+    version = request.params.get("protocolVersion")
+    if not isinstance(version, str):
+        raise Refusal(400, "initialize needs a protocolVersion.", code=jsonrpc.INVALID_PARAMS, request_id=request.id)
+    return version
+
+
+def introduction(hello: Hello, revision: str) -> Raw:
     """The server's own words, in our revision. Every client may get log messages, if only ours."""
     capabilities = hello.capabilities if "logging" in hello.capabilities else {**hello.capabilities, "logging": _NONE}
     fields = {

@@ -39,7 +39,9 @@ class Target:
     passed: tuple[tuple[str, str], ...] = ()
     """The headers that may go on."""
     is_whole: bool = False
-    """The URL names no server: it is `/mcp`."""
+    """The URL names no server: it is `/mcp`, or `/sse`."""
+    is_legacy: bool = False
+    """The URL is one of the HTTP+SSE transport of 2024-11-05."""
     nonce: int = field(default_factory=next_nonce)
     request: str = ""
     """The id of the HTTP request."""

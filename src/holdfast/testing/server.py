@@ -25,6 +25,7 @@ from holdfast.tasks import TaskScope
 from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes, LedgerEntry, ServerCore, ServerOptions, Session
 from holdfast.testing.server_http import MCP_PATH, HttpFace
+from holdfast.testing.server_sse import SSE_PATH
 from holdfast.testing.server_stdio import serve as serve_stdio
 
 __all__ = ["LedgerEntry", "ScriptedServer", "ServerOptions", "Session", "main"]
@@ -126,7 +127,7 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         """The MCP endpoint."""
-        return f"http://{self.options.host}:{self._port}{MCP_PATH}"
+        return f"http://{self.options.host}:{self._port}{SSE_PATH if self.options.sse else MCP_PATH}"
 
     @property
     def ledger(self) -> list[LedgerEntry]:
@@ -156,6 +157,11 @@ class ScriptedServer:
     def gets(self) -> int:
         """How many GETs came to the MCP endpoint."""
         return self.core.gets
+
+    @property
+    def probes(self) -> int:
+        """With the option `sse`: how many POSTs came to where the stream is, as Streamable HTTP would have them."""
+        return self.core.probes
 
     @property
     def connections(self) -> int:
@@ -226,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one_connection=flags.one_connection,
         unknown_session=flags.unknown_session,
         open_delay=flags.open_delay,
+        sse=flags.sse,
         json=flags.json,
         get=not flags.no_get,
         prime=flags.prime,
@@ -246,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--one-connection", action="store_true", help="HTTP 500 for a second session")
     add("--unknown-session", type=int, choices=(400, 404), default=404, help="status for an unknown session id")
     add("--open-delay", type=float, default=0.0, metavar="SECONDS", help="answer initialize this late")
+    add("--sse", action="store_true", help="the HTTP+SSE of 2024-11-05 instead of Streamable HTTP")
     add("--json", action="store_true", help="answer with JSON bodies where possible")
     add("--no-get", action="store_true", help="405 to GET")
     add("--prime", action="store_true", help="streams that can be resumed, from 2025-11-25 on")

@@ -36,6 +36,8 @@ class ServerOptions:
     unknown_session: Literal[400, 404] = 404
     open_delay: float = 0.0
     """Seconds before `initialize` is answered."""
+    sse: bool = False
+    """Speak the HTTP+SSE of 2024-11-05, at `/sse`, instead of Streamable HTTP."""
     json: bool = False
     """Answer with a JSON body where nothing but answers is to be sent."""
     get: bool = True
@@ -217,6 +219,8 @@ class ServerCore:
         self.initializes = 0
         self.deletes = 0
         self.gets = 0
+        self.probes = 0
+        """POSTs to where the HTTP+SSE transport has its stream: somebody tried Streamable HTTP."""
         self.opening = 0
         self.has_extra_tool = False
         self.note = "empty"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
 from holdfast.testing.server_core import ServerCore, Session
 from holdfast.testing.server_methods import initialize_result, receive
+from holdfast.testing.server_sse import MESSAGES_PATH, SSE_PATH, SseFace
 from holdfast.testing.server_streams import EventStream
+from holdfast.testing.server_wire import Exchange, Message, Receive, Refusal, Send
 from holdfast.wire import headers as wire_headers
 from holdfast.wire import jsonrpc, revisions, sse
-
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 MCP_PATH: Final = "/mcp"
 
@@ -29,77 +27,24 @@ _ALREADY_CONNECTED: Final = b"""<!DOCTYPE html>
 """
 
 
-class Refusal(Exception):
-    """An HTTP answer other than 200, with a JSON-RPC error that bears no id."""
-
-    def __init__(self, status: int, sentence: str, code: int = -32000) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.body = jsonrpc.error(b"null", jsonrpc.error_object(code, sentence))
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One HTTP request and the way to its response."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    receive: Receive
-    send: Send
-
-    async def body(self) -> bytes:
-        """The whole body of the request."""
-        parts: list[bytes] = []
-        while True:
-            message = await self.receive()
-            parts.append(message.get("body", b""))
-            if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                return b"".join(parts)
-
-    async def respond(
-        self,
-        status: int,
-        body: bytes = b"",
-        content_type: str = wire_headers.JSON,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """Send a whole response."""
-        fields = {"content-type": content_type} if body else {}
-        fields |= {"content-length": str(len(body))} if status != 204 else {}
-        await self._start(status, fields | dict(headers or {}))
-        await self.send({"type": "http.response.body", "body": body})
-
-    async def start_stream(self, headers: Mapping[str, str]) -> None:
-        """Send the head of an event stream."""
-        fields = {"content-type": wire_headers.EVENT_STREAM, "cache-control": "no-store"}
-        await self._start(200, fields | dict(headers))
-
-    async def write(self, chunk: bytes) -> None:
-        """Send a part of the stream."""
-        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def end_stream(self) -> None:
-        """End the stream."""
-        await self.send({"type": "http.response.body"})
-
-    async def _start(self, status: int, headers: Mapping[str, str]) -> None:
-        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": status, "headers": fields})
-
-
 @dataclass(slots=True)
 class HttpFace:
     """The ASGI application."""
 
     core: ServerCore
     _stream_numbers: count[int] = field(default_factory=lambda: count(1))
+    _sse: SseFace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sse = SseFace(self.core)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        http = Exchange(scope["method"], scope["path"], headers, receive, send)
+        http = Exchange(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers, receive, send)
         try:
-            if http.path == MCP_PATH:
+            if self.core.options.sse and http.path in {SSE_PATH, MESSAGES_PATH}:
+                await self._sse.serve(http)
+            elif http.path == MCP_PATH and not self.core.options.sse:
                 await self._mcp(http)
             else:
                 await self._control(http)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,8 +11,10 @@ from urllib.parse import urlsplit
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.tasks import TaskScope
+from holdfast.upstream.fallback import FallbackUpstream, Habit, Ways
 from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
 from holdfast.upstream.http1 import HttpClient
+from holdfast.upstream.legacy_sse import LegacySseLink
 from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.streamable_http import StreamableHttpLink
 from holdfast.upstream.transport import Link, Listener, Upstream
@@ -41,6 +44,7 @@ class Connector:
         self._watchdog = watchdog
         self._http: HttpClient | None = None
         self._target = ""
+        self._habit = Habit()
         if settings.url is not None:
             parts = urlsplit(settings.url)
             self._http = HttpClient(settings.url, scope, clock)
@@ -53,22 +57,46 @@ class Connector:
         caller's that go with every request.
         """
         capabilities = ALL_CAPABILITIES if declares else _NO_CAPABILITIES
-        return HandshakeUpstream(self._link(declares, passed), listener, capabilities, server=self._settings.name)
 
-    def _link(self, wants_push: bool, passed: tuple[tuple[str, str], ...]) -> Link:
+        def converse(link: Link) -> HandshakeUpstream:
+            return HandshakeUpstream(link, listener, capabilities, server=self._settings.name)
+
+        if self._http is None:
+            return converse(self._stdio())
+        streamable = partial(self._streamable, self._http, passed, wants_push=declares)
+        legacy = partial(self._legacy, self._http, passed)
+        match self._settings.transport:
+            case "streamable":
+                return converse(streamable())
+            case "sse":
+                return converse(legacy())
+            case "auto":
+                return FallbackUpstream(self._habit, Ways(streamable, legacy, converse))
+
+    def _streamable(
+        self, http: HttpClient, passed: tuple[tuple[str, str], ...], *, wants_push: bool
+    ) -> StreamableHttpLink:
+        return StreamableHttpLink(
+            http,
+            self._target,
+            self._headers(passed),
+            self._clock,
+            wants_push=wants_push,
+            max_message_bytes=self._message_bytes(),
+            jitter=self._rng.random,
+        )
+
+    def _legacy(self, http: HttpClient, passed: tuple[tuple[str, str], ...]) -> LegacySseLink:
+        return LegacySseLink(
+            http, self._target, self._headers(passed), self._clock, max_message_bytes=self._message_bytes()
+        )
+
+    def _headers(self, passed: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        configured = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
+        return configured | {name: _as_text(value) for name, value in passed}
+
+    def _stdio(self) -> StdioLink:
         settings = self._settings
-        if self._http is not None:
-            headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-            headers |= {name: _as_text(value) for name, value in passed}
-            return StreamableHttpLink(
-                self._http,
-                self._target,
-                headers,
-                self._clock,
-                wants_push=wants_push,
-                max_message_bytes=self._message_bytes(),
-                jitter=self._rng.random,
-            )
         env = {name: value.get_secret_value() for name, value in settings.env.items()}
         command = settings.command or ()
         return StdioLink(

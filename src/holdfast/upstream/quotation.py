@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from http import HTTPStatus
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
-from holdfast.wire.headers import JSON
+from holdfast.wire.headers import JSON, media_type
 
 QUOTED_BYTES: Final = 4096
 """Of a body that is only quoted; what is behind them is not looked at."""
@@ -21,9 +23,11 @@ _HEAD: Final = re.compile(r"<head\b.*?(?:</head\s*>|\Z)", re.IGNORECASE | re.DOT
 _TAG: Final = re.compile(r"<[a-z/!?][^<>]*(?:>|\Z)", re.IGNORECASE)
 
 
-def is_text(media: str) -> bool:
-    """Whether a body of this type, or of none, is something to read."""
-    return not media or media.startswith("text/") or media == JSON or media.endswith(("+json", "+xml", "/xml"))
+def is_readable(headers: Mapping[str, str]) -> bool:
+    """Whether a body with these headers is a text that is not compressed."""
+    media = media_type(headers.get("content-type"))
+    is_text = not media or media.startswith("text/") or media == JSON or media.endswith(("+json", "+xml", "/xml"))
+    return is_text and headers.get("content-encoding", "identity").lower() == "identity"
 
 
 def quotation(body: bytes, secrets: Collection[str]) -> str:
@@ -33,6 +37,23 @@ def quotation(body: bytes, secrets: Collection[str]) -> str:
         text = text[: max(map(text.rfind, " \n>")) + 1]  # half a word may be half a secret
     text = _CODE.sub(" ", text)
     return (_plain(_HEAD.sub(" ", text), secrets) or _plain(text, secrets))[:_QUOTED_CHARS].rstrip()
+
+
+def secrets_in(target: str, configured: Iterable[str] = ()) -> frozenset[str]:
+    """What a server may repeat of what it was sent, and people must not read: headers and the query, in parts too."""
+    query = urlsplit(target).query
+    found = {query, *(value for _, value in parse_qsl(query))}
+    for value in configured:
+        found |= {value.strip(), *value.split()}
+    return frozenset(text for text in found if len(text) >= MIN_SECRET_CHARS)
+
+
+def phrase(status: int) -> str:
+    """The words that belong to an HTTP status; empty for an unknown one."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def _plain(text: str, secrets: Collection[str]) -> str:

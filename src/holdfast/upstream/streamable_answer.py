@@ -8,6 +8,7 @@ from urllib.parse import urljoin, urlsplit
 from msgspec import Raw
 
 from holdfast.upstream.http1 import HttpClient
+from holdfast.upstream.transport import FaultKind
 from holdfast.wire import jsonrpc
 
 _MAX_EVENT_ID: Final = 1024
@@ -59,6 +60,15 @@ def error_of(body: bytes) -> Raw | None:
     if envelope.method is not None or not envelope.error:
         return None
     return envelope.error.copy()
+
+
+def refusal_kind(status: int) -> FaultKind | None:
+    """What an HTTP status alone says of a request; None where it depends on what was asked."""
+    if status in {401, 403}:
+        return FaultKind.UNAUTHORIZED
+    if status in {502, 503}:
+        return FaultKind.UNAVAILABLE
+    return FaultKind.FAILED if status >= 500 else None
 
 
 def same_origin_target(client: HttpClient, target: str, location: str) -> str | None:

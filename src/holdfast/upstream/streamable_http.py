@@ -13,8 +13,9 @@ from typing import Final
 from holdfast.clock import Clock, Timer
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
+from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.streamable_answer import resumable
-from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, RETRY, HttpSession, Request
+from holdfast.upstream.streamable_request import RETRY, HttpSession, Request
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire.headers import EVENT_STREAM, media_type
 from holdfast.wire.jsonrpc import is_too_long_an_array, is_utf8
@@ -22,15 +23,6 @@ from holdfast.wire.sse import EventTooLarge, SseParser
 
 CLOSE_TIMEOUT: Final = 2.0
 """How long the DELETE at the end may take."""
-
-INITIALIZED_TIMEOUT: Final = 5.0
-"""How long requests wait for the server to take `notifications/initialized`."""
-
-POST_TIMEOUT: Final = 30.0
-"""How long the server may take to accept a notification or reply; nobody waits, but a connection is taken."""
-
-MAX_POSTS: Final = 64
-"""Notifications and replies of one session that may be unanswered at once."""
 
 PUSH_STABLE_AFTER: Final = 30.0
 """A push stream that lived shorter counts as a failure, however cleanly it ended."""
@@ -62,13 +54,13 @@ class StreamableHttpLink:
             client, target, configured, clock=clock, max_message_bytes=max_message_bytes, jitter=jitter
         )
         self._wants_push = wants_push
-        self._has_posted = False
-        self._posts: dict[_Post, None] = {}
-        """Those not answered yet, the oldest first."""
-        self._is_holding = False
-        self._held: list[Request] = []
-        self._hold_timer: Timer | None = None
+        self._posts = Posts(self._session)
         self._is_over = False
+
+    @property
+    def may_be_legacy(self) -> bool:
+        """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
+        return self._session.may_be_legacy
 
     async def start(self, receiver: Receiver) -> None:
         self._session.receiver = receiver
@@ -77,28 +69,15 @@ class StreamableHttpLink:
         request = Request(self._session, request_id, message)
         if self._is_over:
             request.refuse("the session has ended")
-        elif self._is_holding:
-            self._held.append(request)
         else:
             if self._session.first is None:
                 self._session.first = request
-            request.start()
+            self._posts.follow(request.start)
         return request
 
     def post(self, message: bytes) -> None:
-        if self._is_over:
-            return
-        if len(self._posts) >= MAX_POSTS:
-            next(iter(self._posts)).give_up()
-        post = _Post(self._session, message, self._posts)
-        if not self._has_posted:
-            # The first is `notifications/initialized`. Servers refuse requests that overtake it,
-            # and it has its own connection.
-            self._has_posted = True
-            self._is_holding = True
-            self._hold_timer = self._session.clock.call_later(INITIALIZED_TIMEOUT, self._let_go)
-            post.when_ended(self._let_go)
-        post.start()
+        if not self._is_over:
+            self._posts.send(message)
 
     def answered_elsewhere(self, request_id: int) -> None:
         request = self._session.requests.get(request_id)
@@ -131,90 +110,8 @@ class StreamableHttpLink:
 
     def _stop(self) -> None:
         self._is_over = True
-        self._held.clear()
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-        while self._posts:
-            post, _ = self._posts.popitem()
-            post.drop()
+        self._posts.stop()
         self._session.stop()
-
-    def _let_go(self) -> None:
-        self._is_holding = False
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
-            self._hold_timer = None
-        held, self._held = self._held, []
-        for request in held:
-            request.start()
-
-
-class _Post:
-    """A notification or reply: nobody waits for what becomes of it. In `posts` while it is unanswered."""
-
-    def __init__(self, session: HttpSession, message: bytes, posts: dict[_Post, None]) -> None:
-        self._session = session
-        self._message = message
-        self._posts = posts
-        self._timer: Timer | None = None
-        self._exchange: HttpExchange | None = None
-        self._when_ended: Callable[[], None] | None = None
-        self._is_repeated = False
-        self._size = 0
-        posts[self] = None
-
-    def when_ended(self, callback: Callable[[], None]) -> None:
-        """Run `callback` when the server has taken the message, or never will."""
-        self._when_ended = callback
-
-    def start(self) -> None:
-        self._timer = self._session.clock.call_later(POST_TIMEOUT, self.give_up)
-        self._send()
-
-    def give_up(self) -> None:
-        """End at once, answered or not."""
-        callback = self._when_ended
-        self.drop()
-        if callback is not None:
-            callback()
-
-    def drop(self) -> None:
-        """As `give_up`, and tell nobody."""
-        self._posts.pop(self, None)
-        self._when_ended = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._exchange is not None:
-            self._exchange.abort()
-
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
-        session = self._session
-        if session.is_refusal(status):
-            detail = f"{session.answered(status)} to a message of the session"
-            session.receiver.suspected(Fault(FaultKind.REFUSED, detail))
-        if media_type(headers.get("content-type")) == EVENT_STREAM:
-            self.give_up()  # a stream behind a notification may never end
-
-    def body(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size > MAX_REFUSAL_BYTES:
-            self.give_up()
-
-    def end(self) -> None:
-        self._exchange = None
-        self.give_up()
-
-    def failed(self, fault: HttpFault) -> None:
-        self._exchange = None
-        if fault.is_sent or self._is_repeated:
-            self.give_up()
-        else:
-            self._is_repeated = True
-            self._send()
-
-    def _send(self) -> None:
-        session = self._session
-        self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
 
 
 class _PushStream:

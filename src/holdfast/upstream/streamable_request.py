@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from http import HTTPStatus
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Raw
 
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, header_block
-from holdfast.upstream.quotation import MIN_SECRET_CHARS, QUOTED_BYTES, is_text, quotation
+from holdfast.upstream.quotation import QUOTED_BYTES, is_readable, phrase, quotation, secrets_in
 from holdfast.upstream.streamable_answer import (
     error_of,
     has_response,
     is_response,
     readable_path,
+    refusal_kind,
     resumable,
     same_origin_target,
 )
@@ -71,7 +71,7 @@ class HttpSession:
         *,
         clock: Clock,
         max_message_bytes: int,
-        jitter: Callable[[], float],
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         for name in configured:
             if name.lower() in _LINKS_OWN:
@@ -88,9 +88,11 @@ class HttpSession:
         self.requests: dict[int, Request] = {}
         """The requests among them, by their ids."""
         self.is_established = False
+        self.may_be_legacy = False
+        """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
         self._receiver: Receiver | None = None
         self._configured = header_block(configured.items())
-        self._secrets = _secrets_in(target, configured.values())
+        self._secrets = secrets_in(target, configured.values())
         self._version = b""
         self._bear()
 
@@ -134,9 +136,18 @@ class HttpSession:
         """What `body` says, for a sentence, without what is the operator's secret."""
         return quotation(body, self._secrets if self.id is None else {*self._secrets, self.id})
 
+    def said(self, status: int, body: bytes, *, is_readable: bool) -> str:
+        """What `body` says beyond `status`, as `quote` gives it."""
+        text = self.quote(body) if is_readable else ""
+        return "" if text.lower() in {"", phrase(status).lower()} else text
+
+    def foreign(self, status: int, media: str) -> str:
+        """A sentence about an answer that is none of MCP."""
+        return f"{self.answered(status)} with {media[:80] or 'no content type'}, which is no MCP"
+
     def answered(self, status: int) -> str:
         """The beginning of a sentence about an answer."""
-        return f"{self.client.peer} answered {status} {_phrase(status)}".rstrip()
+        return f"{self.client.peer} answered {status} {phrase(status)}".rstrip()
 
     def stop(self) -> None:
         """Drop everything that runs."""
@@ -270,7 +281,7 @@ class Request:
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
         self._media = media_type(headers.get("content-type"))
-        self._is_text = is_text(self._media) and headers.get("content-encoding", "identity").lower() == "identity"
+        self._is_text = is_readable(headers)
         self._reading = _Reading.NOTHING
         if self._is_resuming:
             self._resumed()
@@ -372,13 +383,11 @@ class Request:
 
     @property
     def _foreign(self) -> str:
-        what = self._media[:80] or "no content type"
-        return f"{self._session.answered(self._status)} with {what}, which is no MCP"
+        return self._session.foreign(self._status, self._media)
 
     def _quoted(self, body: bytes) -> str:
         """What `body` says beyond its status."""
-        text = self._session.quote(body) if self._is_text else ""
-        return "" if text.lower() in {"", _phrase(self._status).lower()} else text
+        return self._session.said(self._status, body, is_readable=self._is_text)
 
     def _fail_too_large(self) -> None:
         limit = self._session.max_message_bytes
@@ -412,12 +421,9 @@ class Request:
         status, detail = self._status, self._session.answered(self._status)
         error = error_of(body) if len(body) <= MAX_REFUSAL_BYTES else None
         said = self._quoted(body if error is None else jsonrpc.error_message(error).encode(errors="replace"))
-        if status in {401, 403}:
-            self._fail(FaultKind.UNAUTHORIZED, detail, error, said)
-        elif status in {502, 503}:
-            self._fail(FaultKind.UNAVAILABLE, detail, error, said)
-        elif status >= 500:
-            self._fail(FaultKind.FAILED, detail, error, said)
+        kind = refusal_kind(status)
+        if kind is not None:
+            self._fail(kind, detail, error, said)
         elif self._bears_session and status in {400, 404}:
             self._fail(FaultKind.REFUSED, f"{detail} to a request of the session", error, said)
         elif error is not None:
@@ -425,6 +431,7 @@ class Request:
             self.drop()
             self._session.receiver.received(jsonrpc.error(b"%d" % self._request_id, error), self._request_id)
         else:
+            self._session.may_be_legacy = self._session.first is self and status in {400, 404, 405}
             self._fail(FaultKind.INVALID, self._foreign, said=said)
 
     # Streams.
@@ -509,19 +516,3 @@ class Request:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abort()
-
-
-def _secrets_in(target: str, configured: Iterable[str]) -> frozenset[str]:
-    """What a server may repeat of what it was sent, and people must not read: headers and the query, in parts too."""
-    query = urlsplit(target).query
-    found = {query, *(value for _, value in parse_qsl(query))}
-    for value in configured:
-        found |= {value.strip(), *value.split()}
-    return frozenset(text for text in found if len(text) >= MIN_SECRET_CHARS)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""

@@ -175,7 +175,10 @@ MISTAKES = [
         "servers:\n  a:\n    command: x\n    max-sessions: 3\n",
         "4: servers.a.max-sessions: unknown key (did you mean max_sessions?)",
     ),
-    ("servers:\n  a:\n    command: x\n    wibble: 3\n", "4: servers.a.wibble: unknown key; known are url, command,"),
+    (
+        "servers:\n  a:\n    command: x\n    wibble: 3\n",
+        "4: servers.a.wibble: unknown key; known are url, transport, command,",
+    ),
     (
         "servers:\n  a:\n    command: x\n    args: [y]\n",
         "4: servers.a.args: unknown key: put the arguments into the command",

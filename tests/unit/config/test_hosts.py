@@ -10,6 +10,7 @@ import pytest
 from holdfast.config import ServerSettings
 from holdfast.config.file import Loaded, load
 from holdfast.errors import ConfigError
+from requirements import requirement
 
 Load = Callable[..., Loaded]
 
@@ -126,6 +127,18 @@ def test_an_input_cannot_be_asked_and_the_variable_instead_is_named(loads: Load)
     )
 
 
+@requirement("upstream:legacy-sse:configured")
+@pytest.mark.parametrize("key", ["type", "transport", "transportType"])
+def test_a_server_over_the_old_transport_is_said_to_be_one(loads: Load, key: str) -> None:
+    loaded = loads(f'{{"mcpServers": {{"a": {{"{key}": "sse", "url": "https://h/sse"}}}}}}')
+    assert (only(loaded).url, only(loaded).transport, loaded.notes) == ("https://h/sse", "sse", [])
+
+
+def test_a_server_over_streamable_http_may_turn_out_to_be_older(loads: Load) -> None:
+    servers = ('{"url": "https://h/sse"}', '{"type": "http", "url": "https://h/mcp"}')
+    assert [only(loads(f'{{"mcpServers": {{"a": {server}}}}}')).transport for server in servers] == ["auto", "auto"]
+
+
 def test_the_settings_of_vs_code(loads: Load) -> None:
     text = '{"editor.tabSize": 2, "mcp": {"servers": {"a": {"url": "https://h/mcp", "type": "http"}}}}'
     assert only(loads(text)).url == "https://h/mcp"
@@ -167,7 +180,6 @@ def test_what_cannot_be_meant_for_a_server_is_left_aside_and_noted(loads: Load) 
         "mcp.json:1: mcpServers.a.env: is for a command, and left aside",
         "mcp.json:1: mcpServers.a.scop: is not known here, and left aside (did you mean scope?)",
         "mcp.json:2: mcpServers.b.headers: is for a url, and left aside",
-        "mcp.json:2: mcpServers.c.url: ends in /sse",
     ]
 
 
@@ -177,10 +189,6 @@ def test_what_cannot_be_meant_for_a_server_is_left_aside_and_noted(loads: Load) 
         ('{"mcpServers": {}}', "1: mcpServers: names no server"),
         ('{"globalShortcut": ""}', "1: mcpServers: names no server"),
         ('{"mcpServers": {"a": {"command": "x", "disabled": true}}}', "1: mcpServers: every server in it is disabled"),
-        (
-            '{"mcpServers": {\n"a": {"type": "sse", "url": "https://h/sse"}}}',
-            "2: mcpServers.a.type: the old SSE transport is not served yet",
-        ),
         (
             '{"mcpServers": {\n"a": {"type": "ws", "url": "https://h/"}}}',
             "2: mcpServers.a.type: 'ws' is not one of stdio, http, streamable-http",

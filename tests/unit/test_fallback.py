@@ -1,0 +1,94 @@
+"""Which transport a server behind a URL speaks, as its refusals say."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+from msgspec import Raw
+
+from holdfast.call import Ask, AskId
+from holdfast.config import ServerSettings
+from holdfast.errors import OpenFailed
+from holdfast.tasks import TaskScope
+from holdfast.testing.clock import ManualClock
+from holdfast.upstream.connector import Connector
+from holdfast.upstream.transport import Fault
+from holdfast.upstream.watchdog import Watchdog
+from requirements import requirement
+from unit.scripted_http import Peer, SeenRequest, chunk, plain, scripted, stream_head
+from unit.streamable_rig import REFUSAL
+
+
+class Nobody:
+    """A `Listener` for whom nothing is left to hear."""
+
+    def pushed(self, method: str, params: Raw | None) -> None: ...
+
+    def asked(self, ask: Ask) -> None: ...
+
+    def asked_too_late(self, ask: Ask) -> None: ...
+
+    def withdrawn(self, ask_id: AskId) -> None: ...
+
+    def push_stream(self, is_up: bool) -> None: ...
+
+    def suspected(self, fault: Fault) -> None: ...
+
+    def lost(self, fault: Fault) -> None: ...
+
+
+async def refused(post: bytes, get: bytes = plain(b"Cannot GET", "404 Not Found", "text/plain")) -> tuple[str, int]:
+    """What a failed opening says, and how many GETs the server saw."""
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        peer.write(post if request.method == "POST" else get)
+
+    clock = ManualClock()
+    async with asyncio.timeout(60), scripted(answer) as server, TaskScope() as scope:
+        connect = Connector(
+            ServerSettings(name="a", url=f"{server.url}/sse"),
+            lambda: 65536,
+            scope=scope,
+            clock=clock,
+            rng=Random(1),
+            watchdog=Watchdog(clock),
+        )
+        upstream = connect(Nobody(), declares=True)
+        with pytest.raises(OpenFailed) as caught:
+            await upstream.open()
+        upstream.terminate()
+        connect.close()
+    assert clock.pending == 0
+    return str(caught.value), len(server.seen("GET"))
+
+
+@requirement("upstream:legacy-sse:found-out-once")
+@pytest.mark.parametrize(
+    "post",
+    [
+        plain(REFUSAL, "400 Bad Request"),
+        plain(REFUSAL, "404 Not Found"),
+        plain(b"who are you?", "401 Unauthorized", "text/plain"),
+        plain(b"oh no", "500 Internal Server Error", "text/plain"),
+        plain(b"<html>", "200 OK", "text/html"),
+    ],
+)
+async def test_whoever_speaks_mcp_or_says_something_else_is_not_tried_again(post: bytes) -> None:
+    _, gets = await refused(post)
+    assert gets == 0
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "405 Method Not Allowed"])
+async def test_a_server_that_speaks_neither_is_told_of_by_its_first_refusal(status: str) -> None:
+    said, gets = await refused(plain(b"Cannot POST", status, "text/plain"))
+    assert f"answered {status} with text/plain, which is no MCP: Cannot POST" in said
+    assert gets == 1
+
+
+async def test_a_server_of_the_old_kind_that_fails_is_told_of_by_that() -> None:
+    stream = stream_head() + chunk(b"event: endpoint\ndata: http://evil.example/messages\n\n")
+    said, gets = await refused(plain(b"no", "405 Method Not Allowed", "text/plain"), stream)
+    assert "wants messages at an endpoint of another origin" in said
+    assert gets == 1
