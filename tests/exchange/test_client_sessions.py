@@ -232,7 +232,7 @@ async def test_sessions_beyond_the_limit_are_refused_for_a_while() -> None:
 async def test_a_client_session_of_very_many_chats_forgets_those_that_are_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 10)
+    monkeypatch.setattr("holdfast.downstream.client.MAX_CONVERSATIONS", 10)
     async with rig(max_sessions=2) as running:
         client = await running.connected()
         for number in range(40):
