@@ -198,7 +198,8 @@ async def written_to(descriptor: int, writer: LineWriter) -> AsyncGenerator[None
         try:
             yield
         finally:
-            transport.abort()
+            if not writer.is_gone:  # asyncio fails on what it has closed already
+                transport.abort()
 
 
 @asynccontextmanager
