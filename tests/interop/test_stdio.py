@@ -49,13 +49,24 @@ def answers(output: bytes) -> dict[int, Any]:
     return {message["id"]: message.get("result", message.get("error")) for message in messages}
 
 
-def run(*arguments: str, given: bytes = b"", **streams: Any) -> subprocess.CompletedProcess[bytes]:
-    piped: dict[str, Any] = {"input": given, "stdout": subprocess.PIPE} | streams
+def run(
+    *arguments: str, given: bytes = b"", stdin: int | None = None, stdout: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """The end of `holdfast stdio`, which reads `given`, or the descriptor `stdin`."""
     command = [str(HOLDFAST), "stdio", *arguments]
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
-        command, stderr=subprocess.PIPE, timeout=PATIENCE, check=False, cwd=ROOT, **piped
-    )
-    return done
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if stdin is None else stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    ) as process:
+        try:
+            out, err = process.communicate(given if stdin is None else None, PATIENCE)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @contextlib.contextmanager
@@ -123,11 +134,11 @@ def test_files_do_for_pipes(tmp_path: Path) -> None:
     given, got = tmp_path / "in", tmp_path / "out"
     given.write_bytes(PING + tool(2, "big", bytes=100_000))
     with given.open("rb") as stdin, got.open("wb") as stdout:
-        done = run("--", *TEST_SERVER_STDIO, stdin=stdin, stdout=stdout, input=None)
+        done = run("--", *TEST_SERVER_STDIO, stdin=stdin.fileno(), stdout=stdout.fileno())
     assert done.returncode == 0
     assert answers(got.read_bytes()).keys() == {1, 2}
     with Path(os.devnull).open("rb") as stdin:
-        assert run("--", *TEST_SERVER_STDIO, stdin=stdin, input=None).stdout == b""
+        assert run("--", *TEST_SERVER_STDIO, stdin=stdin.fileno()).stdout == b""
 
 
 @requirement("stdio:end:what-was-asked-is-answered")
