@@ -21,7 +21,8 @@ from msgspec import Raw
 from holdfast.call import Ask, Call, Caller, Running
 from holdfast.catalog.catalog import Catalog
 from holdfast.config import ClientSettings
-from holdfast.downstream import clients, handshake
+from holdfast.downstream import clients, requests
+from holdfast.downstream.client import Client
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import Responder
@@ -175,13 +176,13 @@ def everybodys_sessions(patch: Patch) -> list[ClientSession]:
 
 def cancellations_by_id_alone(patch: Patch) -> None:
     everybody = everybodys_sessions(patch)
-    genuine = handshake._cancel
+    genuine = requests.cancel
 
-    def cancel(message: jsonrpc.ClientNotification, client: ClientSession) -> None:
+    def cancel(message: jsonrpc.ClientNotification, client: Client) -> None:
         for session in everybody:
             genuine(message, session)
 
-    patch.setattr(handshake, "_cancel", cancel)
+    patch.setattr(requests, "cancel", cancel)
 
 
 def replies_by_id_alone(patch: Patch) -> None:

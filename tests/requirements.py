@@ -1043,6 +1043,51 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A host's file with servers of the type sse is read as it is.",
         "issue: old SSE servers in desktop files",
     ),
+    # clients over pipes
+    "stdio:session:one-for-the-process": Requirement(
+        "A client that starts the gateway has one session with a server until its process ends, and none after.",
+        "protocol 2; hosts that start processes",
+    ),
+    "stdio:session:chats-can-be-named": Requirement(
+        "Over pipes a request may name its chat as over HTTP.",
+        "architecture 4",
+    ),
+    "stdio:session:scripts-need-no-initialize": Requirement(
+        "Whoever pipes requests in without initializing gets the answers, and nothing that was not asked for.",
+        "hosts, curl and scripts",
+    ),
+    "stdio:relay:every-feature": Requirement(
+        "Questions, progress, logs, status, cancellation, subscriptions and changes pass over pipes as over HTTP.",
+        "protocol 2 and 3",
+    ),
+    "stdio:wire:arrays-by-revision": Requirement(
+        "An array of requests is answered with an array until 2025-03-26, and later each of them is refused.",
+        "protocol 0",
+    ),
+    "stdio:wire:bad-lines-are-answered-and-skipped": Requirement(
+        "A line that is no message is answered with -32700 or -32600, ends no call, and the next line is read.",
+        "threats-and-faults 23",
+    ),
+    "stdio:wire:stdout-is-for-messages": Requirement(
+        "Nothing but messages is written to stdout, mistakes on the command line included.",
+        "protocol 2",
+    ),
+    "stdio:flow:slow-readers-lose-no-answer": Requirement(
+        "Where stdout is not read, progress and logs are dropped, no more is read, and every answer comes.",
+        "threats-and-faults 28",
+    ),
+    "stdio:end:what-was-asked-is-answered": Requirement(
+        "When stdin ends, what was asked is answered before the process ends with status 0.",
+        "hosts, curl and scripts",
+    ),
+    "stdio:end:in-order-and-soon": Requirement(
+        "A signal, a reader that is gone and a client that is killed end the process within 5 s, and leave no child.",
+        "protocol 2; threats-and-faults 34",
+    ),
+    "interop:stdio:sdk": Requirement(
+        "The official SDK's stdio client uses every feature through the gateway, before servers of both transports.",
+        "design task: desktop clients",
+    ),
     # reload
     "reload:follow:on-change": Requirement(
         "A settings file that was saved is read again by itself, once it has settled.",

@@ -59,6 +59,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "cli.peer": GROUND | {"wire", "upstream"},
     "cli.api": GROUND | {"upstream.http1"},
     "cli.failures": GROUND | {"wire", "observe", "upstream.transport"},
+    "cli.stdio": GROUND | {"gateway", "observe", "downstream.pipes", "downstream.stdio"},
     "cli.demo": GROUND | {"gateway", "testing"},
     "__main__": frozenset({"cli"}),
     "": GROUND | {"session", "gateway"},

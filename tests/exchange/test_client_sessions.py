@@ -232,7 +232,7 @@ async def test_sessions_beyond_the_limit_are_refused_for_a_while() -> None:
 async def test_a_client_session_of_very_many_chats_forgets_those_that_are_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 10)
+    monkeypatch.setattr("holdfast.downstream.client.MAX_CONVERSATIONS", 10)
     async with rig(max_sessions=2) as running:
         client = await running.connected()
         for number in range(40):
@@ -247,7 +247,7 @@ async def test_a_client_session_of_very_many_chats_forgets_those_that_are_over(
 async def test_a_client_session_whose_passed_headers_always_differ_forgets_what_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 10)
+    monkeypatch.setattr("holdfast.downstream.client.MAX_CONVERSATIONS", 10)
     async with rig(max_sessions=2, pass_headers=("x-trace",), is_learnt=False) as running:
         client = await running.connected()
         for number in range(40):
@@ -259,7 +259,7 @@ async def test_a_client_session_whose_passed_headers_always_differ_forgets_what_
 
 @requirement("exchange:sessions:bounded")
 async def test_a_conversation_whose_call_waits_is_not_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.downstream.clients.MAX_CONVERSATIONS", 2)
+    monkeypatch.setattr("holdfast.downstream.client.MAX_CONVERSATIONS", 2)
     async with rig(max_sessions=2, pass_headers=("x-trace",), is_learnt=False) as running:
         client = await running.connected()
         held = [client.tool("slow", gate=f"g{number}") for number in range(2)]

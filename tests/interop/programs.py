@@ -21,6 +21,7 @@ import mcp_types as types
 from mcp import Client
 from mcp.client.client import ConnectMode
 from mcp.client.session import IncomingMessage
+from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from processes import ROOT, Process, free_port, start
@@ -115,6 +116,17 @@ async def sdk_client(
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(PATIENCE), trust_env=False) as http,
         Client(streamable_http_client(url, http_client=http), mode=chosen, cache=None, **callbacks) as client,
     ):
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def sdk_client_of(
+    *arguments: str | Path, mode: Literal["legacy", "auto"] = "legacy", **callbacks: Any
+) -> AsyncGenerator[Client]:
+    """The official SDK's client of a `holdfast` that it starts with these arguments."""
+    chosen: ConnectMode = mode
+    program = StdioServerParameters(command=str(HOLDFAST), args=[str(part) for part in arguments], cwd=ROOT)
+    async with Client(stdio_client(program), mode=chosen, cache=None, **callbacks) as client:
         yield client
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -19,7 +19,17 @@ from mcp import Client
 from mcp.client import ClientRequestContext
 from pydantic import FileUrl
 
-from interop.programs import PATIENCE, TEST_SERVER_STDIO, Heard, Steps, holdfast, sdk_client, shipped_server, text_of
+from interop.programs import (
+    PATIENCE,
+    TEST_SERVER_STDIO,
+    Heard,
+    Steps,
+    holdfast,
+    sdk_client,
+    sdk_client_of,
+    shipped_server,
+    text_of,
+)
 from requirements import requirement
 
 pytestmark = [
@@ -54,13 +64,20 @@ def over_stdio() -> Generator[str]:
         yield url
 
 
-@pytest.fixture(params=["legacy-http", "legacy-stdio", "auto-http", "auto-stdio"])
+@pytest.fixture(
+    params=[
+        *("legacy-http", "legacy-stdio", "auto-http", "auto-stdio"),
+        *("legacy-http-started", "legacy-stdio-started", "auto-http-started", "auto-stdio-started"),
+    ]
+)
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """A client of each mode, through gateways before a server of each transport."""
-    mode, _, transport = request.param.partition("-")
-    url: str = request.getfixturevalue(f"over_{transport}")
+    """A client of each mode, through gateways before a server of each transport, reached over HTTP or started."""
+    mode, transport, *started = request.param.split("-")
     chosen: Literal["legacy", "auto"] = "auto" if mode == "auto" else "legacy"
-    return partial(connected, url, chosen)
+    if started:
+        target = (request.getfixturevalue("server"),) if transport == "http" else ("--", *TEST_SERVER_STDIO)
+        return partial(piped, target, chosen)
+    return partial(connected, request.getfixturevalue(f"over_{transport}"), chosen)
 
 
 @asynccontextmanager
@@ -69,6 +86,14 @@ async def connected(url: str, mode: Literal["legacy", "auto"], **callbacks: Any)
         yield client
 
 
+@asynccontextmanager
+async def piped(target: Sequence[str], mode: Literal["legacy", "auto"], **callbacks: Any) -> AsyncGenerator[Client]:
+    """A client that starts `holdfast stdio`."""
+    async with asyncio.timeout(PATIENCE), sdk_client_of("stdio", *target, mode=mode, **callbacks) as client:
+        yield client
+
+
+@requirement("interop:stdio:sdk")
 @requirement("interop:sdk:every-handshake-feature")
 async def test_it_is_introduced_to_the_server_behind_the_gateway(connect: Connect) -> None:
     async with connect() as client:

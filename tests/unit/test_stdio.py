@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.errors import OpenFailed
-from holdfast.upstream.stdio_output import STDERR_BYTES, LineSplitter, Oversized, StderrRing
+from holdfast.upstream.stdio_output import STDERR_BYTES, StderrRing
 from holdfast.upstream.transport import FaultKind
+from holdfast.wire.lines import LineSplitter, Oversized
 from stdio_rig import (
     Inbox,
     PatientClock,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from holdfast import __version__
 from holdfast.cli.options import (
     CALL_EXAMPLES,
+    STDIO_EXAMPLES,
     TOOLS_EXAMPLES,
     TOP_EXAMPLES,
     ChatOption,
@@ -36,8 +37,7 @@ from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_COMMANDS: Final = frozenset({"run", "serve", "check", "schema", "tools", "call", "top"})
-
+_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "top"})
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -157,6 +157,39 @@ def serve(
     if log_level is not None:
         _check_log_level(log_level)
     return command.serve(file, log_level)
+
+
+@app.command(cls=DashedCommand, epilog=STDIO_EXAMPLES, options_metavar="[OPTIONS]")
+def stdio(
+    context: typer.Context,
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE | URL | -- COMMAND ARG…",
+            help="A settings file, or the MCP server: where it is, or how it is started.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The server's name in logs.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(metavar="SCOPE", help="Whom a session belongs to: chat, user or shared.  [default: chat]"),
+    ] = None,
+    header: HeaderOption = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help=f"What the log holds: {', '.join(LOG_LEVELS)}.  [default: info, or the file's]"
+        ),
+    ] = None,
+) -> int:
+    """Keep sessions for the program that starts this, as an MCP server on its stdin and stdout."""
+    from holdfast.cli import stdio as command  # noqa: PLC0415
+
+    if log_level is not None:
+        _check_log_level(log_level)
+    options = command.Options(name=name, scope=scope, headers=header or ())
+    return command.stdio(target or [], after_dashes(context), options, log_level)
 
 
 @app.command()
@@ -283,7 +316,9 @@ def main() -> None:
         _fail(describe_options(error))
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).rstrip(".")
-        is_for_server = arguments[0] == "run" and "--" not in arguments and words.startswith("No such option")
+        is_for_server = (
+            arguments[0] in {"run", "stdio"} and "--" not in arguments and words.startswith("No such option")
+        )
         hint = "; the server's own options come after --" if is_for_server else ""
         command = f" {arguments[0]}" if arguments[0] in _COMMANDS else ""
         _fail(f"{words[:1].lower()}{words[1:]}{hint} (see holdfast{command} --help)")

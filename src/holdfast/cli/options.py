@@ -32,6 +32,15 @@ Examples:
   holdfast call --config holdfast.yaml browser snapshot --json
   holdfast call git_log max_count=3 repo_path=. -- uvx mcp-server-git
 """
+STDIO_EXAMPLES: Final = """\b
+A client that starts its servers as processes starts this instead.
+
+\b
+Examples:
+  holdfast stdio http://127.0.0.1:3000/mcp
+  holdfast stdio -- npx -y @playwright/mcp --headless --isolated
+  holdfast stdio holdfast.yaml
+"""
 TOP_EXAMPLES: Final = """\b
 Examples:
   holdfast top

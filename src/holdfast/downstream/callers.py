@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
 
 from msgspec import Raw
 
 from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status, StatusWord
-from holdfast.downstream.answer import Answer
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.wire import jsonrpc
 
@@ -18,8 +18,28 @@ _NONE: Final = Raw(b"null")
 _WELL: Final = frozenset({StatusWord.READY, StatusWord.RESTORED})
 
 
-class AnswerCaller:
-    """What every caller over HTTP has in common; the dialects add who can be asked, and how."""
+class Outlet(Protocol):
+    """Where the messages of one request go."""
+
+    def event(self, message: bytes, *, droppable: bool) -> bool:
+        """Send what is not the result; False if it cannot reach the client from here."""
+        ...
+
+    def remark(self, whose: bytes, say: Callable[[], None]) -> None:
+        """Call `say` once the request has lasted; of one request (`whose`) only the last remark counts."""
+
+    def hush(self, whose: bytes) -> None:
+        """A remark that was not made is not worth making any more."""
+
+    def result(self, message: bytes | None) -> None:
+        """The answer; None where a cancelled request gets none."""
+
+
+Way = TypeVar("Way", bound=Outlet)
+
+
+class AnswerCaller(Generic[Way]):
+    """What every caller has in common; the dialects add who can be asked, and how."""
 
     __slots__ = (
         "_answer",
@@ -33,7 +53,7 @@ class AnswerCaller:
         "running",
     )
 
-    def __init__(self, answer: Answer, message_id: bytes, token: Raw | None) -> None:
+    def __init__(self, answer: Way, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
         self._message_id = message_id
         self._token = token

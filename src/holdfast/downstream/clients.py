@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
-from msgspec import Raw
-
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Json, Reply, Running
+from holdfast.call import NOBODY, Abilities
 from holdfast.clock import Clock, Timer
 from holdfast.config import Limits
 from holdfast.downstream.answer import KEEP_ALIVE
-from holdfast.downstream.callers import level_of, stand_in, wants_log
+from holdfast.downstream.callers import stand_in
+from holdfast.downstream.client import Client
 from holdfast.downstream.http import Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import KEEP_FINISHED, PUSH, EventStream, ReplayBudget, read_event_id
 from holdfast.identity.asker import Asker
-from holdfast.servers.branch import progress_token
 from holdfast.servers.server import Server
-from holdfast.servers.service import Conversation, Service
-from holdfast.session.key import Principal, SessionKey
+from holdfast.servers.service import Service
+from holdfast.session.key import Principal
 from holdfast.session.session import LIST_CHANGES
-from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import allows_priming
 
-MAX_CONVERSATIONS: Final = 1024
-"""Those that one client session may have taken part in before those without a session are forgotten."""
 MAX_STREAMS: Final = 256
 """Streams that one client session may have, finished ones that can be resumed included."""
 
@@ -37,57 +30,25 @@ _LIMITS: Final = Limits()
 _RETRY_AFTER: Final = ((b"retry-after", b"30"),)
 
 
-class OpenCall(Protocol):
-    """A request of the client that is not answered yet."""
-
-    is_cancelled: bool
-    running: Running | None
-
-    def send_away(self) -> None:
-        """The client's session ends: nobody can read the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenAsk:
-    reply: Callable[[Reply], None]
-    token: bytes
-    """The server's progress token of its question, if it gave one."""
-
-
-class ClientSession:
-    """One client's session with one service; a `Watcher` of the upstream sessions that it uses."""
+class ClientSession(Client):
+    """A client over HTTP: its streams can be left and resumed, and it comes back with its id."""
 
     def __init__(
         self, service: Service, asker: Asker, revision: str, abilities: Abilities, budget: ReplayBudget
     ) -> None:
-        self.id = secrets.token_urlsafe(24)
-        self.service = service
+        super().__init__(service, asker.principal, revision, abilities)
         self.owner = asker.identity.principal
         """Who must ask to be let in."""
-        self.principal = asker.principal
-        """Who it counts as where several listen."""
         self.began_at_whole = False
         """It began at `/mcp`, and goes on there as what that was then: the server alone, or all servers."""
-        self.revision = revision
-        self.own_abilities = abilities
-        self.log_level: str | None = None
-        self.calls: dict[bytes, OpenCall] = {}
-        self.conversations: dict[Conversation, None] = {}
         self.requests = 0
         """HTTP requests that are being answered."""
         self.last_used_at = 0.0
-        self.is_ended = False
         self.heartbeat: Timer | None = None
         """The next sign of life on the GET stream."""
-        self._asker: Asker | None = None
-        self._conversation: Conversation | None = None
         self._secret = secrets.token_bytes(32)
         self._budget = budget
         self._next_stream = PUSH + 1
-        self._next_ask = 0
-        self._asks: dict[int, _OpenAsk] = {}
-        self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
-        self._pushed: dict[AskId, int] = {}
         self._stand_in = partial(stand_in, server=service.name)
         self.push_stream = EventStream(PUSH, self._secret, budget, self._stand_in)
         self.streams: dict[int, EventStream] = {PUSH: self.push_stream}
@@ -105,37 +66,6 @@ class ClientSession:
     def is_busy(self) -> bool:
         """Whether a request or a stream is open."""
         return self.requests > 0 or any(stream.is_read for stream in self.streams.values())
-
-    def converse(self, asker: Asker) -> Conversation:
-        """The conversation of a request of this session; mostly that of the one before."""
-        conversation = self._conversation
-        if conversation is None or self._asker is None or not asker.names_as(self._asker):
-            self._asker = asker
-            self._conversation = conversation = self.service.converse(asker)
-        if conversation.is_private:
-            self._conversation = None  # the next request has another
-        return conversation
-
-    def use(self, conversation: Conversation) -> None:
-        """Hear what its session pushes, from now on."""
-        if conversation in self.conversations or conversation.is_private:
-            return
-        if len(self.conversations) >= MAX_CONVERSATIONS:
-            self._leave_the_unused()
-        self.conversations[conversation] = None
-        conversation.attach(self)
-
-    def leave(self, conversation: Conversation) -> None:
-        """Hear no more of it."""
-        del self.conversations[conversation]
-        conversation.detach(self)
-
-    def _leave_the_unused(self) -> None:
-        """Those that end with this session go last: it has one, unless its headers make many (`pass_headers`)."""
-        over = [each for each in self.conversations if not each.is_in_use]
-        for each in [each for each in over if not each.ends_with_client] or over:
-            self.leave(each)
-        self._subscriptions = defaultdict(set, {key: uris for key, uris in self._subscriptions.items() if uris})
 
     def new_stream(self, now: float) -> EventStream:
         """A stream for one POST."""
@@ -159,29 +89,6 @@ class ClientSession:
         stream = self.streams.get(place[0]) if place is not None else None
         return (stream, place[1]) if stream is not None and place is not None else None
 
-    def put(self, ask: Ask, reply: Callable[[Reply], None]) -> tuple[int, bytes]:
-        """Remember a question; its id towards the client and the request to send."""
-        self._next_ask += 1
-        self._asks[self._next_ask] = _OpenAsk(reply, progress_token(ask.params))
-        return self._next_ask, jsonrpc.one_line(jsonrpc.request(self._next_ask, ask.method, ask.params))
-
-    def take_back(self, ask_id: int) -> bytes | None:
-        """Forget a question; the notification that tells the client so."""
-        if self._asks.pop(ask_id, None) is None:
-            return None
-        params = {"requestId": ask_id, "reason": "no longer needed"}
-        return jsonrpc.notification("notifications/cancelled", params)
-
-    def replied(self, reply: jsonrpc.ClientReply) -> None:
-        """The client answered a question; one that is not open is ignored."""
-        ask = self._asks.pop(reply.id, None) if type(reply.id) is int else None
-        if ask is not None:
-            ask.reply(Reply(reply.result, reply.error))
-
-    def is_asked_with(self, token: bytes) -> bool:
-        """Whether an open question bears this progress token."""
-        return any(ask.token == token for ask in self._asks.values())
-
     def open_push(self, responder: Responder, *, after: int | None, gone: Callable[[], None]) -> None:
         """Let `responder` read the GET stream."""
         self.push_stream.attach(responder, after=after, primes=after is None and self.primes, gone=gone)
@@ -202,11 +109,6 @@ class ClientSession:
         for method in sorted(LIST_CHANGES):
             self.push(method, None)
 
-    @property
-    def questions(self) -> int:
-        """How many questions the client has not answered."""
-        return len(self._asks)
-
     def rest(self) -> None:
         """Nobody reads the GET stream: it needs no sign of life."""
         if self.heartbeat is not None:
@@ -215,51 +117,24 @@ class ClientSession:
 
     def end(self) -> None:
         """Give everything up; sessions that only this one named end too."""
-        if self.is_ended:
-            return
-        self.is_ended = True
-        for call in list(self.calls.values()):
-            call.send_away()
-        for conversation in list(self.conversations):
-            self.leave(conversation)
-        self._subscriptions.clear()
-        self._asks.clear()
-        self._pushed.clear()
+        super().end()
         self.rest()
         for stream in self.streams.values():
             stream.forget()
         self.streams.clear()
-
-    # Watcher: what belongs to no call.
-
-    def subscriptions_of(self, key: SessionKey | None) -> set[str]:
-        return self._subscriptions[key]
 
     @property
     def is_nameless(self) -> bool:
         """It belongs to whoever a trusted client left unnamed, so nobody can prove to be the same again."""
         return self.principal != self.owner
 
-    def push(self, method: str, params: Raw | None) -> None:
-        if self.is_ended or (self.is_nameless and not self.push_stream.is_read):
-            return
-        if method == "notifications/message" and params is not None and not wants_log(level_of(params), self.log_level):
-            return
-        self.push_stream.emit(jsonrpc.one_line(jsonrpc.notification(method, params)), droppable=True)
+    def inform(self, method: str, message: bytes) -> None:
+        del method  # whatever it is, it is kept for a while
+        if self.push_stream.is_read or not self.is_nameless:
+            self.push_stream.emit(message, droppable=True)
 
-    def ask(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
-        def replied(answer: Reply) -> None:
-            self._pushed.pop(ask.id, None)
-            reply(answer)
-
-        ask_id, message = self.put(ask, replied)
-        self._pushed[ask.id] = ask_id
+    def deliver(self, message: bytes) -> None:
         self.push_stream.emit(message, droppable=False)
-
-    def withdraw(self, ask_id: AskId) -> None:
-        message = self.take_back(self._pushed.pop(ask_id, 0))
-        if message is not None:
-            self.push_stream.emit(message, droppable=False)
 
 
 class ClientSessions:
@@ -408,17 +283,3 @@ class ClientSessions:
             if now - session.last_used_at >= self._idle_timeout:
                 self.end(session)
         self._timer = self._clock.call_later(self._idle_timeout / 4, self._sweep) if self._sessions else None
-
-
-def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
-    """What a client can be asked, by the capabilities that it declared."""
-    elicitation = capabilities.get("elicitation")
-    modes: Mapping[str, Json] = elicitation if isinstance(elicitation, dict) else {}
-    has_elicitation = isinstance(elicitation, dict)
-    return Abilities(
-        elicitation_form=has_elicitation and ("form" in modes or "url" not in modes),
-        elicitation_url=has_elicitation and "url" in modes,
-        sampling=isinstance(capabilities.get("sampling"), dict),
-        roots=isinstance(capabilities.get("roots"), dict),
-        other=True,
-    )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Ask, AskId, Call, Outcome, Reply, Result, RpcError
+from holdfast.call import Abilities, Result
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer, PlainStream, Stream
 from holdfast.downstream.callers import AnswerCaller
-from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
+from holdfast.downstream.client import abilities_of
+from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.http import Responder
-from holdfast.downstream.post import Post, Target, read_call, without_chat
+from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
+from holdfast.downstream.requests import EMPTY, ClientCaller, begin, introduction, take_notification
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
@@ -24,32 +25,15 @@ from holdfast.wire.headers import Accepts
 from holdfast.wire.jsonrpc import ClientNotification, ClientReply, ClientRequest
 from holdfast.wire.revisions import allows_batches, negotiate
 
-_NONE: Final = Raw(b"{}")
-_EMPTY: Final = Result(_NONE)
 
+class SessionCaller(ClientCaller[Answer, ClientSession]):
+    """The caller of a request in a client session over HTTP."""
 
-class SessionCaller(AnswerCaller):
-    """The caller of a request in a client session."""
-
-    __slots__ = ("_asks", "_client", "_is_shared")
-
-    def __init__(
-        self, answer: Answer, message_id: bytes, token: Raw | None, client: ClientSession, *, is_shared: bool
-    ) -> None:
-        super().__init__(answer, message_id, token)
-        self._client = client
-        self._is_shared = is_shared
-        self._asks: dict[AskId, int] = {}
+    __slots__ = ()
 
     @property
     def abilities(self) -> Abilities:
-        if self._client.is_ended:
-            return NOBODY
-        return self._client.own_abilities if self._answer.takes_stream else self._client.abilities
-
-    @property
-    def floor(self) -> str | None:
-        return self._client.log_level or ("info" if self._is_shared else None)
+        return super().abilities if self._answer.takes_stream else self._client.abilities
 
     def notify(self, method: str, params: Raw | None) -> None:
         """On the GET stream where this answer is none: unlike progress and logs, it may matter beyond the call."""
@@ -58,39 +42,11 @@ class SessionCaller(AnswerCaller):
         elif method != "notifications/message":
             self._client.push(method, params)
 
-    def ask(self, ask: Ask) -> None:
-        ask_id, message = self._client.put(ask, lambda reply: self._replied(ask.id, reply))
-        self._asks[ask.id] = ask_id
-        self._tell(message)
-
-    def withdraw(self, ask_id: AskId) -> None:
-        message = self._client.take_back(self._asks.pop(ask_id, 0))
-        if message is not None:
-            self._tell(message)
-
     def suspend(self) -> None:
         """The server freed its connection until it answers: ours may go too, for who can come back."""
         stream = self._answer.stream
         if self._client.primes and isinstance(stream, EventStream):
             stream.send_away()
-
-    def answer(self, outcome: Outcome) -> None:
-        self._client.calls.pop(self._message_id, None)
-        super().answer(outcome)
-
-    def send_away(self) -> None:
-        """The client's session ends: cancel what nobody can read."""
-        if self.running is not None:
-            self.running.cancel("the client ended its session")
-
-    def _tell(self, message: bytes) -> None:
-        if not self._answer.event(message, droppable=False):
-            self._client.push_stream.emit(message, droppable=False)
-
-    def _replied(self, ask_id: AskId, reply: Reply) -> None:
-        self._asks.pop(ask_id, None)
-        if self.running is not None:
-            self.running.reply(ask_id, reply)
 
 
 class Handshake:
@@ -141,7 +97,7 @@ class Handshake:
             if isinstance(hello, CallFailed) or post.responder.is_gone:
                 self._sessions.end(client)
                 answer.headers = ()  # the id means nothing any more
-                caller.answer(hello if isinstance(hello, CallFailed) else _EMPTY)
+                caller.answer(hello if isinstance(hello, CallFailed) else EMPTY)
                 return
             client.use(conversation)
             caller.answer(Result(introduction(hello, revision)))
@@ -159,7 +115,7 @@ class Handshake:
             if isinstance(message, ClientReply):
                 client.replied(message)
             elif isinstance(message, ClientNotification):
-                self._notification(post.target, message, client)
+                take_notification(post.target, message, client)
             elif answer is not None:
                 self._start(post.target, message, answer, client)
         if answer is None:
@@ -228,41 +184,7 @@ class Handshake:
         message_id = jsonrpc.id_bytes(request.id)
         caller = SessionCaller(answer, message_id, token, client, is_shared=conversation.is_shared)
         client.calls[message_id] = caller
-        match call.method:
-            case "ping":
-                caller.answer(_EMPTY)
-            case "logging/setLevel":
-                self._set_level(conversation, call, caller, client)
-            case "resources/subscribe":
-                caller.begin(conversation.subscribe(call, caller, client))
-            case "resources/unsubscribe":
-                caller.begin(conversation.unsubscribe(call, caller, client))
-            case _:
-                caller.begin(conversation.start(call, caller, client))
-
-    def _set_level(self, conversation: Conversation, call: Call, caller: SessionCaller, client: ClientSession) -> None:
-        level = call.params.get("level")
-        if not isinstance(level, str) or level not in LOG_LEVELS:
-            message = f"The level is one of {', '.join(LOG_LEVELS)}."
-            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, message))))
-        else:
-            caller.begin(conversation.set_level(level, caller, client))
-
-    def _notification(self, target: Target, message: ClientNotification, client: ClientSession) -> None:
-        method, params = message.method, message.params
-        if method == "notifications/initialized":
-            return
-        if method == "notifications/cancelled":
-            _cancel(message, client)
-            return
-        raw = Raw(jsonrpc.encode(without_chat(params)))
-        if method == "notifications/roots/list_changed":
-            for conversation in client.conversations:
-                conversation.notify(method, raw, client)
-            return
-        if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
-            return  # it belongs to no question of a server to this client
-        client.converse(target.asker(params, client.id)).notify(method, raw, client)
+        begin(call, conversation, caller, client)
 
 
 def requested_revision(request: ClientRequest) -> str:
@@ -271,17 +193,6 @@ def requested_revision(request: ClientRequest) -> str:
     if not isinstance(version, str):
         raise Refusal(400, "initialize needs a protocolVersion.", code=jsonrpc.INVALID_PARAMS, request_id=request.id)
     return version
-
-
-def introduction(hello: Hello, revision: str) -> Raw:
-    """The server's own words, in our revision. Every client may get log messages, if only ours."""
-    capabilities = hello.capabilities if "logging" in hello.capabilities else {**hello.capabilities, "logging": _NONE}
-    fields = {
-        **jsonrpc.decode_fields(hello.raw),
-        "protocolVersion": Raw(jsonrpc.encode(revision)),
-        "capabilities": Raw(jsonrpc.encode(capabilities)),
-    }
-    return Raw(jsonrpc.encode(fields))
 
 
 def _ended(server: str) -> CallFailed:
@@ -304,16 +215,3 @@ class _Once:
         callback, self._callback = self._callback, None
         if callback is not None:
             callback()
-
-
-def _cancel(message: ClientNotification, client: ClientSession) -> None:
-    """Only the requests of this very session can be meant."""
-    request_id = message.params.get("requestId")
-    reason = message.params.get("reason")
-    if not isinstance(request_id, int | str | float) or isinstance(request_id, bool):
-        return
-    call = client.calls.get(jsonrpc.id_bytes(request_id))
-    if call is not None:
-        call.is_cancelled = True
-        if call.running is not None:
-            call.running.cancel(reason if isinstance(reason, str) else "the client cancelled")

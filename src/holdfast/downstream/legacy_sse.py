@@ -14,12 +14,14 @@ from holdfast.call import NOBODY, Result
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
-from holdfast.downstream.clients import ClientSession, ClientSessions, abilities_of
-from holdfast.downstream.handshake import Handshake, introduction, requested_revision
+from holdfast.downstream.client import abilities_of
+from holdfast.downstream.clients import ClientSession, ClientSessions
+from holdfast.downstream.handshake import Handshake, requested_revision
 from holdfast.downstream.http import Headers, Responder
 from holdfast.downstream.post import Post, Target
 from holdfast.downstream.refusal import Refusal, session_not_found
 from holdfast.downstream.replay import PUSH, EventStream, ReplayBudget
+from holdfast.downstream.requests import introduction
 from holdfast.errors import CallFailed
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello

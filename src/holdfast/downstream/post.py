@@ -90,6 +90,11 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
         request.body = b""  # it may be MiB, and the answer may take long
     except BadMessage as error:
         raise bad_message(error) from None
+    return Post(target, responder, accepts, check_messages(decoded), isinstance(decoded, list))
+
+
+def check_messages(decoded: ClientMessage | list[ClientMessage]) -> list[ClientMessage]:
+    """The messages that came together, if they may. Raises `Refusal`."""
     if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:
         raise Refusal(
             413, f"The array has {len(decoded)} messages, and {MAX_MESSAGES} may come together: send several."
@@ -103,7 +108,7 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
             if message_id in seen:
                 raise Refusal(409, "Two requests of the array have the same id.", request_id=message.id)
             seen.add(message_id)
-    return Post(target, responder, accepts, messages, isinstance(decoded, list))
+    return messages
 
 
 def check_name(name: str, what: str) -> None:

@@ -23,7 +23,7 @@ _NEEDS_SESSION: Final = RpcError(
 )
 
 
-class DirectCaller(AnswerCaller):
+class DirectCaller(AnswerCaller[Answer]):
     """The caller of a request without a session: it can be told, and not asked."""
 
     __slots__ = ()

@@ -17,9 +17,9 @@ from msgspec import Raw
 from holdfast import __version__
 from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.upstream.stdio_output import Oversized
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent
 from holdfast.wire import jsonrpc
+from holdfast.wire.lines import Oversized
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
 
 logger = logging.getLogger("holdfast.session")

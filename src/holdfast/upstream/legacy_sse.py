@@ -19,12 +19,12 @@ from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
 from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.quotation import is_readable, secrets_in
-from holdfast.upstream.stdio_output import Oversized
 from holdfast.upstream.streamable_answer import error_of, readable_path, refusal_kind, same_origin_target
 from holdfast.upstream.streamable_request import LINGER, MAX_REFUSAL_BYTES, HttpSession
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import EVENT_STREAM, media_type
+from holdfast.wire.lines import Oversized
 from holdfast.wire.sse import EventTooLarge, SseEvent, SseParser
 
 ENDPOINT_TIMEOUT: Final = 10.0

@@ -22,10 +22,11 @@ from typing import Final, cast
 from holdfast.clock import Clock, Timer
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.errors import OpenFailed
-from holdfast.upstream.stdio_output import STDERR_BYTES, LineSplitter, Oversized, SkippedLines, StderrRing
+from holdfast.upstream.stdio_output import STDERR_BYTES, SkippedLines, StderrRing
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.upstream.watchdog import Watchdog
-from holdfast.wire.jsonrpc import MAX_ARRAY_BYTES, is_too_long_an_array, is_utf8, one_line
+from holdfast.wire.jsonrpc import MAX_ARRAY_BYTES, is_too_long_an_array, is_utf8
+from holdfast.wire.lines import LineSplitter, Oversized, whole_line
 
 MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """Written and not read by the server; beyond it the server counts as one that does not read."""
@@ -225,7 +226,7 @@ class StdioLink:
         if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return f"{self._name} does not read its input"
         try:
-            stdin.write(_one_line(message) + b"\n")
+            stdin.write(whole_line(message))
         except RuntimeError:  # uvloop's, where its end was seen and is not reported yet; asyncio ignores the write
             return f"{self._name} has ended"
         return None
@@ -405,14 +406,6 @@ class StdioLink:
         finally:
             timer.cancel()
         return released.done()
-
-
-def _one_line(message: bytes) -> bytes:
-    """`message` on what every reader takes for one line: Node's `readline` ends one at U+2028 and U+2029 too."""
-    line = one_line(message)
-    if b"\xe2\x80" in line:
-        line = line.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
-    return line
 
 
 def _signal_name(number: int) -> str:

@@ -27,7 +27,7 @@ VALUES = st.one_of(
 )
 
 
-class Told(AnswerCaller):
+class Told(AnswerCaller[Answer]):
     @property
     def abilities(self) -> Abilities:
         return NOBODY
