@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
@@ -17,8 +19,10 @@ from holdfast.upstream.connector import Connector
 from holdfast.upstream.transport import Fault
 from holdfast.upstream.watchdog import Watchdog
 from requirements import requirement
-from unit.scripted_http import Peer, SeenRequest, chunk, plain, scripted, stream_head
-from unit.streamable_rig import REFUSAL
+from unit.scripted_http import Answer, Peer, ScriptedServer, SeenRequest, chunk, plain, scripted, stream_head
+from unit.streamable_rig import ACCEPTED, REFUSAL
+
+ANSWER_1 = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2024-11-05","capabilities":{}}}'
 
 
 class Nobody:
@@ -45,23 +49,32 @@ async def refused(post: bytes, get: bytes = plain(b"Cannot GET", "404 Not Found"
     async def answer(request: SeenRequest, peer: Peer) -> None:
         peer.write(post if request.method == "POST" else get)
 
+    async with connecting(answer) as (server, connect):
+        with pytest.raises(OpenFailed) as caught:
+            await opened(connect)
+    return str(caught.value), len(server.seen("GET"))
+
+
+@asynccontextmanager
+async def connecting(answer: Answer) -> AsyncGenerator[tuple[ScriptedServer, Connector]]:
+    """A server, and what connects to it by settings that do not say what it speaks."""
     clock = ManualClock()
     async with asyncio.timeout(60), scripted(answer) as server, TaskScope() as scope:
-        connect = Connector(
-            ServerSettings(name="a", url=f"{server.url}/sse"),
-            lambda: 65536,
-            scope=scope,
-            clock=clock,
-            rng=Random(1),
-            watchdog=Watchdog(clock),
-        )
-        upstream = connect(Nobody(), declares=True)
-        with pytest.raises(OpenFailed) as caught:
-            await upstream.open()
-        upstream.terminate()
+        settings = ServerSettings(name="a", url=f"{server.url}/sse")
+        watchdog = Watchdog(clock)
+        connect = Connector(settings, lambda: 65536, scope=scope, clock=clock, rng=Random(1), watchdog=watchdog)
+        yield server, connect
         connect.close()
     assert clock.pending == 0
-    return str(caught.value), len(server.seen("GET"))
+
+
+async def opened(connect: Connector) -> None:
+    """Open a session, and leave it."""
+    upstream = connect(Nobody(), declares=False)
+    try:
+        await upstream.open()
+    finally:
+        upstream.terminate()
 
 
 @requirement("upstream:legacy-sse:found-out-once")
@@ -92,3 +105,40 @@ async def test_a_server_of_the_old_kind_that_fails_is_told_of_by_that() -> None:
     said, gets = await refused(plain(b"no", "405 Method Not Allowed", "text/plain"), stream)
     assert "wants messages at an endpoint of another origin" in said
     assert gets == 1
+
+
+@requirement("upstream:legacy-sse:found-out-once")
+async def test_a_server_of_the_old_kind_is_asked_in_that_way_until_it_fails() -> None:
+    stream: Peer | None = None
+    is_replaced = False
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        nonlocal stream
+        if is_replaced:
+            is_post = request.method == "POST"
+            peer.write(plain(ANSWER_1) if is_post else plain(b"", "405 Method Not Allowed", "text/plain"))
+        elif request.method == "GET":
+            stream = peer
+            peer.write(stream_head(), chunk(b"event: endpoint\ndata: /messages\n\n"))
+            await peer.gone()
+        elif request.target == "/sse":
+            peer.write(plain(b"no", "405 Method Not Allowed", "text/plain"))
+        else:
+            assert stream is not None
+            peer.write(ACCEPTED)
+            if b'"initialize"' in request.body:
+                stream.write(chunk(b"data: %b\n\n" % ANSWER_1))
+
+    def probes() -> int:
+        return sum(request.target == "/sse" for request in server.seen("POST"))
+
+    async with connecting(answer) as (server, connect):
+        for _ in range(3):
+            await opened(connect)
+        assert probes() == 1
+        is_replaced = True
+        with pytest.raises(OpenFailed):
+            await opened(connect)
+        assert probes() == 1
+        await opened(connect)
+        assert probes() >= 2
