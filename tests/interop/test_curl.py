@@ -97,7 +97,7 @@ def test_a_call_without_a_session_streams_its_progress(url: str) -> None:
     status, headers, body = curl(url, json.dumps(call), *BOTH)
     assert (status, headers["content-type"].partition(";")[0]) == (200, "text/event-stream")
     *updates, answer = [json.loads(line) for line in re.findall(r"(?m)^data: (.*)$", body)]
-    assert [update["params"] for update in updates] == [
+    assert [update["params"] for update in updates if "total" in update["params"]] == [  # others: the gateway's own
         {"progressToken": "bar", "progress": step, "total": 4} for step in range(1, 5)
     ]
     assert answer["id"] == 7

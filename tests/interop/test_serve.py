@@ -59,9 +59,12 @@ async def test_each_server_of_the_file_is_served_by_its_own_rules(settings: Path
         assert [await count("one", chat) for chat in ("a", "a", "b")] == ["1", "2", "1"]
         assert [await count("two", chat) for chat in ("a", "a", "b")] == ["1", "2", "3"]
         assert await client.status("POST", client.tool("count"), authorization="Bearer wrong") == 401
-        async with client.request("POST", client.tool("count")) as response:
+        async with client.request("POST", client.call("tools/list"), "/mcp") as response:
+            names = {tool["name"] for tool in (await response.json())["result"]["tools"]}
+            assert {"one__count", "two__count"} <= names
+        async with client.request("POST", client.tool("count"), "/mcp/three") as response:
             assert response.status == 404
-            assert "/mcp/one, /mcp/two" in (await response.json())["error"]["message"]
+            assert "/mcp, /mcp/one, /mcp/two" in (await response.json())["error"]["message"]
 
 
 @requirement("interop:serve:mistakes-are-lines")
