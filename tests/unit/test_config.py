@@ -280,6 +280,15 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_headers() -> None:
     assert credential({"a": "1", "b": "2"}, {}) == credential({"b": "2", "a": "1"}, {})
 
 
+def test_a_credential_that_is_no_text_has_a_fingerprint_of_its_own() -> None:
+    """As `--header X=…` and a variable have it that hold other bytes than UTF-8."""
+    found = {
+        ServerSettings(name="a", url="http://h", headers={"x": SecretStr(x)}).fingerprint
+        for x in ("\udcff", "\udcfe", "?")
+    }
+    assert len(found) == 3
+
+
 def test_a_fingerprint_does_not_show_what_it_is_of() -> None:
     assert CANARY not in credential({"Authorization": CANARY}, {})
 

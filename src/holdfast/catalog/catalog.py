@@ -131,13 +131,9 @@ class Catalog:
         """Since when every change is announced; None while that is not so."""
         self._introduced: list[Introduced] = []
         self._is_learning = False
-        pool.observer = self
-
-    @property
-    def tools(self) -> int | None:
+        self.tools: int | None = None
         """How many tools it listed last; None before it did."""
-        pages = self._lists["tools/list"].pages
-        return sum(_length(page, "tools") for page in pages.values()) if pages else None
+        pool.observer = self
 
     def reconfigure(self, settings: ServerSettings) -> None:
         """Go by other settings from now on."""
@@ -186,8 +182,7 @@ class Catalog:
                 may_keep = unused or self._is_everybodys(method)
                 if self._offers(method) and self._settings.has_common_lists and may_keep:
                     self._must_list(session, method, await self._fetch_in(session, method))
-        tools = sum(_length(page, "tools") for page in self._lists["tools/list"].pages.values())
-        self._emit(events.ListsLearned(self._settings.name, tools))
+        self._emit(events.ListsLearned(self._settings.name, self.tools or 0))
 
     def _must_list(self, session: Session, method: str, hindrance: RpcError | Fault | None) -> None:
         """A server that cannot list its tools is not ready; many that have resources have no templates."""
@@ -399,6 +394,8 @@ class Catalog:
         has_changed = bool(kept.pages) and [bytes(p) for p in kept.pages.values()] != [bytes(p) for p in pages.values()]
         kept.pages = pages
         kept.fetched_at = self._clock.now()
+        if method == "tools/list":
+            self.tools = sum(_length(page, "tools") for page in pages.values())
         if method == "tools/list" and self._settings.trusted:
             self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
         if has_changed and not kept.is_stale:  # else the server has announced it

@@ -13,7 +13,7 @@ from holdfast.config.gateway import read_gateway
 from holdfast.config.hosts import is_of_host, translate
 from holdfast.config.jsonc import parse_jsonc
 from holdfast.config.settings import GatewaySettings
-from holdfast.config.source import Findings, parse_yaml, read_text
+from holdfast.config.source import Findings, find_halves, parse_yaml, read_text
 from holdfast.config.values import Values
 
 _EMPTY: Final = "is empty; it needs at least servers: {NAME: {url: http://127.0.0.1:3000/mcp}}"
@@ -48,6 +48,8 @@ def load(path: Path | str, environment: Mapping[str, str] | None = None) -> Load
             problems.add(root.line, (), f"takes names and values, such as servers: …; {root.kind} stands here")
         elif not problems:
             problems.add(1, (), _EMPTY)
+        raise problems.error([path.absolute()])
+    if find_halves(root, problems):
         raise problems.error([path.absolute()])
     variables = Variables(os.environ if environment is None else environment)
     values = Values(path.absolute().parent, variables, problems, notes)

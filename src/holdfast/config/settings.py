@@ -258,7 +258,8 @@ class ServerSettings(_Settings):
         digest = hashlib.sha256()
         for group in (self.headers, self.env):
             for name in sorted(group):
-                for part in (name.encode(), group[name].get_secret_value().encode()):
+                # Of a value from the command line or the environment, what is no UTF-8 came as half surrogate pairs.
+                for part in (name.encode(), group[name].get_secret_value().encode("utf-8", "surrogatepass")):
                     digest.update(len(part).to_bytes(4, "big") + part)
             digest.update(b"|")
         return digest.hexdigest()[:32]

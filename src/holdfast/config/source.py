@@ -130,6 +130,32 @@ def _one_line(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_PAIRS: Final = r"half of a character: \ud800 to \udfff go in pairs"
+
+
+def find_halves(item: Item, problems: Findings, where: tuple[str, ...] = ()) -> bool:
+    r"""Whether anything holds half of a surrogate pair, which `"\ud800"` makes and nothing can encode; it is noted."""
+    entries: dict[str, Item] = {}
+    match item.value:
+        case dict():
+            entries = item.value
+        case list():
+            entries = {str(number): each for number, each in enumerate(item.value, 1)}
+        case str() if _HALF.search(item.value):
+            problems.add(item.line, where, f"holds {_PAIRS}")
+            return True
+        case _:
+            pass
+    found = False
+    for name, each in entries.items():
+        if _HALF.search(name):
+            problems.add(each.line, where, f"has a name with {_PAIRS}")
+            found = True
+        found |= find_halves(each, problems, (*where, name))
+    return found
+
+
 def read_text(path: Path) -> str:
     """The text of a settings file. Raises `ConfigError`."""
     try:

@@ -373,6 +373,30 @@ def test_what_is_no_text_is_refused(
     assert str(caught.value).startswith(expected)
 
 
+@pytest.mark.parametrize("kind", ["yaml", "json"])
+@pytest.mark.parametrize(
+    ("server", "line"),
+    [
+        ('{"url": "http://h/mcp", "headers": {"X-A": "\\ud800"}}', "servers.a.headers.X-A: holds half of a character"),
+        ('{"command": ["x"], "env": {"A": "\\udc00"}}', "servers.a.env.A: holds half of a character"),
+        ('{"command": ["x"], "env": {"\\ud800": "a"}}', "servers.a.env: has a name with half of a character"),
+        ('{"command": ["x", "\\ud800"]}', "servers.a.command.2: holds half of a character"),
+    ],
+)
+def test_half_a_character_is_refused_since_nothing_can_encode_it(
+    tmp_path: Path, kind: str, server: str, line: str
+) -> None:
+    path = tmp_path / f"holdfast.{kind}"
+    path.write_text(f'{{"servers": {{"a": {server}}}}}')
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f":1: {line}: \\ud800 to" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    path.write_text(f'{{"servers": {{"a": {server}}}}}'.replace("\\ud800", "\\ud83d\\ude00").replace("\\udc00", "x"))
+    if kind == "json":  # YAML knows no pairs
+        assert load(path, {}).settings.servers[0].name == "a"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read: no such file"):
         load(tmp_path / "absent.yaml")
