@@ -210,7 +210,7 @@ async def test_a_trusted_header_must_not_come_twice() -> None:
 @requirement("exchange:refusals:paths")
 async def test_unknown_paths_and_methods_are_refused() -> None:
     async with untouched() as (running, client):
-        for path in ("/", "/mcp/other", "/mcp/memory/x", "/mcp/memory/chats", "/sse", "/MCP", "/mcp%2Fmemory"):
+        for path in ("/", "/mcp/other", "/mcp/memory/x", "/mcp/memory/chats", "/sse/other", "/MCP", "/mcp%2Fmemory"):
             async with client.request("POST", client.call("ping"), path) as response:
                 sentence = await check_refusal(response, 404, -32600)
                 assert "/mcp/memory" in sentence
