@@ -141,9 +141,9 @@ class Gateway:
             where = f"listen: the gateway stays at {before.host} port {before.port} until the next start"
             self._emit(events.SettingsRefused(f"{where}: {describe(error)}"))
             return
+        servers = self._servers_of(settings)
         self.settings = settings
         change = Change(before, settings)
-        servers = {each.name: self._next(each) for each in settings.servers}
         for each in settings.servers:
             servers[each.name].reconfigure(each)
             servers[each.name].admit(settings.clients)
@@ -168,6 +168,21 @@ class Gateway:
         for old in removed:
             self._emit(events.ServerRemoved(old.name))
         self._emit(events.SettingsReloaded(change.added, change.changed, change.removed, tuple(notes)))
+
+    def _servers_of(self, settings: GatewaySettings) -> dict[str, Server]:
+        """The servers of new settings; if one of them cannot be made, none is left behind."""
+        servers: dict[str, Server] = {}
+        try:
+            for each in settings.servers:
+                servers[each.name] = self._next(each)
+        except Exception:
+            for name, server in servers.items():
+                if self.servers.find(name) is not server:
+                    self._retire(server)
+                if name not in self.servers:
+                    self._emit(events.ServerRemoved(name))
+            raise
+        return servers
 
     def _next(self, settings: ServerSettings) -> Server:
         """The server of that name that follows: the one that is there, if it can go on."""

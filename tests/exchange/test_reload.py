@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from holdfast import events
-from holdfast.config import ClientSettings, GatewaySettings, ServerTools, ToolRules, Trust
+from holdfast.config import ClientSettings, ServerSettings, ServerTools, ToolRules, Trust
 from holdfast.errors import Code
+from holdfast.gateway import Gateway
 from holdfast.servers.names import Names
 from holdfast.testing.clock import ManualClock, settle
 from reload_rig import LIST_CHANGES, House, changed, client_of, end_of, house, next_of
@@ -123,7 +124,7 @@ async def test_a_server_that_becomes_eager_does_not_make_the_gateway_unready() -
         assert running.gateway.operations.is_ready
         settings = running.gateway.settings
         eager = tuple(changed(each, start="eager") for each in settings.servers)
-        running.gateway.reload(GatewaySettings(**{**dict(settings), "servers": eager}))
+        running.gateway.reload(settings.model_copy(update={"servers": eager}))
         assert running.gateway.operations.is_ready
 
 
@@ -546,7 +547,7 @@ async def test_a_call_that_is_on_its_way_to_a_server_reaches_it_no_more_once_its
             await settle()
             narrowed = (ClientSettings(name="local", servers={"one": ToolRules()}),)
             settings = running.gateway.settings
-            running.gateway.reload(GatewaySettings(**{**dict(settings), "clients": narrowed}))
+            running.gateway.reload(settings.model_copy(update={"clients": narrowed}))
             assert not call.done()
             while not call.done():
                 await slow.advance_settled(1)
@@ -589,6 +590,33 @@ async def test_a_shorter_idle_timeout_holds_for_sessions_that_are_there() -> Non
         assert home.session_of(client)
         await clock.advance_settled(60.0)
         assert len(home.gateway.app.sessions) == 0
+
+
+@requirement("reload:follow:mistakes-change-nothing")
+async def test_where_a_server_cannot_be_made_nothing_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Gateway._connect  # pyright: ignore[reportPrivateUsage] (nothing that settings may hold makes it fail)
+
+    def fail_for_bad(gateway: Gateway, settings: ServerSettings) -> Any:
+        if settings.name == "bad":
+            raise ValueError("it cannot be made")
+        return make(gateway, settings)
+
+    monkeypatch.setattr(Gateway, "_connect", fail_for_bad)
+    async with house("a", others=["new", "other"]) as home:
+        client = await home.connected("/mcp/a")
+        assert await client.count() == "1"
+        before, server = home.gateway.settings, home.server("a")
+        urls = {"a": home.upstreams["other"].url, "new": home.upstreams["new"].url, "bad": home.upstreams["new"].url}
+        with pytest.raises(ValueError, match="cannot be made"):
+            home.reload(servers=tuple(ServerSettings(name=name, url=url) for name, url in urls.items()))
+        assert home.gateway.settings is before
+        assert list(home.gateway.servers) == [server]
+        assert await client.count() == "2"
+        await home.until(lambda: not home.gateway.leaving)
+        for name in ("new", "other"):
+            await home.until_gone(home.upstreams[name])
+        home.reload()
+        assert home.told(events.SettingsReloaded) == [events.SettingsReloaded((), (), ())]
 
 
 # One upon the other.
