@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 from holdfast.clock import Clock
 from holdfast.config import Limits
@@ -12,6 +12,9 @@ BURST: Final = 10.0
 """Seconds' worth of requests that may come at once."""
 MAX_BUCKETS: Final = 10_000
 """Users whose rates are known; those that have been quiet the longest are forgotten, which fills their bucket."""
+
+
+W = TypeVar("W", str, Principal)
 
 
 class _Bucket:
@@ -41,7 +44,8 @@ class Rates:
         self._client_rate = limits.client_rate
         self._user_rate = limits.user_rate
         self._clock = clock
-        self._buckets: dict[Principal, _Bucket] = {}
+        self._clients: dict[str, _Bucket] = {}
+        self._users: dict[Principal, _Bucket] = {}
 
     def reconfigure(self, limits: Limits) -> None:
         """Bound by other limits from now on."""
@@ -50,19 +54,19 @@ class Rates:
     def take(self, principal: Principal, count: int = 1) -> float:
         """Admit `count` requests of `principal` and return 0, or the seconds after which to try again."""
         if self._user_rate is not None and principal.user is not None:
-            wait = self._take(principal, self._user_rate, count)
+            wait = self._take(self._users, principal, self._user_rate, count)
             if wait:
                 return wait
         if self._client_rate is not None:
-            return self._take(Principal(principal.client), self._client_rate, count)
+            return self._take(self._clients, principal.client, self._client_rate, count)
         return 0.0
 
-    def _take(self, whose: Principal, rate: float, count: int) -> float:
+    def _take(self, buckets: dict[W, _Bucket], whose: W, rate: float, count: int) -> float:
         now = self._clock.now()
-        bucket = self._buckets.pop(whose, None)
+        bucket = buckets.pop(whose, None)
         if bucket is None:
             bucket = _Bucket(now, rate)
-            if len(self._buckets) >= MAX_BUCKETS:
-                del self._buckets[next(iter(self._buckets))]
-        self._buckets[whose] = bucket  # the last one now
+            if len(buckets) >= MAX_BUCKETS:
+                del buckets[next(iter(buckets))]
+        buckets[whose] = bucket  # the last one now
         return bucket.take(now, rate, count)
