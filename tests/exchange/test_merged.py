@@ -159,7 +159,7 @@ def without_status(messages: list[Any]) -> list[Any]:
 
     def is_status(message: Any) -> bool:
         params = message.get("params", {})
-        return params.get("logger") == "holdfast" or 0 < params.get("progress", 0) < 0.01
+        return bool(params.get("logger") == "holdfast" or 0 < params.get("progress", 0) < 0.01)
 
     return [message for message in messages if not is_status(message)]
 
