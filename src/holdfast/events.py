@@ -207,6 +207,8 @@ class SettingsReloaded:
     removed: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What the operator may want to know, as that a change of `listen` waits for a restart."""
+    clients: tuple[str, ...] = ()
+    """The clients that came, differ, by a key perhaps, and went."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class Gateway:
         )
         for old in removed:
             self._emit(events.ServerRemoved(old.name))
-        self._emit(events.SettingsReloaded(change.added, change.changed, change.removed, tuple(notes)))
+        self._emit(events.SettingsReloaded(change.added, change.changed, change.removed, tuple(notes), change.clients))
 
     def _servers_of(self, settings: GatewaySettings) -> dict[str, Server]:
         """The servers of new settings; if one of them cannot be made, none is left behind."""

@@ -67,7 +67,11 @@ EXAMPLES: Final[tuple[events.Event, ...]] = (
     events.SessionReady("notes", "s3", 0.3, is_reopened=True, key="5f1d0a7c93be"),
     events.SessionClosed("notes", "s3", "evicted to make room", was_dirty=True, key="5f1d0a7c93be"),
     events.SettingsReloaded(
-        ("mail",), ("search",), ("notes",), ("another listen takes effect at the next start; the rest is in force",)
+        ("mail",),
+        ("search",),
+        ("notes",),
+        ("another listen takes effect at the next start; the rest is in force",),
+        ("agent",),
     ),
     events.ServerRemoved("notes"),
     events.SettingsRefused("holdfast.yaml:9: servers.mail: give either a url or a command"),

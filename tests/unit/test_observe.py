@@ -199,6 +199,9 @@ def test_a_line_about_a_call_that_no_request_brought_names_none() -> None:
 
 def test_settings_that_change_no_server_say_so() -> None:
     assert logged(events.SettingsReloaded((), (), ())) == ["INFO new settings are in force: no server differs"]
+    assert logged(events.SettingsReloaded((), (), (), clients=("agent",))) == [
+        "INFO new settings are in force: no server differs; clients that differ: agent"
+    ]
 
 
 def test_what_was_said_of_a_server_is_forgotten_with_it() -> None:

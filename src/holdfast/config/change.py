@@ -15,6 +15,9 @@ class Change:
         self.added = tuple(name for name in new if name not in old)
         self.removed = tuple(name for name in old if name not in new)
         self.changed = tuple(name for name, each in new.items() if name in old and old[name] != each)
+        older, newer = ({each.name: each for each in settings.clients} for settings in (before, after))
+        self.clients = tuple(name for name in {**older, **newer} if older.get(name) != newer.get(name))
+        """Clients that came, differ, or went."""
         self.tools_differ = frozenset(name for name in self.changed if old[name].tools != new[name].tools)
         """Servers that are there as before, with other tools for everyone."""
         self._stay = old.keys() & new.keys()

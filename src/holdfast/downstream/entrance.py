@@ -62,7 +62,7 @@ class Entrance:
         """Against DNS rebinding: a page on the web must not reach a gateway on this machine. Raises `Refusal`."""
         host = host_name(headers.get("host", ""))
         if host not in self._hosts and not is_loopback_name(host):
-            raise Refusal(421, "This gateway does not serve that host: allow the name with --allow-host.")
+            raise Refusal(421, "This gateway does not serve that host: allow the name (allowed_hosts, --allow-host).")
         origin = headers.get("origin")
         if origin is None or origin.lower() in self._origins:
             return

@@ -18,8 +18,8 @@ logger = logging.getLogger("holdfast")
 HOW_TO_NAME_A_CHAT: Final = (
     "a call named no chat, so it runs in a private session that ends with it. To keep state between calls,\n"
     "(1) let the client initialize and send its Mcp-Session-Id, or\n"
-    "(2) name the chat in a header and start with --trust chat=HEADER, or\n"
-    "(3) keep one session per user with --scope user."
+    "(2) name the chat in a header that the client is trusted with (trust, --trust chat=HEADER), or\n"
+    "(3) keep one session per user (scope: user, --scope user)."
 )
 
 HOW_TO_NAME_A_USER: Final = (
@@ -222,9 +222,10 @@ def _request(event: events.Event) -> str:
 
 
 def _differences(event: events.SettingsReloaded) -> str:
-    """Which servers came, differ, and went."""
-    named = (("added", event.added), ("changed", event.changed), ("removed", event.removed))
-    return "; ".join(f"{word} {', '.join(names)}" for word, names in named if names) or "no server differs"
+    """Which servers came, differ, and went, and which clients did."""
+    servers = (("added", event.added), ("changed", event.changed), ("removed", event.removed))
+    named = [f"{word} {', '.join(names)}" for word, names in servers if names] or ["no server differs"]
+    return "; ".join([*named, *([f"clients that differ: {', '.join(event.clients)}"] if event.clients else [])])
 
 
 def advised(reason: str, advice: str) -> str:
