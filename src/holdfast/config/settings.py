@@ -347,7 +347,7 @@ class Limits(_Settings):
     """Sessions of clients, and as many with servers."""
     sessions_per_user: Count = 100
     """Of a user whom a trusted client names: who opens more loses those of its own that are idle."""
-    user_rate: Rate | None = 50.0
+    user_rate: Rate | None = 100.0
     """Requests per second of a user whom a trusted client names; ten seconds' worth may come at once."""
     client_rate: Rate | None = None
     """Requests per second of a client, all its users together; ten seconds' worth may come at once."""
