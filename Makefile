@@ -70,8 +70,12 @@ check-mypy:
 check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
+# Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
+PATIENT := tests/test_rows.py tests/unit/test_stdio.py $(addprefix tests/exchange/test_,isolation.py matrix.py pipes.py)
+
 check-tests:
-	@$(BIN)/python -m pytest --quiet $(wildcard tests/test_*.py tests/unit tests/contract tests/exchange)
+	@$(BIN)/python -m pytest --quiet $(addprefix --ignore=,$(PATIENT)) \
+	    $(filter-out $(PATIENT),$(wildcard tests/test_*.py tests/unit tests/contract tests/exchange))
 
 # A Debian machine may have Python without its venv module.
 $(VENV_READY): pyproject.toml
