@@ -65,7 +65,7 @@ def find_server(
     first, *rest = words
     if "://" in first:
         url, _ = split_target([first])
-        return _reachable(ServerSettings(name=name_of(url, None), url=url, headers=extra)), rest
+        return ServerSettings(name=name_of(url, None), url=url, headers=extra), rest
     return _named(first, config, extra), rest
 
 
@@ -85,14 +85,7 @@ def _after(
                 "--header and --key are for servers at a URL; a command takes its credentials from the environment"
             )
         check_command(command)
-    return _reachable(ServerSettings(name=name_of(url, command), url=url, command=command, headers=extra))
-
-
-def _reachable(server: ServerSettings) -> ServerSettings:
-    """`server`, unless its URL could not stand in a request. Raises `ConfigError`."""
-    if server.url is not None and re.search(r"[^\x21-\x7e]", server.url):
-        raise ConfigError("the URL has a space or another character that must be written as %XX")
-    return server
+    return ServerSettings(name=name_of(url, command), url=url, command=command, headers=extra)
 
 
 def _named(name: str, config: Path | None, extra: dict[str, SecretStr]) -> ServerSettings:
@@ -109,7 +102,7 @@ def _named(name: str, config: Path | None, extra: dict[str, SecretStr]) -> Serve
         raise ConfigError(f"the settings cannot be used:\n{error}") from None
     if name not in servers:
         raise ConfigError(f"{path} has no server {name!r}; it has {', '.join(servers)}")
-    server = _reachable(servers[name])
+    server = servers[name]
     if not extra:
         return server
     if server.command is not None:

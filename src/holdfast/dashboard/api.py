@@ -18,6 +18,7 @@ from holdfast.dashboard.stream import EventStream, resume_at
 from holdfast.downstream.http import Headers, Request, Responder
 from holdfast.downstream.refusal import Refusal
 from holdfast.observe.feed import EventFeed
+from holdfast.observe.metrics import CONTENT_TYPE
 from holdfast.views import ServerView, SessionView
 from holdfast.wire.headers import bearer_token, host_name, is_loopback_name
 
@@ -29,7 +30,7 @@ MAX_STREAMS: Final = 64
 _OWN: Final[Headers] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _JSON: Final[Headers] = ((b"content-type", b"application/json"), *_OWN)
 _TEXT: Final[Headers] = ((b"content-type", b"text/plain; charset=utf-8"), *_OWN)
-_METRICS: Final[Headers] = ((b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), *_OWN)
+_METRICS: Final[Headers] = ((b"content-type", CONTENT_TYPE.encode()), *_OWN)
 _STREAM: Final[Headers] = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"), *_OWN)
 
 _PATHS: Final = "GET /healthz, /readyz, /metrics, /api/servers, /api/sessions and /api/events, DELETE /api/sessions/ID"

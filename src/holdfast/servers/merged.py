@@ -52,16 +52,13 @@ class Merged:
     def __init__(self, separator: str, clock: Clock) -> None:
         self.clock = clock
         self.members: dict[str, Member] = {}
+        self.passes: frozenset[str] = frozenset()
+        """The headers of a request that go on to any of the servers."""
         self._separator = separator
         self._branches: dict[Watcher, dict[str, Branch]] = {}
         self._attached: dict[tuple[MergedConversation, Watcher], None] = {}
         self._missed: dict[str, set[Watcher]] = {}
         """By server, who got a list without it."""
-
-    @property
-    def passes(self) -> frozenset[str]:
-        """The headers of a request that go on to any of the servers."""
-        return frozenset(name for member in self.members.values() for name in member.server.passes)
 
     @property
     def is_watched(self) -> bool:
@@ -78,6 +75,7 @@ class Merged:
             else Member(server, separator)
             for server in servers
         }
+        self.passes = frozenset(name for member in self.members.values() for name in member.server.passes)
         servers_now = {member.server for member in self.members.values()}
         gone = {name for name, old in before.items() if old.server not in servers_now}
         replaced: Replaced = {}
