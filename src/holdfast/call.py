@@ -64,6 +64,8 @@ class Ask:
     params: Raw | None
     is_url_elicitation: bool = False
     elicitation_id: str | None = None
+    timeout: float = 600.0
+    """Seconds for which the server is kept waiting for the answer."""
 
 
 @dataclass(frozen=True, slots=True)

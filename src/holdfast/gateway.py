@@ -94,7 +94,7 @@ class Gateway:
                         group.create_task(server.pool.aclose())
         except TimeoutError:
             pass  # what is left is dropped below
-        self.app.sessions.close()
+        self.app.close()
         for server in servers:
             server.terminate()
         await self._stack.aclose()
@@ -104,7 +104,7 @@ class Gateway:
         """End the streams on which clients only listen, so that the HTTP server can stop."""
         self.operations.is_draining = True
         self._api.drain()
-        self.app.sessions.send_away()
+        self.app.send_away()
 
     def terminate(self) -> None:
         """Drop every session at once."""

@@ -80,6 +80,8 @@ class Answer:
         self._is_array = is_array
         self.headers = headers
         """Sent with the head of a JSON answer."""
+        self.status = 200
+        """That of a JSON answer; a stream's is always 200."""
         self._ended = ended
         self._timer: Timer | None = None
         self._remarks: dict[bytes, Callable[[], None]] = {}
@@ -157,7 +159,7 @@ class Answer:
             self._responder.answer(202, self.headers)
             return
         parts = [jsonrpc.array(self._results)] if self._is_array else self._results
-        self._responder.answer(200, (*JSON_HEADERS, *self.headers), parts)
+        self._responder.answer(self.status, (*JSON_HEADERS, *self.headers), parts)
 
     def _break_silence(self) -> None:
         if self.takes_stream:

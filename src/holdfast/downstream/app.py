@@ -16,7 +16,8 @@ from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
 from holdfast.downstream.legacy_sse import LegacySse, LiveStream
-from holdfast.downstream.post import Post, Target, check_name, read_post
+from holdfast.downstream.modern import Modern
+from holdfast.downstream.post import Post, Target, check_name, not_modern_here, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
 from holdfast.identity.caller import Identity
@@ -77,6 +78,7 @@ class App:
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
         self._sessionless = Sessionless(clock)
+        self.modern = Modern(clock, settings.limits)
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
         self._request_bytes = settings.limits.request_bytes
@@ -92,6 +94,17 @@ class App:
         for responder, identity in list(self.open_requests.items()):
             if not self._entrance.admits(identity):
                 responder.cut(lambda each: refuse(each, unknown_key()))
+        self.modern.reconfigure(settings.limits, self._entrance.admits)
+
+    def send_away(self) -> None:
+        """End the streams on which clients only listen."""
+        self.sessions.send_away()
+        self.modern.listeners.send_away()
+
+    def close(self) -> None:
+        """End every client session, and what waits for a client without one."""
+        self.modern.close()
+        self.sessions.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: an HTTP request, or the server's lifespan, which the gateway does not need."""
@@ -185,6 +198,8 @@ class App:
             case "POST", [session_id]:
                 client = self._client(request, target, session_id)
                 post = read_post(request, responder, target)
+                if post.is_modern:
+                    raise not_modern_here(post.messages[0])
                 self._charge_array(post)
                 self._legacy_sse.take(post, client)
             case "POST", _:
@@ -199,7 +214,9 @@ class App:
     def _post(self, post: Post, request: Request) -> None:
         self._charge_array(post)
         first = post.messages[0]
-        if isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
+        if post.is_modern:
+            self.modern.post(post, request.headers)
+        elif isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
             self._handshake.initialize(post, first)
         elif "mcp-session-id" in request.headers:
             self._handshake.post(post, self._own_client(request, post.target))

@@ -20,6 +20,8 @@ _SINGLE_HEADERS: Final = frozenset(
         b"content-type",
         b"host",
         b"last-event-id",
+        b"mcp-method",
+        b"mcp-name",
         b"mcp-protocol-version",
         b"mcp-session-id",
         b"origin",

@@ -15,8 +15,8 @@ from holdfast.identity.caller import Identity
 from holdfast.servers.service import Service
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
-from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientRequest
-from holdfast.wire.revisions import HANDSHAKE_REVISIONS, MODERN_VERSION_KEY
+from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientReply, ClientRequest
+from holdfast.wire.revisions import ENVELOPE_KEYS, HANDSHAKE_REVISIONS, MODERN, SERVED
 
 MAX_MESSAGES: Final = 1000
 """Of one array: they are all taken up before anything else runs."""
@@ -60,13 +60,15 @@ def named_chat(params: dict[str, Json]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A POST of the handshake era, whole."""
+    """A POST, whole."""
 
     target: Target
     responder: Responder
     accepts: Accepts
     messages: list[ClientMessage]
     is_array: bool
+    is_modern: bool = False
+    """It is of revision 2026-07-28, or means to be."""
 
     @property
     def requests(self) -> list[ClientRequest]:
@@ -82,18 +84,23 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
     accepts = parse_accept(request.headers.get("accept"))
     if not accepts.json and not accepts.stream:
         raise Refusal(406, "The answer is application/json or text/event-stream: accept one of them.")
-    version = request.headers.get("mcp-protocol-version")
-    if version is not None and version not in HANDSHAKE_REVISIONS:
-        raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(HANDSHAKE_REVISIONS)}.")
     try:
         decoded = jsonrpc.decode_client(request.body)
         request.body = b""  # it may be MiB, and the answer may take long
     except BadMessage as error:
         raise bad_message(error) from None
-    return Post(target, responder, accepts, check_messages(decoded), isinstance(decoded, list))
+    messages, version = check_messages(decoded, takes_modern=True), request.headers.get("mcp-protocol-version")
+    has_modern = any(is_modern(message, version) for message in messages)
+    if has_modern and isinstance(decoded, list):
+        raise Refusal(400, f"Arrays are not part of revision {MODERN}: send one message at a time.")
+    if not has_modern and version is not None and version not in HANDSHAKE_REVISIONS:
+        raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(SERVED)}.")
+    return Post(target, responder, accepts, messages, isinstance(decoded, list), has_modern)
 
 
-def check_messages(decoded: ClientMessage | list[ClientMessage]) -> list[ClientMessage]:
+def check_messages(
+    decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False
+) -> list[ClientMessage]:
     """The messages that came together, if they may. Raises `Refusal`."""
     if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:
         raise Refusal(
@@ -103,12 +110,33 @@ def check_messages(decoded: ClientMessage | list[ClientMessage]) -> list[ClientM
     seen: set[bytes] = set()
     for message in messages:
         if isinstance(message, ClientRequest):
+            if is_modern(message) and not takes_modern:
+                raise not_modern_here(message)
             _check_request(message)
             message_id = jsonrpc.id_bytes(message.id)
             if message_id in seen:
                 raise Refusal(409, "Two requests of the array have the same id.", request_id=message.id)
             seen.add(message_id)
     return messages
+
+
+def is_modern(message: ClientMessage, version: str | None = None) -> bool:
+    """Whether a message is of revision 2026-07-28: by what it says; the header decides only where that is nothing."""
+    if isinstance(message, ClientReply):
+        return version == MODERN
+    meta = message.params.get("_meta")
+    if message.method == "server/discover" or (isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)):
+        return True
+    return version == MODERN and message.method != "initialize"
+
+
+def not_modern_here(message: ClientMessage) -> Refusal:
+    """The way that `message` came is of the handshake era alone."""
+    return Refusal(
+        400,
+        f"Revision {MODERN} is not served in this way: initialize with one of {', '.join(HANDSHAKE_REVISIONS)}.",
+        request_id=message.id if isinstance(message, ClientRequest) else None,
+    )
 
 
 def check_name(name: str, what: str) -> None:
@@ -123,12 +151,6 @@ def _check_request(message: ClientRequest) -> None:
         if not isinstance(chat, str):
             raise Refusal(400, f"The chat in _meta ({CHAT_KEY}) must be a string.", request_id=message.id)
         check_name(chat, "chat")
-    if message.method == "server/discover" or (isinstance(meta, dict) and MODERN_VERSION_KEY in meta):
-        raise Refusal(
-            400,
-            f"Revision 2026-07-28 is not served here: initialize with one of {', '.join(HANDSHAKE_REVISIONS)}.",
-            request_id=message.id,
-        )
 
 
 def read_call(request: ClientRequest, request_id: str) -> tuple[Call, Raw | None]:

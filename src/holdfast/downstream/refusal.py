@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from holdfast.downstream.http import Headers, Responder
 from holdfast.wire import jsonrpc
@@ -23,6 +24,7 @@ class Refusal(Exception):
         code: int = jsonrpc.INVALID_REQUEST,
         request_id: RequestId | None = None,
         headers: Headers = (),
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -30,6 +32,7 @@ class Refusal(Exception):
         self.message = message
         self.request_id = request_id
         self.headers = headers
+        self.data = data
 
 
 def bad_message(error: BadMessage) -> Refusal:
@@ -44,6 +47,6 @@ def session_not_found() -> Refusal:
 
 def refuse(responder: Responder, refusal: Refusal) -> None:
     """Write a refusal."""
-    error = jsonrpc.error_object(refusal.code, refusal.message)
+    error = jsonrpc.error_object(refusal.code, refusal.message, refusal.data)
     body = jsonrpc.error(jsonrpc.id_bytes(refusal.request_id), error)
     responder.answer(refusal.status, ((b"content-type", b"application/json"), *refusal.headers), (body,))

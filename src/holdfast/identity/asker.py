@@ -32,6 +32,8 @@ class Asker:
     """The id of the client's own MCP session."""
     passed: tuple[tuple[str, str], ...] = ()
     """The headers that may go on to a server (`pass_headers`): names in lower case, and values."""
+    can_answer: bool = False
+    """Questions can reach whoever asks, although no session of its own names the request."""
 
     @property
     def principal(self) -> Principal:

@@ -21,6 +21,8 @@ from holdfast.wire.revisions import LATEST
 PATIENCE: Final = 2.0
 """Seconds: an introduction has the words of the servers that have said theirs by then."""
 
+SERVER_INFO: Final = Raw(jsonrpc.encode({"name": "holdfast", "version": __version__}))
+
 _CAPABILITIES: Final[Mapping[str, Mapping[str, bool]]] = {
     "completions": {},
     "logging": {},
@@ -42,7 +44,7 @@ def introduce(
         raw = {
             "protocolVersion": LATEST,
             "capabilities": _CAPABILITIES,
-            "serverInfo": {"name": "holdfast", "version": __version__},
+            "serverInfo": SERVER_INFO,
             **({"instructions": "\n\n".join(instructions)} if instructions else {}),
         }
         capabilities = {name: Raw(jsonrpc.encode(value)) for name, value in _CAPABILITIES.items()}

@@ -20,7 +20,7 @@ from holdfast.identity.asker import Asker
 from holdfast.servers.branch import Branch, BranchCaller, MarkedReader, MarkedSubscriber
 from holdfast.servers.gate import unknown_tool
 from holdfast.servers.gathering import Deaf
-from holdfast.servers.introduction import introduce
+from holdfast.servers.introduction import SERVER_INFO, introduce
 from holdfast.servers.joint import OF_RESOURCES, JointList, Preparation
 from holdfast.servers.member import Member, owner_of
 from holdfast.servers.server import Server, ServerConversation
@@ -48,6 +48,7 @@ class Merged:
     """The `Service` of `/mcp` where there are several servers."""
 
     name = "holdfast"
+    server_info = SERVER_INFO
 
     def __init__(self, separator: str, clock: Clock) -> None:
         self.clock = clock

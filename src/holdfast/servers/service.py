@@ -80,6 +80,11 @@ class Service(Protocol):
         ...
 
     @property
+    def server_info(self) -> Raw | None:
+        """The `serverInfo` of what answers; None where that is not known yet."""
+        ...
+
+    @property
     def passes(self) -> frozenset[str]:
         """The headers of a request, in lower case, that belong into its `Asker`."""
         ...

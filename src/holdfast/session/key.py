@@ -43,6 +43,8 @@ class SessionKey:
     """Who asks with this very key, where the key itself does not say: `shared`."""
     lacks: Literal["", "chat", "user"] = field(default="", compare=False, repr=False)
     """What the request did not name, so that its session is private."""
+    declares: bool = field(default=True, compare=False, repr=False)
+    """Its session may ask whoever calls in it, so it declares all that can be relayed."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,9 +84,19 @@ def stranger(client: str, nonce: int) -> Principal:
     return Principal(client, None, nonce)
 
 
-def private(key: SessionKey, principal: Principal, lacks: Literal["chat", "user"], nonce: int) -> SessionKey:
+def private(
+    key: SessionKey, principal: Principal, lacks: Literal["chat", "user"], nonce: int, *, declares: bool = False
+) -> SessionKey:
     """A key like `key` for one request alone, since that did not name its chat or user.
 
     `nonce` is the request's: nothing from outside names a private session, so it need not be secret.
     """
-    return replace(key, scope="private", principal=principal, scope_id=str(nonce), ends_with_client=False, lacks=lacks)
+    return replace(
+        key,
+        scope="private",
+        principal=principal,
+        scope_id=str(nonce),
+        ends_with_client=False,
+        lacks=lacks,
+        declares=declares,
+    )

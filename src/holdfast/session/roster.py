@@ -174,9 +174,9 @@ class Roster:
             session.upstream.terminate()
 
     def _connect_anew(self, session: Session) -> None:
-        is_private = session.key is not None and session.key.is_private
+        declares = session.key is None or session.key.declares
         passed = () if session.key is None else session.key.passed
-        session.upstream = self._connect(session, declares=not is_private, passed=passed)
+        session.upstream = self._connect(session, declares=declares, passed=passed)
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
@@ -270,7 +271,7 @@ class RunningCall:
         timer = self._clock.call_later(self._settings.ask_timeout, lambda: self._give_up(ask))
         self._asks[ask.id] = (ask, timer)
         self.session.remember_url(ask.elicitation_id, self.watcher)
-        self._relay(lambda: self.caller.ask(ask))
+        self._relay(lambda: self.caller.ask(replace(ask, timeout=self._settings.ask_timeout)))
 
     def withdraw(self, ask_id: AskId) -> None:
         asked = self._asks.pop(ask_id, None)

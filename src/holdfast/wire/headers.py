@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +12,8 @@ from typing import Final
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 
+_ENCODED: Final = re.compile(r"=\?base64\?(.*)\?=")
+_PLAIN: Final = re.compile(r"[\x20-\x7e\t]*")
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,1024}")
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]\\]+)(?::[0-9]*)?")
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -101,3 +105,18 @@ def bearer_token(authorization: str | None) -> str | None:
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and token else None
+
+
+def mirrored_value(header: str) -> str | None:
+    """The value that a header mirrors from the body (MCP 2026-07-28, Streamable HTTP); None for a malformed one.
+
+    A value that no header can hold comes as `=?base64?…?=`, and only in its one canonical form.
+    """
+    match = _ENCODED.fullmatch(header)
+    if match is None:
+        return header if _PLAIN.fullmatch(header) else None
+    try:
+        decoded = base64.b64decode(match.group(1), validate=True)
+        return decoded.decode() if base64.b64encode(decoded).decode() == match.group(1) else None
+    except (binascii.Error, ValueError):
+        return None

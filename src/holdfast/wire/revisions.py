@@ -12,8 +12,22 @@ HANDSHAKE_REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11
 
 LATEST: Final = HANDSHAKE_REVISIONS[-1]
 
+MODERN: Final = "2026-07-28"
+"""The revision without `initialize`: every request says for itself who asks, and in which revision."""
+
+SERVED: Final = (MODERN, *reversed(HANDSHAKE_REVISIONS))
+"""Every revision that a client may speak to us, newest first."""
+
 MODERN_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 """The `_meta` key that marks a request of revision 2026-07-28."""
+CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO_KEY: Final = "io.modelcontextprotocol/clientInfo"
+LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
+SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
+
+ENVELOPE_KEYS: Final = frozenset({MODERN_VERSION_KEY, CAPABILITIES_KEY, CLIENT_INFO_KEY})
+"""The `_meta` keys that stand for what `initialize` says."""
 
 
 def negotiate(requested: object) -> str:

@@ -1,0 +1,140 @@
+"""What a request of revision 2026-07-28 says of itself, in its headers and in `_meta`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from holdfast.call import LOG_LEVELS, Abilities, Json
+from holdfast.downstream.clients import abilities_of
+from holdfast.downstream.refusal import Refusal
+from holdfast.wire import jsonrpc
+from holdfast.wire.headers import mirrored_value
+from holdfast.wire.jsonrpc import ClientRequest
+from holdfast.wire.revisions import (
+    CAPABILITIES_KEY,
+    ENVELOPE_KEYS,
+    LOG_LEVEL_KEY,
+    MODERN,
+    MODERN_VERSION_KEY,
+    SERVED,
+)
+
+HEADER_MISMATCH: Final = -32020
+MISSING_CAPABILITY: Final = -32021
+UNSUPPORTED_VERSION: Final = -32022
+
+DISCOVER: Final = "server/discover"
+LISTEN: Final = "subscriptions/listen"
+LISTS: Final = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
+ASKING: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""The methods during which a server may ask, and the parameter that `Mcp-Name` mirrors."""
+METHODS: Final = frozenset({DISCOVER, LISTEN, "completion/complete", *LISTS, *ASKING})
+
+_OF_THE_RETRY: Final = frozenset({"inputResponses", "requestState"})
+_OF_THE_ENVELOPE: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A request that may be taken: its headers say what its body says, and its parameters can be read."""
+
+    abilities: Abilities
+    """What may be asked while it runs."""
+    level: str | None
+    """The lowest level of the log messages that it wants; None for none at all."""
+    responses: dict[str, dict[str, Json]] | None
+    """The answers to what was asked on an earlier leg of the same call."""
+    state: str | None
+    """The `requestState` of that leg."""
+
+
+def read_envelope(request: ClientRequest, headers: Mapping[str, str]) -> Envelope:
+    """Check a request in the order in which its sender can mend it. Raises `Refusal`."""
+    meta = request.params.get("_meta")
+    said: dict[str, Json] = meta if isinstance(meta, dict) else {}
+    version, capabilities = said.get(MODERN_VERSION_KEY), said.get(CAPABILITIES_KEY)
+    if not isinstance(version, str):
+        raise bad_params(request, f"_meta lacks {MODERN_VERSION_KEY}, a string.")
+    if not isinstance(capabilities, dict):
+        raise bad_params(request, f"_meta lacks {CAPABILITIES_KEY}, an object.")
+    _must_mirror(request, headers, "MCP-Protocol-Version", version)
+    if version != MODERN:
+        raise _refused(
+            request,
+            UNSUPPORTED_VERSION,
+            f"Revision {version} is not served in this way; supported are {', '.join(SERVED)}.",
+            data={"supported": list(SERVED), "requested": version},
+        )
+    _must_mirror(request, headers, "Mcp-Method", request.method)
+    if request.method not in METHODS:
+        raise _refused(request, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not part of {MODERN}.", status=404)
+    if request.method in ASKING:
+        field = ASKING[request.method]
+        name = request.params.get(field)
+        if not isinstance(name, str):
+            raise bad_params(request, f"{request.method} needs {field}, a string.")
+        _must_mirror(request, headers, "Mcp-Name", name)
+    _check_params(request)
+    level = said.get(LOG_LEVEL_KEY)
+    if level is not None and level not in LOG_LEVELS:
+        raise bad_params(request, f"{LOG_LEVEL_KEY} is one of {', '.join(LOG_LEVELS)}.")
+    abilities = replace(abilities_of(capabilities), other=False) if request.method in ASKING else Abilities()
+    return Envelope(abilities, level if isinstance(level, str) else None, *_retry(request))
+
+
+def without_envelope(request: ClientRequest) -> ClientRequest:
+    """The request as a server of the handshake era may see it."""
+    params = {name: value for name, value in request.params.items() if name not in _OF_THE_RETRY}
+    meta = params.get("_meta")
+    if isinstance(meta, dict):
+        kept = {name: value for name, value in meta.items() if name not in _OF_THE_ENVELOPE}
+        if kept:
+            params["_meta"] = kept
+        else:
+            del params["_meta"]
+    return ClientRequest(request.id, request.method, params)
+
+
+def bad_params(request: ClientRequest, message: str) -> Refusal:
+    """What the request says cannot be meant."""
+    return _refused(request, jsonrpc.INVALID_PARAMS, message)
+
+
+def _check_params(request: ClientRequest) -> None:
+    params = request.params
+    if not isinstance(params.get("arguments", {}), dict):
+        raise bad_params(request, "arguments must be an object.")
+    if request.method in LISTS and not isinstance(params.get("cursor", ""), str):
+        raise bad_params(request, "The cursor must be a string.")
+
+
+def _retry(request: ClientRequest) -> tuple[dict[str, dict[str, Json]] | None, str | None]:
+    """The answers and the state that a later leg of a call bears."""
+    state, responses = request.params.get("requestState"), request.params.get("inputResponses")
+    if state is not None and not isinstance(state, str):
+        raise bad_params(request, "requestState must be the string that was given.")
+    if responses is None:
+        return None, state
+    if not isinstance(responses, dict):
+        raise bad_params(request, "inputResponses must be an object of results.")
+    results = {key: value for key, value in responses.items() if isinstance(value, dict)}
+    if len(results) < len(responses):
+        raise bad_params(request, "Each of inputResponses must be an object.")
+    return results, state
+
+
+def _must_mirror(request: ClientRequest, headers: Mapping[str, str], header: str, value: str) -> None:
+    """Whoever routes by the headers must see what the body says."""
+    sent = headers.get(header.lower())
+    if sent is None:
+        raise _refused(request, HEADER_MISMATCH, f"The header {header} is missing.")
+    if mirrored_value(sent) != value:
+        raise _refused(request, HEADER_MISMATCH, f"The header {header} does not say what the body says.")
+
+
+def _refused(
+    request: ClientRequest, code: int, message: str, *, status: int = 400, data: Mapping[str, Any] | None = None
+) -> Refusal:
+    return Refusal(status, message, code=code, request_id=request.id, data=data)

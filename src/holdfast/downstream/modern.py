@@ -1,0 +1,147 @@
+"""Clients of revision 2026-07-28: every request stands alone, and a question ends it until it is asked again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from holdfast.call import LOG_LEVELS, NOBODY, Outcome
+from holdfast.clock import Clock
+from holdfast.config import Limits
+from holdfast.downstream.answer import Answer, PlainStream
+from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.envelope import DISCOVER, LISTEN, Envelope, bad_params, read_envelope, without_envelope
+from holdfast.downstream.listening import Listeners
+from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
+from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.refusal import Refusal
+from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped
+from holdfast.errors import CallFailed
+from holdfast.identity.asker import Asker
+from holdfast.identity.caller import Identity
+from holdfast.servers.service import Service
+from holdfast.upstream.transport import Hello
+from holdfast.wire import jsonrpc
+from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
+
+_NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
+
+
+class Leg(AnswerCaller):
+    """One request: what a call yields while the request is open, in the words of this revision."""
+
+    __slots__ = ("_envelope", "_method", "_service")
+
+    def __init__(
+        self, answer: Answer, request: ClientRequest, token: Raw | None, envelope: Envelope, service: Service
+    ) -> None:
+        super().__init__(answer, jsonrpc.id_bytes(request.id), token)
+        self._method = request.method
+        self._envelope = envelope
+        self._service = service
+
+    @property
+    def floor(self) -> str | None:
+        return self._envelope.level or LOG_LEVELS[-1]
+
+    def log(self, params: Raw) -> None:
+        if self._envelope.level is not None:
+            super().log(params)
+
+    def answer(self, outcome: Outcome) -> None:
+        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service.server_info)
+        self._answer.status = STATUSES.get(code_of(outcome), 200)
+        super().answer(outcome)
+
+
+class Modern:
+    """The dialect of clients without a handshake."""
+
+    def __init__(self, clock: Clock, limits: Limits) -> None:
+        self.parked = ParkedCalls(clock)
+        self.listeners = Listeners(clock, limits)
+        self._clock = clock
+
+    def reconfigure(self, limits: Limits, admits: Callable[[Identity], bool]) -> None:
+        """Go by other settings: who would not be let in is given up, and who listens begins anew."""
+        self.parked.shut_out(admits)
+        self.listeners.reconfigure(limits)
+
+    def close(self) -> None:
+        """End what waits for its client."""
+        self.parked.close()
+        self.listeners.send_away()
+
+    def post(self, post: Post, headers: Mapping[str, str]) -> None:
+        """Take one message. Raises `Refusal`."""
+        message = post.messages[0]
+        if isinstance(message, ClientNotification):
+            post.responder.answer(202, ())
+            return
+        if not isinstance(message, ClientRequest):
+            raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
+        envelope = read_envelope(message, headers)
+        if message.method == DISCOVER:
+            self._discover(post, message, envelope)
+        elif message.method == LISTEN:
+            self.listeners.open(post, message)
+        else:
+            self._call(post, message, envelope)
+
+    def _leg(self, post: Post, request: ClientRequest, token: Raw | None, envelope: Envelope) -> Leg:
+        responder = post.responder
+        answer = Answer(
+            responder, post.accepts, self._clock, lambda: PlainStream(responder), expected=1, is_array=False
+        )
+        return Leg(answer, request, token, envelope, post.target.service)
+
+    def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
+        leg = self._leg(post, request, None, envelope)
+
+        def introduced(hello: Hello | CallFailed) -> None:
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello))
+
+        target = post.target
+        target.service.converse(target.asker(request.params)).introduce(introduced)
+
+    def _call(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
+        target = post.target
+        call, token = read_call(without_envelope(request), target.request)
+        asker = replace(target.asker(request.params), can_answer=envelope.abilities != NOBODY)
+        terms = _terms(target, asker, request)
+        if envelope.state is not None:
+            parked = self.parked.take(envelope.state, terms)
+            if parked is None:
+                raise bad_params(
+                    request, "This requestState is unknown: it was used, is too old, or is not of this request."
+                )
+            leg = self._leg(post, request, token, envelope)
+            post.responder.on_gone = partial(parked.leave, leg)
+            parked.come_back(leg, envelope.responses or {})
+            return
+        service = target.service
+        started = ModernCall(
+            self.parked,
+            Binding(target.identity, terms),
+            envelope.abilities,
+            service.name,
+            lambda asks, state: input_required(asks, state, service.server_info),
+        )
+        leg = self._leg(post, request, token, envelope)
+        post.responder.on_gone = partial(started.leave, leg)
+        started.attend(leg)
+        started.begin(service.converse(asker).start(call, started))
+
+
+def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:
+    """Whatever a later leg must say as the first did."""
+    principal = asker.identity.principal
+    who = (target.service.name, principal.client, principal.user, asker.chat, asker.passed)
+    what = {name: value for name, value in request.params.items() if name not in _NOT_OF_THE_CALL}
+    return hashlib.sha256(msgspec.json.encode((who, request.method, what), order="sorted")).digest()

@@ -1,0 +1,297 @@
+"""Calls of clients that cannot be asked while they wait: the call is parked, and the client comes back.
+
+A question of the server ends the request that began the call, the leg, with `input_required` and a
+sealed `requestState`. The call goes on upstream meanwhile; the next leg bears the answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Raw
+
+from holdfast.call import (
+    NOBODY,
+    Abilities,
+    Ask,
+    AskId,
+    Fields,
+    InputRequired,
+    Json,
+    Outcome,
+    Reply,
+    RpcError,
+    Running,
+    Status,
+)
+from holdfast.clock import Clock, Timer
+from holdfast.downstream.callers import AnswerCaller
+from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.identity.caller import Identity
+from holdfast.session.key import Principal
+from holdfast.wire import jsonrpc
+
+MAX_PARKED: Final = 1000
+"""Calls with open questions, of all clients together; who comes then cannot be asked."""
+MAX_PARKED_PER_USER: Final = 100
+"""Of one user whom a trusted client names."""
+GATHERING: Final = 0.02
+"""Seconds after a question in which others may come, so that they are put together."""
+MAX_KEPT: Final = 256 * 1024
+"""Bytes of an answer that waits for its client to come back."""
+_NAME: Final = 16
+"""Bytes that name a parked call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Who may go on with a call, and with which request."""
+
+    identity: Identity
+    terms: bytes
+    """Principal, conversation, method and params: whatever a later leg must say as the first did."""
+
+
+class ModernCall:
+    """The `Caller` of a call that goes on over several requests."""
+
+    def __init__(
+        self,
+        desk: ParkedCalls,
+        binding: Binding,
+        abilities: Abilities,
+        server: str,
+        question: Callable[[Mapping[str, Ask], str], InputRequired],
+    ) -> None:
+        """`question` makes the result that puts questions."""
+        self.binding = binding
+        self._desk = desk
+        self._own_abilities = abilities
+        self._server = server
+        self._question = question
+        self._running: Running | None = None
+        self._leg: AnswerCaller | None = None
+        self._asks: dict[str, tuple[Ask, float]] = {}
+        """The open questions by their keys, and until when the server waits for each."""
+        self._asked = 0
+        self._gathering: Timer | None = None
+        self._expiry: Timer | None = None
+        self._name = b""
+        """Under which it is parked."""
+        self._progress: Fields | None = None
+        """The newest, while nobody could be told."""
+        self._outcome: Outcome | None = None
+        self._is_over = False
+
+    # What its client does.
+
+    def attend(self, leg: AnswerCaller) -> None:
+        """Tell `leg` from now on."""
+        self._leg = leg
+
+    def begin(self, running: Running | None) -> None:
+        """Hold the call that is under way; it may have been answered before this is known."""
+        if not self._is_over:
+            self._running = running
+
+    def come_back(self, leg: AnswerCaller, responses: Mapping[str, dict[str, Json]]) -> None:
+        """Go on with answers to some of the questions; those that have none are put again."""
+        self._stop_timers()
+        self._name = b""
+        self._leg = leg
+        if self._outcome is not None:
+            self._desk.release(self)
+            leg.answer(self._outcome)
+            return
+        if self._progress is not None:
+            progress, self._progress = self._progress, None
+            leg.progress(progress)
+        for key in [key for key in self._asks if key in responses]:
+            ask, _ = self._asks.pop(key)
+            if self._running is not None:
+                self._running.reply(ask.id, Reply(result=Raw(jsonrpc.encode(responses[key]))))
+        if self._asks:
+            self._park()
+        elif not self._is_over:
+            self._desk.release(self)
+
+    def leave(self, leg: AnswerCaller) -> None:
+        """The client closed the request of `leg` while it was open: that cancels the call."""
+        if self._leg is leg:
+            self.cancel("the client left")
+
+    def cancel(self, reason: str) -> None:
+        """End the call; what it has yielded is dropped."""
+        if self._running is not None:
+            self._running.cancel(reason)
+        self._stop_timers()
+        self._desk.release(self, self._name)
+
+    # Caller
+
+    @property
+    def abilities(self) -> Abilities:
+        return self._own_abilities if self._desk.has_room(self) else NOBODY
+
+    def status(self, status: Status) -> None:
+        if self._leg is not None:
+            self._leg.status(status)
+
+    def progress(self, update: Fields) -> None:
+        if self._leg is not None:
+            self._leg.progress(update)
+        else:
+            self._progress = {name: raw.copy() for name, raw in update.items()}
+
+    def log(self, params: Raw) -> None:
+        if self._leg is not None:
+            self._leg.log(params)
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        """Only progress and logs belong on a request's stream in this revision."""
+
+    def ask(self, ask: Ask) -> None:
+        self._asked += 1
+        self._asks[str(self._asked)] = (ask, self._desk.clock.now() + ask.timeout)
+        self._desk.hold(self)
+        if self._leg is not None and self._gathering is None:
+            self._gathering = self._desk.clock.call_later(GATHERING, self._park)
+
+    def withdraw(self, ask_id: AskId) -> None:
+        for key, (ask, _) in list(self._asks.items()):
+            if ask.id == ask_id:
+                del self._asks[key]
+        if not self._asks and self._leg is not None and not self._is_over:
+            self._stop_timers()
+            self._desk.release(self)
+
+    def suspend(self) -> None: ...
+
+    def answer(self, outcome: Outcome) -> None:
+        self._is_over = True
+        self._running = None  # it holds us
+        leg, self._leg = self._leg, None
+        if leg is not None:
+            self._stop_timers()
+            self._desk.release(self)
+            leg.answer(outcome)
+        else:
+            self._outcome = _fit_to_keep(outcome, self._server)
+
+    # Inside.
+
+    def _park(self) -> None:
+        """End the leg with the questions; the call waits for the next one."""
+        self._stop_timers()
+        leg, self._leg = self._leg, None
+        if leg is None:
+            return
+        now = self._desk.clock.now()
+        first = min(until for _, until in self._asks.values())
+        self._expiry = self._desk.clock.call_later(max(0.0, first - now), self._expire)
+        self._name, state = self._desk.park(self)
+        leg.answer(self._question({key: ask for key, (ask, _) in self._asks.items()}, state))
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self.cancel("nobody came back with an answer")
+
+    def _stop_timers(self) -> None:
+        for timer in (self._gathering, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self._gathering = self._expiry = None
+
+
+class ParkedCalls:
+    """The calls that wait for their clients, found by states that only this process can have made."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._secret = secrets.token_bytes(32)
+        self._held: dict[ModernCall, None] = {}
+        """Calls with open questions, or with an answer that waits."""
+        self._by_user: Counter[Principal] = Counter()
+        self._parked: dict[bytes, ModernCall] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def has_room(self, call: ModernCall) -> bool:
+        """Whether a question of `call` can be kept."""
+        if call in self._held:
+            return True
+        principal = call.binding.identity.principal
+        is_full = principal.user is not None and self._by_user[principal] >= MAX_PARKED_PER_USER
+        return len(self._held) < MAX_PARKED and not is_full
+
+    def hold(self, call: ModernCall) -> None:
+        """Count a call whose server asks something."""
+        if call not in self._held:
+            self._held[call] = None
+            self._by_user[call.binding.identity.principal] += 1
+
+    def release(self, call: ModernCall, name: bytes = b"") -> None:
+        """No question of `call` is open any more; parked under `name`, it is found no more."""
+        self._parked.pop(name, None)
+        if call in self._held:
+            del self._held[call]
+            principal = call.binding.identity.principal
+            self._by_user[principal] -= 1
+            if not self._by_user[principal]:
+                del self._by_user[principal]
+
+    def park(self, call: ModernCall) -> tuple[bytes, str]:
+        """Keep `call` for its next leg: the name, and the state that says it once."""
+        name = secrets.token_bytes(_NAME)
+        self._parked[name] = call
+        return name, base64.urlsafe_b64encode(name + self._seal(name, call.binding.terms)).decode()
+
+    def take(self, state: str, terms: bytes) -> ModernCall | None:
+        """The call of that state, if these are its terms; none is found by the same state again."""
+        try:
+            opened = base64.b64decode(state.encode(), altchars=b"-_", validate=True)
+        except (binascii.Error, UnicodeEncodeError):
+            return None
+        name, seal = opened[:_NAME], opened[_NAME:]
+        if not hmac.compare_digest(seal, self._seal(name, terms)):
+            return None
+        if base64.urlsafe_b64encode(opened).decode() != state:  # what was given must come back byte for byte
+            return None
+        return self._parked.pop(name, None)
+
+    def shut_out(self, admits: Callable[[Identity], bool]) -> None:
+        """End the calls of clients that are not what they were."""
+        for call in [call for call in self._held if not admits(call.binding.identity)]:
+            call.cancel("the client may not call any more")
+
+    def close(self) -> None:
+        """End every call that waits."""
+        for call in list(self._held):
+            call.cancel("the gateway ends")
+
+    def _seal(self, name: bytes, terms: bytes) -> bytes:
+        return hmac.digest(self._secret, name + terms, "sha256")
+
+
+def _fit_to_keep(outcome: Outcome, server: str) -> Outcome:
+    """`outcome`, or an error in its place where it is too large to wait for its client."""
+    if isinstance(outcome, CallFailed):
+        return outcome
+    if len(outcome.raw) <= MAX_KEPT:
+        kind = type(outcome)
+        return kind(outcome.raw.copy())
+    return CallFailed(
+        Code.OVERLOADED,
+        "The answer was too large to keep for a client that was away.",
+        server=server,
+        delivery=Delivery.UNKNOWN if isinstance(outcome, RpcError) else Delivery.DELIVERED,
+        retryable=False,
+    )
