@@ -385,10 +385,6 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A request id that is running is refused with 409, and the running call goes on.",
         "threats-and-faults 25",
     ),
-    "exchange:refusals:modern": Requirement(
-        "Requests of 2026-07-28 are refused with 400 and -32600 and never reach a server of the handshake era.",
-        "hosts: Open WebUI",
-    ),
     "exchange:refusals:connection": Requirement(
         "A refusal ends neither the connection nor anything else.",
         "architecture 7, errors",
@@ -1168,6 +1164,139 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "interop:reload:sighup": Requirement(
         "SIGHUP reads settings and secrets again, and does no harm at any time.",
         "issue: reload on SIGHUP and on change",
+    ),
+    # modern clients
+    "modern:discover:says-what-initialize-says": Requirement(
+        "`server/discover` of 2026-07-28 is answered from what the server said when it was initialized.",
+        "hosts: Open WebUI",
+    ),
+    "modern:lists:from-the-catalogue": Requirement(
+        "Lists and reads of 2026-07-28 are those of the handshake era, and say that nothing may be kept.",
+        "bridging 1, caching hints",
+    ),
+    "modern:calls:envelope": Requirement(
+        "The envelope of a 2026-07-28 request goes no further than to us, and every other `_meta` key goes on.",
+        "bridging 1, the `_meta` envelope",
+    ),
+    "modern:calls:conversation": Requirement(
+        "A 2026-07-28 request names its conversation by header, `_meta` or path, and without a name it is private.",
+        "architecture 5, the chat",
+    ),
+    "modern:calls:progress-and-logs": Requirement(
+        "Progress, and logs where the request asks for them, come on its own stream, and nothing else does.",
+        "protocol 4, response",
+    ),
+    "modern:calls:closing-cancels": Requirement(
+        "Closing the stream of a 2026-07-28 request cancels the call upstream.",
+        "threats-and-faults 40",
+    ),
+    "modern:refusals:headers": Requirement(
+        "Headers that do not say what the body says are refused with 400 and -32020.",
+        "threats-and-faults 20",
+    ),
+    "modern:refusals:envelope": Requirement(
+        "A request that lacks a part of its envelope is refused with 400 and -32602.",
+        "protocol 4, status",
+    ),
+    "modern:refusals:version": Requirement(
+        "A revision that is not served is refused with 400 and -32022, and told which are.",
+        "protocol 4, status",
+    ),
+    "modern:refusals:methods": Requirement(
+        "Methods that 2026-07-28 does not have get 404 and -32601, and reach no server.",
+        "protocol 4, status",
+    ),
+    "modern:refusals:params": Requirement(
+        "Nonsense in the params of a 2026-07-28 request is refused with 400 and -32602.",
+        "protocol 4, status",
+    ),
+    "modern:refusals:forms": Requirement(
+        "Arrays and answers are refused in 2026-07-28, and notifications taken.",
+        "bridging 1, batch array",
+    ),
+    "modern:errors:said-in-its-words": Requirement(
+        "Errors of handshake servers reach 2026-07-28 clients in codes that their revision has.",
+        "protocol 4, status",
+    ),
+    "modern:merged:the-same": Requirement(
+        "All servers at `/mcp` are served to 2026-07-28 clients as one is.",
+        "issue: modern clients",
+    ),
+    "modern:parked:the-call-goes-on": Requirement(
+        "A question ends the request of a 2026-07-28 client, and its answer goes on with the same call.",
+        "bridging 3",
+    ),
+    "modern:parked:several-questions": Requirement(
+        "Questions that come together are put together, and those without an answer are put again.",
+        "bridging 3",
+    ),
+    "modern:parked:abilities": Requirement(
+        "A 2026-07-28 client is asked only what its request says that it can answer.",
+        "bridging 1, elicitation",
+    ),
+    "modern:parked:progress": Requirement(
+        "Of the progress between two requests of one call the newest is told.",
+        "bridging 1, progress",
+    ),
+    "modern:parked:sealed": Requirement(
+        "A `requestState` is good once, for the very request, conversation and principal it was made for.",
+        "threats-and-faults 4",
+    ),
+    "modern:parked:expires": Requirement(
+        "A client that does not come back is answered for, and its call is cancelled.",
+        "bridging 3",
+    ),
+    "modern:parked:cancelled": Requirement(
+        "A request closed before its question is put cancels the call.",
+        "threats-and-faults 40",
+    ),
+    "modern:parked:bounded": Requirement(
+        "Calls that wait for their clients are bounded in all and per named user.",
+        "architecture 8, concurrency",
+    ),
+    "modern:parked:kept": Requirement(
+        "An answer that comes while its client is away waits for it, within bounds.",
+        "threats-and-faults 38",
+    ),
+    "modern:parked:lost-session": Requirement(
+        "A session that dies ends the calls that wait in it, and their clients are told when they come back.",
+        "bridging 1, upstream session lost",
+    ),
+    "modern:parked:a-thousand": Requirement(
+        "A thousand calls wait at once, and every answer reaches its own call.",
+        "threats-and-faults 3",
+    ),
+    "modern:listen:lists": Requirement(
+        "`subscriptions/listen` tells of changes of the lists that its client asked for.",
+        "bridging 1, list_changed",
+    ),
+    "modern:listen:resources": Requirement(
+        "A resource is subscribed to once per session, for as long as somebody listens, and again after a loss.",
+        "bridging 1, resources/subscribe",
+    ),
+    "modern:listen:ends-in-order": Requirement(
+        "A stream of changes ends in order when the gateway drains or has new settings.",
+        "protocol 4, subscriptions/listen",
+    ),
+    "modern:listen:refused": Requirement(
+        "Who cannot be served with changes is told why, and listeners are bounded.",
+        "threats-and-faults 22",
+    ),
+    "modern:listen:merged": Requirement(
+        "Changes of all servers come on one stream, with the names that clients know.",
+        "issue: modern clients",
+    ),
+    "modern:units:sealed": Requirement(
+        "No change of a state, and none of what it was made for, finds a parked call.",
+        "threats-and-faults 4",
+    ),
+    "modern:units:headers": Requirement(
+        "A header that mirrors the body is read in its one form, and no other value is taken for it.",
+        "threats-and-faults 20",
+    ),
+    "interop:sdk:modern": Requirement(
+        "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",
+        "hosts: Open WebUI",
     ),
 }
 

@@ -220,6 +220,7 @@ class Rig:
         assert len(self.app.sessions) == 0
         assert self.app.sessions.budget.used == 0
         await self.until_idle()
+        assert (len(self.app.modern.parked), len(self.app.modern.listeners)) == (0, 0)
         for upstream in self.server.pool.sessions:
             assert upstream.leases == 0
             assert upstream.watchers == []

@@ -83,6 +83,7 @@ class Several(Rig):
         assert self.app.sessions.budget.used == 0
         assert not self.merged.is_watched
         await self.until_idle()
+        assert (len(self.app.modern.parked), len(self.app.modern.listeners)) == (0, 0)
         for server in self.gateway.servers:
             for upstream in server.pool.sessions:
                 assert (upstream.leases, upstream.watchers) == (0, [])

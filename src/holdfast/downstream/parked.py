@@ -85,10 +85,10 @@ class ModernCall:
         self._expiry: Timer | None = None
         self._name = b""
         """Under which it is parked."""
-        self._progress: Fields | None = None
-        """The newest, while nobody could be told."""
+        self.latest: Fields | None = None
+        """The newest progress, while nobody could be told."""
         self._outcome: Outcome | None = None
-        self._is_over = False
+        self.is_over = False
 
     # What its client does.
 
@@ -98,7 +98,7 @@ class ModernCall:
 
     def begin(self, running: Running | None) -> None:
         """Hold the call that is under way; it may have been answered before this is known."""
-        if not self._is_over:
+        if not self.is_over:
             self._running = running
 
     def come_back(self, leg: AnswerCaller, responses: Mapping[str, dict[str, Json]]) -> None:
@@ -110,8 +110,8 @@ class ModernCall:
             self._desk.release(self)
             leg.answer(self._outcome)
             return
-        if self._progress is not None:
-            progress, self._progress = self._progress, None
+        if self.latest is not None:
+            progress, self.latest = self.latest, None
             leg.progress(progress)
         for key in [key for key in self._asks if key in responses]:
             ask, _ = self._asks.pop(key)
@@ -119,7 +119,7 @@ class ModernCall:
                 self._running.reply(ask.id, Reply(result=Raw(jsonrpc.encode(responses[key]))))
         if self._asks:
             self._park()
-        elif not self._is_over:
+        elif not self.is_over:
             self._desk.release(self)
 
     def leave(self, leg: AnswerCaller) -> None:
@@ -148,7 +148,7 @@ class ModernCall:
         if self._leg is not None:
             self._leg.progress(update)
         else:
-            self._progress = {name: raw.copy() for name, raw in update.items()}
+            self.latest = {name: raw.copy() for name, raw in update.items()}
 
     def log(self, params: Raw) -> None:
         if self._leg is not None:
@@ -168,14 +168,14 @@ class ModernCall:
         for key, (ask, _) in list(self._asks.items()):
             if ask.id == ask_id:
                 del self._asks[key]
-        if not self._asks and self._leg is not None and not self._is_over:
+        if not self._asks and self._leg is not None and not self.is_over:
             self._stop_timers()
             self._desk.release(self)
 
     def suspend(self) -> None: ...
 
     def answer(self, outcome: Outcome) -> None:
-        self._is_over = True
+        self.is_over = True
         self._running = None  # it holds us
         leg, self._leg = self._leg, None
         if leg is not None:
@@ -223,6 +223,11 @@ class ParkedCalls:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def waiting(self) -> list[ModernCall]:
+        """Those calls."""
+        return list(self._held)
 
     def has_room(self, call: ModernCall) -> bool:
         """Whether a question of `call` can be kept."""
