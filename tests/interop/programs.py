@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Collection, Generator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import httpx2
 import mcp_types as types
@@ -108,13 +108,12 @@ class Heard:
 
 @contextlib.asynccontextmanager
 async def sdk_client(
-    url: str, *, mode: Literal["legacy", "auto"] = "legacy", headers: Mapping[str, str] | None = None, **callbacks: Any
+    url: str, *, mode: ConnectMode = "legacy", headers: Mapping[str, str] | None = None, **callbacks: Any
 ) -> AsyncGenerator[Client]:
     """The official SDK's client, connected; the environment's proxies are left aside."""
-    chosen: ConnectMode = mode
     async with (
         httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(PATIENCE), trust_env=False) as http,
-        Client(streamable_http_client(url, http_client=http), mode=chosen, cache=None, **callbacks) as client,
+        Client(streamable_http_client(url, http_client=http), mode=mode, cache=None, **callbacks) as client,
     ):
         yield client
 

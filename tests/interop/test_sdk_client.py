@@ -66,23 +66,26 @@ def over_stdio() -> Generator[str]:
 
 @pytest.fixture(
     params=[
-        *("legacy-http", "legacy-stdio", "auto-http", "auto-stdio"),
+        *("legacy-http", "legacy-stdio"),
         *("legacy-http-started", "legacy-stdio-started", "auto-http-started", "auto-stdio-started"),
     ]
 )
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """A client of each mode, through gateways before a server of each transport, reached over HTTP or started."""
+    """A client with a handshake, through gateways before a server of each transport, reached over HTTP or started.
+
+    Over HTTP a client that may choose speaks 2026-07-28 instead: see test_sdk_modern.py.
+    """
     mode, transport, *started = request.param.split("-")
-    chosen: Literal["legacy", "auto"] = "auto" if mode == "auto" else "legacy"
     if started:
+        chosen: Literal["legacy", "auto"] = "auto" if mode == "auto" else "legacy"
         target = (request.getfixturevalue("server"),) if transport == "http" else ("--", *TEST_SERVER_STDIO)
         return partial(piped, target, chosen)
-    return partial(connected, request.getfixturevalue(f"over_{transport}"), chosen)
+    return partial(connected, request.getfixturevalue(f"over_{transport}"))
 
 
 @asynccontextmanager
-async def connected(url: str, mode: Literal["legacy", "auto"], **callbacks: Any) -> AsyncGenerator[Client]:
-    async with asyncio.timeout(PATIENCE), sdk_client(url, mode=mode, **callbacks) as client:
+async def connected(url: str, **callbacks: Any) -> AsyncGenerator[Client]:
+    async with asyncio.timeout(PATIENCE), sdk_client(url, **callbacks) as client:
         yield client
 
 
@@ -196,21 +199,18 @@ async def test_prompts_templates_and_completion_work(connect: Connect) -> None:
         assert (await client.complete(person, {"name": "name", "value": "Al"})).completion.values == ["Alan", "Alonzo"]
 
 
-@pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_cancelled_call_is_cancelled_at_the_server(
-    server: str, over_http: str, mode: Literal["legacy", "auto"]
-) -> None:
+async def test_a_cancelled_call_is_cancelled_at_the_server(server: str, over_http: str) -> None:
     began = Steps()
     async with (
-        connected(over_http, mode) as client,
+        connected(over_http) as client,
         httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), trust_env=False) as http,
     ):
-        arguments = {"steps": 1, "gate": f"never-{mode}"}
+        arguments = {"steps": 1, "gate": "never"}
         async with asyncio.TaskGroup() as group:
             call = group.create_task(client.call_tool("slow", arguments, progress_callback=began))
             await began.first.wait()
             call.cancel()
-        while await outcome(http, f"never-{mode}") != "cancelled":
+        while await outcome(http, "never") != "cancelled":
             await client.send_ping()
         assert text_of(await client.call_tool("count", {})) == "1", "the session lives on"
 

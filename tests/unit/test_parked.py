@@ -1,0 +1,93 @@
+"""States of parked calls, and headers that mirror the body: what may be believed of what a client sends."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from holdfast.call import Abilities, InputRequired
+from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
+from holdfast.identity.caller import Identity
+from holdfast.session.key import Principal
+from holdfast.testing.clock import ManualClock
+from holdfast.wire.headers import mirrored_value
+from requirements import requirement
+
+TERMS: Final = b"\x01" * 32
+IDENTITY: Final = Identity(Principal("host", "ann"), None, lacks_user=False)
+
+
+def parked(terms: bytes = TERMS) -> tuple[ParkedCalls, ModernCall, str]:
+    """A call that waits for its client, and its state."""
+    desk = ParkedCalls(ManualClock())
+    call = ModernCall(
+        desk, Binding(IDENTITY, terms), Abilities(), "server", lambda _asks, _state: InputRequired(Raw(b"{}"))
+    )
+    return desk, call, desk.park(call)[1]
+
+
+@requirement("modern:units:sealed")
+def test_a_state_finds_its_call_once() -> None:
+    desk, call, state = parked()
+    assert desk.take(state, TERMS) is call
+    assert desk.take(state, TERMS) is None
+
+
+@requirement("modern:units:sealed")
+@given(place=st.integers(min_value=0, max_value=63), other=st.integers(min_value=1, max_value=255))
+def test_a_state_with_one_other_character_finds_nothing(place: int, other: int) -> None:
+    desk, call, state = parked()
+    changed = state[:place] + chr((ord(state[place]) + other) % 256) + state[place + 1 :]
+    assert desk.take(changed, TERMS) is None
+    assert desk.take(state, TERMS) is call
+
+
+@requirement("modern:units:sealed")
+@given(
+    state=st.one_of(st.text(max_size=100), st.binary(max_size=64).map(lambda b: base64.urlsafe_b64encode(b).decode()))
+)
+def test_a_made_up_state_finds_nothing(state: str) -> None:
+    desk, call, real = parked()
+    assert desk.take(state, TERMS) is None
+    assert desk.take(real, TERMS) is call
+
+
+@requirement("modern:units:sealed")
+@given(terms=st.binary(max_size=64).filter(lambda terms: terms != TERMS))
+def test_a_state_with_other_terms_finds_nothing_and_is_not_used_up(terms: bytes) -> None:
+    desk, call, state = parked()
+    assert desk.take(state, terms) is None
+    assert desk.take(state, TERMS) is call
+
+
+@requirement("modern:units:sealed")
+def test_a_state_of_another_process_finds_nothing() -> None:
+    desk, _, _ = parked()
+    _, _, foreign = parked()
+    assert desk.take(foreign, TERMS) is None
+
+
+@requirement("modern:units:headers")
+@given(value=st.text())
+def test_an_encoded_value_is_read_as_it_was_written(value: str) -> None:
+    if not any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+        assert mirrored_value(f"=?base64?{base64.b64encode(value.encode()).decode()}?=") == value
+
+
+@requirement("modern:units:headers")
+@given(header=st.text(alphabet=st.characters(max_codepoint=255)))
+def test_a_plain_value_is_itself_or_malformed(header: str) -> None:
+    read = mirrored_value(header)
+    if read is not None and read != header:
+        assert header == f"=?base64?{base64.b64encode(read.encode()).decode()}?="
+
+
+@requirement("modern:units:headers")
+def test_malformed_values_are_none() -> None:
+    for header in ("=?base64?!?=", "=?base64?ZQ?=", "=?base64?ZR==?=", "=?base64?gA==?=", "größe", "\x00"):
+        assert mirrored_value(header) is None, header
+    assert mirrored_value("=?base64??=") == ""
