@@ -98,9 +98,7 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
     return Post(target, responder, accepts, messages, isinstance(decoded, list), has_modern)
 
 
-def check_messages(
-    decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False
-) -> list[ClientMessage]:
+def check_messages(decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False) -> list[ClientMessage]:
     """The messages that came together, if they may. Raises `Refusal`."""
     if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:
         raise Refusal(
