@@ -1266,6 +1266,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A thousand calls wait at once, and every answer reaches its own call.",
         "threats-and-faults 3",
     ),
+    "modern:refusals:arguments-in-headers": Requirement(
+        "Arguments that a tool wants in headers are refused with -32020 where the headers say something else.",
+        "threats-and-faults 20",
+    ),
+    "modern:parked:revoked": Requirement(
+        "A client whose key is taken away loses the calls that wait for it, and nobody else loses any.",
+        "threats-and-faults 13",
+    ),
     "modern:listen:lists": Requirement(
         "`subscriptions/listen` tells of changes of the lists that its client asked for.",
         "bridging 1, list_changed",

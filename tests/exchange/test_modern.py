@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from holdfast.config import ClientSettings, Trust
+from holdfast.config import ClientSettings, ToolRules, Trust
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server_core import RpcFailure
-from holdfast.testing.server_tools import NOTE_URI, TOOLS, Tool, ToolCall
+from holdfast.testing.server_tools import NOTE_URI, TOOLS, Tool, ToolCall, text_result
 from modern_client import KEY, YES, ModernClient, reply_in, text_in
 from requirements import requirement
 from rig import TRANSPORTS, Transport, next_message, read_all, rig
@@ -283,13 +283,14 @@ async def test_arrays_and_answers_are_no_part_of_the_revision_and_notifications_
     async with rig() as running:
         client = ModernClient(running)
         modern = {"mcp_protocol_version": "2026-07-28"}
-        for body, status in (
+        cases: list[tuple[Any, int]] = [
             ([client.message("tools/list")], 400),
             ([client.http.call("tools/list")], 400),
             ({"jsonrpc": "2.0", "id": 1, "result": {}}, 400),
             ({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}, 202),
             ({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}, 202),
-        ):
+        ]
+        for body, status in cases:
             assert await client.http.post(body, **modern) == status, body
         for method in ("GET", "DELETE"):
             assert await client.http.status(method, **modern) in {400, 405}
@@ -378,3 +379,37 @@ async def test_all_servers_as_one_are_served_alike() -> None:
         assert reply_in(await client.result(client.again(call, result, **{key: YES}))) == YES
         *updates, _ = await client.events(client.tool("memory__progress", {"progressToken": "p"}, steps=2))
         assert [u["params"]["progress"] for u in updates] == [1, 2]
+
+
+@requirement("modern:refusals:arguments-in-headers")
+async def test_arguments_that_a_tool_wants_in_headers_must_stand_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+        "deep": {"type": "object", "properties": {"count": {"type": "integer", "x-mcp-header": "Count"}}},
+        "dry": {"type": "boolean", "x-mcp-header": "Dry"},
+        "free": {"type": "number", "x-mcp-header": "No-Such-Type"},
+    }
+
+    async def deploy(call: ToolCall) -> dict[str, Any]:
+        return text_result(call.text("region", "nowhere"))
+
+    declared = {"name": "deploy", "inputSchema": {"type": "object", "properties": properties}}
+    monkeypatch.setitem(TOOLS, "deploy", Tool(deploy, declared))
+    hiding = ClientSettings(name="local", servers={"memory": ToolRules(deny=("deploy",))})
+    async with rig() as running, rig(clients=(hiding,)) as shut:
+        client, stranger = ModernClient(running, chat="c"), ModernClient(shut, chat="c")
+        body = client.tool("deploy", region="eu", deep={"count": 42}, dry=True, free=1)
+        good = {"mcp_param_region": "eu", "mcp_param_count": "42", "mcp_param_dry": "true"}
+        assert text_in(await client.result(body, **good)) == "eu"
+        assert text_in(await client.result(body, **good, mcp_param_other="x")) == "eu"
+        assert text_in(await client.result(body, **{**good, "mcp_param_region": "=?base64?ZXU=?="})) == "eu"
+        assert text_in(await client.result(body, **{**good, "mcp_param_count": "042"})) == "eu"
+        for wrong in ({"region": "us"}, {"region": None}, {"count": "43"}, {"count": "x"}, {"dry": "True"}):
+            ((name, value),) = wrong.items()
+            assert (await client.refused(body, **{**good, f"mcp_param_{name}": value}))[:2] == (400, -32020), wrong
+        assert text_in(await client.result(client.tool("deploy"))) == "nowhere"
+        nothing = client.tool("deploy", region=None)
+        assert (await client.refused(nothing, mcp_param_region="eu"))[:2] == (400, -32020)
+        assert (await client.result(client.message("tools/list")))["resultType"] == "complete"
+        answer = (await stranger.events(stranger.tool("deploy", region="eu")))[-1]
+        assert answer["error"]["code"] == -32602, "whoever may not see a tool learns nothing of it"

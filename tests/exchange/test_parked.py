@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from holdfast.config import ClientSettings, Limits, Trust
+from holdfast.config import ClientSettings, Limits, Trust, key_digest
 from holdfast.downstream import parked
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server_tools import TOOLS, Tool, ToolCall, text_result
@@ -30,7 +30,8 @@ def adding(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
 
 async def ask_twice(call: ToolCall) -> dict[str, Any]:
     """Put two questions at once, and tell both answers."""
-    wanted = ({"message": text, "requestedSchema": {"type": "object", "properties": {}}} for text in ("a", "b"))
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    wanted: list[dict[str, Any]] = [{"message": text, "requestedSchema": schema} for text in ("a", "b")]
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(call.ask("elicitation/create", each)) for each in wanted]
     return text_result("".join(each.result()["content"][0]["text"] for each in asked))
@@ -368,3 +369,24 @@ async def test_a_thousand_calls_wait_at_once_and_each_answer_reaches_its_own(fig
             assert (await client.refused(client.again(body, result)))[:2] == (400, -32602)
         assert mixed == 0
         figure(f"1,000 parked calls: {mixed} answers mixed up, 200 foreign states refused, 400 expired")
+
+
+@row(13)
+@requirement("modern:parked:revoked")
+async def test_a_client_whose_key_is_taken_away_loses_the_calls_that_wait_for_it() -> None:
+    old, other = key_digest("old"), key_digest("other")
+    clients = (ClientSettings(name="a", key_digests=(old,)), ClientSettings(name="b", key_digests=(other,)))
+    async with rig(clients=clients) as running:
+        gone = ModernClient(running, chat="c", authorization="Bearer old")
+        stays = ModernClient(running, chat="c", authorization="Bearer other")
+        body, kept = gone.tool("ask", message="?"), stays.tool("ask", message="?")
+        result, (key,) = await gone.asked(body)
+        kept_result, (kept_key,) = await stays.asked(kept)
+        settings = running.gateway.settings.model_copy(update={"clients": clients[1:]})
+        running.gateway.reload(settings)
+        assert len(running.app.modern.parked) == 1
+        async with gone.post(gone.again(body, result, **{key: YES})) as response:
+            assert response.status == 401
+        first, *_ = running.upstream.calls("ask")
+        await running.upstream.until(lambda: first.outcome == "cancelled")
+        assert reply_in(await stays.result(stays.again(kept, kept_result, **{kept_key: YES}))) == YES

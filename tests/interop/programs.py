@@ -120,7 +120,7 @@ async def sdk_client(
 
 @contextlib.asynccontextmanager
 async def sdk_client_of(
-    *arguments: str | Path, mode: Literal["legacy", "auto"] = "legacy", **callbacks: Any
+    *arguments: str | Path, mode: ConnectMode = "legacy", **callbacks: Any
 ) -> AsyncGenerator[Client]:
     """The official SDK's client of a `holdfast` that it starts with these arguments."""
     chosen: ConnectMode = mode

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from holdfast import events
 from holdfast.call import AskId, Call, Caller, Reply, Result, RpcError, Running, Status, StatusWord
+from holdfast.catalog.mirrored import Mirrored, mirrored_arguments
 from holdfast.clock import Clock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
@@ -127,6 +128,7 @@ class Catalog:
         self._hello: Hello | None = None
         self._lists = {method: _List() for method in CAPABILITY}
         self._safeties: dict[str, Safety] = {}
+        self._mirrored: dict[str, Mirrored] = {}
         self._push_since: float | None = None
         """Since when every change is announced; None while that is not so."""
         self._introduced: list[Introduced] = []
@@ -143,6 +145,10 @@ class Catalog:
     def hello(self) -> Hello | None:
         """What the server last said of itself, if it was ever reached."""
         return self._hello
+
+    def mirrored(self, tool: str) -> Mirrored:
+        """The arguments of a tool that its clients repeat in headers, as far as the list of tools is kept."""
+        return self._mirrored.get(tool, {})
 
     def introduce(self, then: Introduced, key: SessionKey) -> None:
         """Call `then` with what the server says of itself, at once if it is known."""
@@ -396,6 +402,7 @@ class Catalog:
         kept.fetched_at = self._clock.now()
         if method == "tools/list":
             self.tools = sum(_length(page, "tools") for page in pages.values())
+            self._mirrored = dict(found for page in pages.values() for found in mirrored_arguments(page))
         if method == "tools/list" and self._settings.trusted:
             self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
         if has_changed and not kept.is_stale:  # else the server has announced it

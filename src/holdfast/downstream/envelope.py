@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from holdfast.call import LOG_LEVELS, Abilities, Json
-from holdfast.downstream.clients import abilities_of
+from holdfast.catalog.mirrored import Mirrored
+from holdfast.downstream.client import abilities_of
 from holdfast.downstream.refusal import Refusal
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import mirrored_value
@@ -32,6 +34,7 @@ ASKING: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name",
 """The methods during which a server may ask, and the parameter that `Mcp-Name` mirrors."""
 METHODS: Final = frozenset({DISCOVER, LISTEN, "completion/complete", *LISTS, *ASKING})
 
+_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 _OF_THE_RETRY: Final = frozenset({"inputResponses", "requestState"})
 _OF_THE_ENVELOPE: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY}
 
@@ -95,6 +98,30 @@ def without_envelope(request: ClientRequest) -> ClientRequest:
         else:
             del params["_meta"]
     return ClientRequest(request.id, request.method, params)
+
+
+def check_mirrored(request: ClientRequest, headers: Mapping[str, str], mirrored: Mirrored) -> None:
+    """The arguments that a tool wants in headers must stand there as in the body. Raises `Refusal`."""
+    for header, path in mirrored.items():
+        value: Json = request.params.get("arguments")
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        sent = headers.get(header)
+        if value is None and sent is None:
+            continue
+        if sent is None:
+            raise _refused(request, HEADER_MISMATCH, f"The header {header} is missing.")
+        if not _says(mirrored_value(sent), value):
+            raise _refused(request, HEADER_MISMATCH, f"The header {header} does not say what the body says.")
+
+
+def _says(sent: str | None, value: Json) -> bool:
+    """Whether a header says what an argument says; integers are compared as numbers."""
+    if isinstance(value, bool):
+        return sent == ("true" if value else "false")
+    if isinstance(value, int | float) and sent is not None:
+        return _INTEGER.fullmatch(sent) is not None and int(sent) == value
+    return isinstance(value, str) and sent == value
 
 
 def bad_params(request: ClientRequest, message: str) -> Refusal:

@@ -16,7 +16,15 @@ from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
-from holdfast.downstream.envelope import DISCOVER, LISTEN, Envelope, bad_params, read_envelope, without_envelope
+from holdfast.downstream.envelope import (
+    DISCOVER,
+    LISTEN,
+    Envelope,
+    bad_params,
+    check_mirrored,
+    read_envelope,
+    without_envelope,
+)
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, read_call
@@ -33,7 +41,7 @@ from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
 _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
 
-class Leg(AnswerCaller):
+class Leg(AnswerCaller[Answer]):
     """One request: what a call yields while the request is open, in the words of this revision."""
 
     __slots__ = ("_envelope", "_method", "_service")
@@ -92,7 +100,7 @@ class Modern:
         elif message.method == LISTEN:
             self.listeners.open(post, message)
         else:
-            self._call(post, message, envelope)
+            self._call(post, message, envelope, headers)
 
     def _leg(self, post: Post, request: ClientRequest, token: Raw | None, envelope: Envelope) -> Leg:
         responder = post.responder
@@ -110,10 +118,13 @@ class Modern:
         target = post.target
         target.service.converse(target.asker(request.params)).introduce(introduced)
 
-    def _call(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
+    def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
         asker = replace(target.asker(request.params), can_answer=envelope.abilities != NOBODY)
+        conversation = target.service.converse(asker)
+        if call.method == "tools/call":
+            check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = _terms(target, asker, request)
         if envelope.state is not None:
             parked = self.parked.take(envelope.state, terms)
@@ -136,7 +147,7 @@ class Modern:
         leg = self._leg(post, request, token, envelope)
         post.responder.on_gone = partial(started.leave, leg)
         started.attend(leg)
-        started.begin(service.converse(asker).start(call, started))
+        started.begin(conversation.start(call, started))
 
 
 def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:

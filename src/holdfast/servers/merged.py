@@ -15,6 +15,7 @@ from msgspec import Raw
 from holdfast import events
 from holdfast.call import Call, Caller, Json, Result, RpcError, Running
 from holdfast.catalog.catalog import CAPABILITY, Introduced
+from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.identity.asker import Asker
 from holdfast.servers.branch import Branch, BranchCaller, MarkedReader, MarkedSubscriber
@@ -226,6 +227,13 @@ class MergedConversation:
     def offer_roots(self, has_roots: bool) -> None:
         for part in self._parts.values():
             part.offer_roots(has_roots)
+
+    def mirrored(self, tool: str) -> Mirrored:
+        for member in self._members.values():
+            own = member.tools.own(tool)
+            if own is not None:
+                return self._part(member).mirrored(own)
+        return {}
 
     def introduce(self, then: Introduced) -> None:
         introduce(self._members, self._part, self._merged.clock, then)

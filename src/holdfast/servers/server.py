@@ -12,6 +12,7 @@ from msgspec import Raw
 from holdfast import events
 from holdfast.call import Call, Caller, Outcome, Result, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
+from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, ServerSettings
 from holdfast.identity.asker import Asker
@@ -328,6 +329,10 @@ class ServerConversation:
     def is_held(self) -> bool:
         """A session is open for it."""
         return self.server.pool.session_of(self.key) is not None
+
+    def mirrored(self, tool: str) -> Mirrored:
+        gate = self.server.gate_of(self.key)
+        return {} if gate is not None and not gate.admits(tool) else self.server.catalog.mirrored(tool)
 
     def introduce(self, then: Introduced) -> None:
         self.server.introduce(self.key, then)

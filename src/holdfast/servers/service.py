@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from holdfast.call import Call, Caller, Running
 from holdfast.catalog.catalog import Introduced
+from holdfast.catalog.mirrored import Mirrored
 from holdfast.identity.asker import Asker
 from holdfast.session.watch import Watcher
 
@@ -37,6 +38,10 @@ class Conversation(Hashable, Protocol):
     @property
     def is_in_use(self) -> bool:
         """A session is there for it, open or opening, or a call that waits for one."""
+        ...
+
+    def mirrored(self, tool: str) -> Mirrored:
+        """The arguments of a tool that its clients repeat in headers, as far as that is known."""
         ...
 
     def introduce(self, then: Introduced) -> None:
