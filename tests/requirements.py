@@ -1274,6 +1274,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A client whose key is taken away loses the calls that wait for it, and nobody else loses any.",
         "threats-and-faults 13",
     ),
+    "conformance:modern:what-can-pass-passes": Requirement(
+        "A handshake server behind us passes the suite of 2026-07-28, but for what only a modern one can say.",
+        "issue: modern clients",
+    ),
     "modern:listen:lists": Requirement(
         "`subscriptions/listen` tells of changes of the lists that its client asked for.",
         "bridging 1, list_changed",

@@ -56,11 +56,17 @@ class Peer:
         await self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     async def probe(self) -> None:
-        """Ask as clients of 2026-07-28 do, and be refused."""
-        meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+        """Ask as clients of 2026-07-28 do before they decide how to go on."""
+        prefix = "io.modelcontextprotocol/"
+        meta = {prefix + "protocolVersion": "2026-07-28", prefix + "clientCapabilities": {}}
         request = self.http.call("server/discover", _meta=meta)
-        async with self._post(request, 400) as response:
-            await response.body()
+        self.http.headers |= (said := {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"})
+        try:
+            async with self._post(request, 200) as response:
+                await response.body()
+        finally:
+            for name in said:
+                del self.http.headers[name]
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[None]:
