@@ -403,8 +403,8 @@ class Catalog:
         if method == "tools/list":
             self.tools = sum(_length(page, "tools") for page in pages.values())
             self._mirrored = dict(found for page in pages.values() for found in mirrored_arguments(page))
-        if method == "tools/list" and self._settings.trusted:
-            self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
+            if self._settings.trusted:
+                self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
         if has_changed and not kept.is_stale:  # else the server has announced it
             self._pool.announce(f"notifications/{CAPABILITY[method]}/list_changed")
 
