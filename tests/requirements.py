@@ -1290,6 +1290,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A stream of changes ends in order when the gateway drains or has new settings.",
         "protocol 4, subscriptions/listen",
     ),
+    "modern:listen:slow-readers": Requirement(
+        "A reader of changes that is behind is told each change once, when it has caught up.",
+        "threats-and-faults 38",
+    ),
     "modern:listen:refused": Requirement(
         "Who cannot be served with changes is told why, and listeners are bounded.",
         "threats-and-faults 22",

@@ -10,6 +10,7 @@ import pytest
 
 from bare_client import Response
 from holdfast.config import ClientSettings, GatewaySettings, Limits, Trust
+from holdfast.downstream.http import AsgiResponder
 from holdfast.testing.server_tools import NOTE_URI
 from modern_client import KEY, ModernClient, text_in
 from requirements import requirement
@@ -200,4 +201,23 @@ async def test_changes_of_all_servers_come_on_one_stream_with_the_names_that_cli
             await client.result(client.tool("other__change_tools"))
             assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
         assert uris == []
+        await until_unheard(running)
+
+
+@requirement("modern:listen:slow-readers")
+async def test_a_reader_that_is_behind_is_told_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig() as running:
+        client = ModernClient(running, chat="c")
+        async with listening(client, **LISTS) as (stream, _, _):
+            (listener,) = running.app.modern.listeners
+            with monkeypatch.context() as patch:
+                patch.setattr(AsgiResponder, "is_slow", True)
+                for _ in range(1000):
+                    listener.push("notifications/tools/list_changed", None)
+                    listener.push("notifications/prompts/list_changed", None)
+            listener.catch_up()
+            told = [(await next_message(stream))["method"] for _ in range(2)]
+            assert told == ["notifications/tools/list_changed", "notifications/prompts/list_changed"]
+            listener.end()
+            assert "result" in (await next_message(stream))
         await until_unheard(running)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -77,7 +77,7 @@ class Listener:
             post.responder, post.accepts, clock, lambda: PlainStream(post.responder), expected=1, is_array=False
         )
         post.responder.on_gone = self._leave
-        post.responder.on_drained = self._catch_up
+        post.responder.on_drained = self.catch_up
 
     def begin(self, conversation: Conversation) -> None:
         """Find out what can be heard of, and hear of it."""
@@ -165,7 +165,8 @@ class Listener:
         else:
             self._answer.event(frame, droppable=False)
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Send what was owed to a reader that was behind."""
         owed, self._owed = self._owed, {}
         for frame in owed:
             self._send(frame)
@@ -204,6 +205,9 @@ class Listeners:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(list(self._open))
 
     def open(self, post: Post, request: ClientRequest) -> None:
         """Let a client listen. Raises `Refusal`."""
