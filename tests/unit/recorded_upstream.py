@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Fields, Result, RpcError
+from holdfast.call import NOBODY, Ask, AskId, Fields, Result, RpcError
 from holdfast.upstream.transport import Fault, Receiver, Sent
 
 
@@ -16,6 +16,7 @@ class RecordedExchange:
     def __init__(self) -> None:
         self.outcome: Result | RpcError | Fault | None = None
         self._ended = asyncio.Event()
+        self.abilities = NOBODY
 
     async def ended(self) -> Result | RpcError | Fault:
         await self._ended.wait()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
 from holdfast.clock import Clock, LoopClock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -213,6 +213,11 @@ class _Exchange(Exchange):
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self.outcome: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    @property
+    def abilities(self) -> Abilities:
+        """Those that the session was opened with: a server of the handshake era is told once."""
+        return NOBODY
 
     def answered(self, outcome: Result | RpcError) -> None:
         if not self.outcome.done():

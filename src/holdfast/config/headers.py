@@ -10,7 +10,7 @@ HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 OWN_HEADERS: Final = frozenset(
     {
         *("accept", "accept-encoding", "connection", "content-length", "content-type", "expect", "host"),
-        *("last-event-id", "mcp-protocol-version", "mcp-session-id"),
+        *("last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version", "mcp-session-id"),
         *("te", "trailer", "transfer-encoding", "upgrade"),
     }
 )

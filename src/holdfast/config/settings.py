@@ -151,6 +151,9 @@ class ServerSettings(_Settings):
     Up to 32 letters, digits, dashes and underscores, since hosts cut or refuse long names."""
     tools: ServerTools = ServerTools()
     """Which of its tools there are, for everyone."""
+    era: Literal["auto", "handshake", "modern"] = "auto"
+    """The revisions it speaks: `handshake` up to 2025-11-25, `modern` from 2026-07-28. `auto` finds out when it is
+    first reached, at the cost of one request that older servers refuse."""
     scope: Scope = "chat"
     """Who shares a session: `chat`, one per principal and chat; `user`, one per principal; `shared`, one for all. The
     last two join conversations, so only the operator chooses them."""
@@ -272,6 +275,7 @@ class ServerSettings(_Settings):
             self.transport,
             self.command,
             self.cwd,
+            self.era,
             self.scope,
             self.serial,
             self.trusted,

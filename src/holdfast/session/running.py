@@ -11,7 +11,20 @@ from typing import Protocol
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import Ask, AskId, Call, Caller, Fields, Outcome, Reply, Result, RpcError, Status, StatusWord
+from holdfast.call import (
+    Abilities,
+    Ask,
+    AskId,
+    Call,
+    Caller,
+    Fields,
+    Outcome,
+    Reply,
+    Result,
+    RpcError,
+    Status,
+    StatusWord,
+)
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
@@ -247,6 +260,10 @@ class RunningCall:
             self._sent.resume()
 
     # Exchange: what the server does.
+
+    @property
+    def abilities(self) -> Abilities:
+        return self.caller.abilities
 
     def progress(self, update: Fields) -> None:
         self._relay(lambda: self.caller.progress(update))

@@ -99,8 +99,7 @@ class Session:
         self.watchers: list[Watcher] = []
         self.calls: set[InFlight] = set()
         self.leases = 0
-        self.is_dirty = False
-        """It remembers something that a person would miss."""
+        self._is_dirty = False
         self.has_told = False
         """Somebody has been told that it is lost."""
         self.is_doubted = False
@@ -133,6 +132,15 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.state} calls={len(self.calls)} leases={self.leases}>"
+
+    @property
+    def is_dirty(self) -> bool:
+        """It remembers something that a person would miss; what keeps no state never does."""
+        return self._is_dirty
+
+    @is_dirty.setter
+    def is_dirty(self, is_dirty: bool) -> None:
+        self._is_dirty = is_dirty and not (self.hello is not None and self.hello.is_stateless)
 
     @property
     def is_spare(self) -> bool:

@@ -11,10 +11,14 @@ from urllib.parse import urlsplit
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.tasks import TaskScope
+from holdfast.upstream.era import PROBE_TIMEOUT, KnownEra, Openings, ProbingUpstream, ProcessInTurns
 from holdfast.upstream.fallback import FallbackUpstream, Habit, Ways
 from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.legacy_sse import LegacySseLink
+from holdfast.upstream.modern import ModernUpstream
+from holdfast.upstream.modern_answer import MirroredArguments
+from holdfast.upstream.modern_link import ModernHttpLink, ModernLink, ModernPipe
 from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.streamable_http import StreamableHttpLink
 from holdfast.upstream.transport import Link, Listener, Upstream
@@ -45,6 +49,8 @@ class Connector:
         self._http: HttpClient | None = None
         self._target = ""
         self._habit = Habit()
+        self._era = KnownEra()
+        self._mirrored = MirroredArguments()
         if settings.url is not None:
             parts = urlsplit(settings.url)
             self._http = HttpClient(settings.url, scope, clock)
@@ -61,17 +67,68 @@ class Connector:
         def converse(link: Link) -> HandshakeUpstream:
             return HandshakeUpstream(link, listener, capabilities, server=self._settings.name)
 
-        if self._http is None:
-            return converse(self._stdio())
-        streamable = partial(self._streamable, self._http, passed, wants_push=declares)
-        legacy = partial(self._legacy, self._http, passed)
-        match self._settings.transport:
-            case "streamable":
-                return converse(streamable())
-            case "sse":
-                return converse(legacy())
+        def converse_modern(link: ModernLink) -> ModernUpstream:
+            return ModernUpstream(
+                link,
+                listener,
+                declares=declares,
+                mirrored=self._mirrored,
+                clock=self._clock,
+                jitter=self._rng.random,
+            )
+
+        openings = self._openings(converse, converse_modern, passed, wants_push=declares)
+        match self._settings.era:
+            case "handshake":
+                return openings.handshake()
+            case "modern":
+                return openings.modern()
+            case "auto" if self._settings.transport == "sse":  # a transport of the handshake era alone
+                return openings.handshake()
             case "auto":
-                return FallbackUpstream(self._habit, Ways(streamable, legacy, converse))
+                limit = min(PROBE_TIMEOUT, self._settings.open_timeout / 2)
+                return ProbingUpstream(self._era, openings, self._clock, probe_timeout=limit)
+
+    def _openings(
+        self,
+        converse: Callable[[Link], HandshakeUpstream],
+        converse_modern: Callable[[ModernLink], ModernUpstream],
+        passed: tuple[tuple[str, str], ...],
+        *,
+        wants_push: bool,
+    ) -> Openings:
+        http = self._http
+        if http is None:
+            if self._settings.era != "auto":
+                return Openings(lambda: converse_modern(ModernPipe(self._stdio())), lambda: converse(self._stdio()))
+            process = ProcessInTurns(self._stdio)
+            return Openings(
+                lambda: converse_modern(ModernPipe(process.turn())), lambda: converse(process.turn()), process
+            )
+        streamable = partial(self._streamable, http, passed, wants_push=wants_push)
+        legacy = partial(self._legacy, http, passed)
+        modern = partial(self._modern, http, passed)
+
+        def shaking_hands() -> Upstream:
+            match self._settings.transport:
+                case "streamable":
+                    return converse(streamable())
+                case "sse":
+                    return converse(legacy())
+                case "auto":
+                    return FallbackUpstream(self._habit, Ways(streamable, legacy, converse))
+
+        return Openings(lambda: converse_modern(modern()), shaking_hands)
+
+    def _modern(self, http: HttpClient, passed: tuple[tuple[str, str], ...]) -> ModernHttpLink:
+        return ModernHttpLink(
+            http,
+            self._target,
+            self._headers(passed),
+            self._clock,
+            max_message_bytes=self._message_bytes(),
+            jitter=self._rng.random,
+        )
 
     def _streamable(
         self, http: HttpClient, passed: tuple[tuple[str, str], ...], *, wants_push: bool

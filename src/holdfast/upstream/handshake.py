@@ -6,7 +6,6 @@ chose reaches the server's tables; the server's ids are restored byte for byte i
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from msgspec import Raw
 from holdfast import __version__
 from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
 from holdfast.wire import jsonrpc
 from holdfast.wire.lines import Oversized
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
 
 logger = logging.getLogger("holdfast.session")
 
-_ADVICE: Final = {
+ADVICE: Final = {
     FaultKind.NOT_SENT: "start it, or correct the URL",
     FaultKind.CUT: "look into its log; a server behind TLS needs https://",
     FaultKind.UNAUTHORIZED: "give its credential, as in --header 'Authorization=Bearer ${TOKEN}'",
@@ -35,14 +34,16 @@ _ADVICE: Final = {
 }
 """What the operator can do about a handshake that failed."""
 
-_ask_ids = itertools.count(1)
-
 ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
     "roots": {"listChanged": True},
     "sampling": {"tools": {}, "context": {}},
     "elicitation": {"form": {}, "url": {}},
 }
 """What a session declares that may have someone to ask: all that can be relayed."""
+
+
+class Misunderstood(OpenFailed):
+    """The server answered `initialize`, but not as one of the handshake era does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +119,19 @@ class HandshakeUpstream:
         outcome = await opening.outcome
         if isinstance(outcome, Fault):
             outcome = self._lost or outcome  # why the link ended says more than that nothing could be sent
-            raise OpenFailed(
+            kind = Misunderstood if outcome.kind is FaultKind.INVALID else OpenFailed
+            raise kind(
                 outcome.detail,
                 is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
                 is_unsent=outcome.kind is FaultKind.NOT_SENT,
-                advice=_ADVICE.get(outcome.kind, ""),
+                advice=ADVICE.get(outcome.kind, ""),
             )
         if isinstance(outcome, RpcError):
-            raise OpenFailed(f"the server refused to initialize: {jsonrpc.error_message(outcome.raw)}")
+            raise Misunderstood(f"the server refused to initialize: {jsonrpc.error_message(outcome.raw)}")
         answer = jsonrpc.decode_fields(outcome.raw)
         version = jsonrpc.decode_value(answer.get("protocolVersion", b"null"))
         if not isinstance(version, str) or version not in HANDSHAKE_REVISIONS:
-            raise OpenFailed(f"the server speaks protocol version {version!r}, which is not supported")
+            raise Misunderstood(f"the server speaks protocol version {version!r}, which is not supported")
         self._link.established(version)
         self._link.post(jsonrpc.notification("notifications/initialized"))
         capabilities = jsonrpc.decode_fields(answer.get("capabilities", b"{}"))
@@ -257,7 +259,7 @@ class HandshakeUpstream:
             self._link.post(jsonrpc.result(bytes(envelope.id), b"{}"))
             return
         exchange = self._exchanges.get(request_id) if request_id is not None else None
-        ask = _read_ask(AskId(next(_ask_ids)), method, envelope.params or None)
+        ask = _read_ask(next_ask_id(), method, envelope.params or None)
         self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange)
         if exchange is not None:
             exchange.ask(ask)

@@ -50,7 +50,13 @@ FOREIGN_TIMEOUT: Final = 1.0
 _SESSION_HEADER: Final = "mcp-session-id"
 _STREAM_HEADERS: Final = header_block([("accept", EVENT_STREAM)])
 _POST_HEADERS: Final = header_block([("content-type", JSON), ("accept", f"{JSON}, {EVENT_STREAM}")])
-_LINKS_OWN: Final = frozenset({"accept", "content-type", "last-event-id", "mcp-protocol-version", _SESSION_HEADER})
+_NO_HEADERS: Final = HeaderBlock(b"")
+_LINKS_OWN: Final = frozenset(
+    {
+        *("accept", "content-type", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version"),
+        _SESSION_HEADER,
+    }
+)
 
 
 class Activity(Protocol):
@@ -72,7 +78,9 @@ class HttpSession:
         clock: Clock,
         max_message_bytes: int,
         jitter: Callable[[], float] = random.random,
+        is_stateless: bool = False,
     ) -> None:
+        """`is_stateless`: there is no session id, and no stream that was cut can be resumed (2026-07-28)."""
         for name in configured:
             if name.lower() in _LINKS_OWN:
                 raise ValueError(f"the header {name} is not free to be set")
@@ -81,6 +89,7 @@ class HttpSession:
         self.clock = clock
         self.max_message_bytes = max_message_bytes
         self.jitter = jitter
+        self.is_stateless = is_stateless
         self.id: str | None = None
         self.first: Request | None = None
         """`initialize`: the only request whose answer may name the session or redirect."""
@@ -174,10 +183,14 @@ class Request:
     Its session's receiver gets what comes on its streams, and `failed` where no answer does.
     """
 
-    def __init__(self, session: HttpSession, request_id: int, message: bytes) -> None:
+    def __init__(
+        self, session: HttpSession, request_id: int, message: bytes, headers: HeaderBlock = _NO_HEADERS
+    ) -> None:
+        """`headers` are the request's own, beside those of its session."""
         self._session = session
         self._request_id = request_id
         self._message = message
+        self._headers = headers
         self._exchange: HttpExchange | None = None
         self._timer: Timer | None = None
         self._bears_session = False
@@ -205,7 +218,8 @@ class Request:
         session = self._session
         if not self._is_over:
             self._bears_session = session.id is not None
-            self._run(session.client.request("POST", session.target, session.post_headers, self._message, self))
+            headers = HeaderBlock(session.post_headers + self._headers)
+            self._run(session.client.request("POST", session.target, headers, self._message, self))
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()
@@ -355,7 +369,7 @@ class Request:
 
     def _accepted(self, headers: Mapping[str, str]) -> None:
         session = self._session
-        if session.first is self and session.id is None:
+        if session.first is self and session.id is None and not session.is_stateless:
             session_id = headers.get(_SESSION_HEADER)
             if session_id is not None and not is_session_id(session_id):
                 self._fail(FaultKind.INVALID, f"{session.client.peer} gave a session id that is not visible ASCII")
@@ -454,7 +468,7 @@ class Request:
 
     def _read(self, event: SseEvent) -> None:
         self._barren = 0
-        if event.id is not None:
+        if event.id is not None and not self._session.is_stateless:
             self._last_event_id = resumable(event.id)
         if event.event != "message" or not event.data:
             return

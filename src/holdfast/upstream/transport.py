@@ -8,6 +8,7 @@ the handshake era: one Streamable HTTP session, or one process.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,7 +16,15 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
+
+
+_ask_ids = itertools.count(1)
+
+
+def next_ask_id() -> AskId:
+    """A name for a question, unlike that of any other."""
+    return AskId(next(_ask_ids))
 
 
 class FaultKind(Enum):
@@ -65,11 +74,19 @@ class Hello:
     raw: Raw
     """The whole InitializeResult, byte for byte."""
     protocol_version: str
+    """The revision that is spoken with the server; `raw` may name an older one, which clients understand."""
     capabilities: Fields
+    is_stateless: bool = False
+    """It remembers nothing between two requests: no session with it can be lost."""
 
 
 class Exchange(Protocol):
     """The session's end of one request sent upstream; ends with exactly one `answered` or `failed`."""
+
+    @property
+    def abilities(self) -> Abilities:
+        """What may be asked on this request, for servers that are told so with each."""
+        ...
 
     def progress(self, update: Fields) -> None:
         """The params of a progress notification that bore this request's token."""
@@ -106,6 +123,10 @@ class Inquiry:
     def __init__(self, asked: Callable[[Ask], None]) -> None:
         self._asked = asked
         self.outcome: asyncio.Future[Result | RpcError | Fault] = asyncio.get_running_loop().create_future()
+
+    @property
+    def abilities(self) -> Abilities:
+        return NOBODY
 
     def answered(self, outcome: Result | RpcError) -> None:
         if not self.outcome.done():

@@ -13,7 +13,7 @@ HANDSHAKE_REVISIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11
 LATEST: Final = HANDSHAKE_REVISIONS[-1]
 
 MODERN: Final = "2026-07-28"
-"""The revision without `initialize`: every request says for itself who asks, and in which revision."""
+"""The revision without sessions: every request says for itself who asks and what it can be asked."""
 
 SERVED: Final = (MODERN, *reversed(HANDSHAKE_REVISIONS))
 """Every revision that a client may speak to us, newest first."""

@@ -1,0 +1,236 @@
+"""Which era a server is of: found out at its first opening, remembered for every other.
+
+A server of 2026-07-28 answers `server/discover`, which no older one knows. The probe is the
+opening itself where it succeeds; where it does not, `initialize` follows, over stdio in the same process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from msgspec import Raw
+
+from holdfast.call import AskId, Call, Reply
+from holdfast.clock import Clock, timeout
+from holdfast.errors import OpenFailed
+from holdfast.upstream.handshake import HandshakeUpstream, Misunderstood
+from holdfast.upstream.modern import ModernUpstream, NotModern
+from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
+
+PROBE_TIMEOUT: Final = 5.0
+"""How long a server whose era is not known may take to answer `server/discover`."""
+
+
+class Era(Enum):
+    """The two ways in which MCP is spoken."""
+
+    HANDSHAKE = "handshake"
+    MODERN = "modern"
+
+
+class KnownEra:
+    """What is known of one server, shared by the conversations with it; None: it must be asked."""
+
+    def __init__(self) -> None:
+        self.era: Era | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a conversation may begin; each is called when its turn comes."""
+
+    modern: Callable[[], ModernUpstream]
+    handshake: Callable[[], HandshakeUpstream]
+    """After `modern`, over the same process where there is one and it lives."""
+    process: ProcessInTurns | None = None
+
+
+class ProbingUpstream:
+    """An `Upstream` that becomes one of either era when it is opened."""
+
+    def __init__(self, known: KnownEra, ways: Ways, clock: Clock, *, probe_timeout: float = PROBE_TIMEOUT) -> None:
+        self._known = known
+        self._ways = ways
+        self._clock = clock
+        self._probe_timeout = probe_timeout
+        self._chosen: HandshakeUpstream | ModernUpstream | None = None
+
+    async def open(self) -> Hello:
+        if self._known.era is Era.HANDSHAKE:
+            return await self._shake_hands()
+        modern = self._chosen = self._ways.modern()
+        try:
+            if self._known.era is Era.MODERN:
+                hello = await modern.open()
+            else:
+                async with timeout(self._clock, self._probe_timeout):
+                    hello = await modern.open()
+        except (NotModern, TimeoutError):
+            return await self._shake_hands()
+        self._settle(Era.MODERN)
+        return hello
+
+    async def _shake_hands(self) -> Hello:
+        """Raises `OpenFailed`; where the server did not understand, it is asked for its era again next time."""
+        self._known.era = None
+        process = self._ways.process
+        try:
+            hello = await self._open_handshake()
+        except Misunderstood:
+            raise
+        except OpenFailed:
+            if process is None or not process.has_ended_in_turn:
+                raise
+            hello = await self._open_handshake()  # it ended over a question that it did not know
+        self._settle(Era.HANDSHAKE)
+        return hello
+
+    async def _open_handshake(self) -> Hello:
+        before, self._chosen = self._chosen, self._ways.handshake()
+        if before is not None:
+            before.terminate()
+        return await self._chosen.open()
+
+    def _settle(self, era: Era) -> None:
+        self._known.era = era
+        if self._ways.process is not None:
+            self._ways.process.settle()
+
+    def send(self, call: Call, exchange: Exchange) -> Sent:
+        return self._upstream.send(call, exchange)
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        self._upstream.notify(method, params)
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        self._upstream.reply(ask_id, reply)
+
+    async def close(self) -> None:
+        if self._chosen is not None:
+            await self._chosen.close()
+
+    def terminate(self) -> None:
+        if self._chosen is not None:
+            self._chosen.terminate()
+
+    @property
+    def _upstream(self) -> Upstream:
+        if self._chosen is None:
+            raise RuntimeError("the conversation is not open")
+        return self._chosen
+
+
+class ProcessInTurns:
+    """A stdio server that two conversations may try one after the other; the last one given a turn has it.
+
+    Until `settle`, the end of the process fails what was asked, and is no loss of a session.
+    """
+
+    def __init__(self, new_link: Callable[[], Link]) -> None:
+        self._new_link = new_link
+        self._link: Link | None = None
+        self._turn: _Turn | None = None
+        self.is_settled = False
+        self._lost: Fault | None = None
+        self._turns = 0
+
+    @property
+    def has_ended_in_turn(self) -> bool:
+        """Whether the process ended although, or because, it had been asked something else before."""
+        return self._lost is not None and self._turns > 1
+
+    def turn(self) -> Link:
+        """The process for the next conversation: a new one where there is none, or it has ended."""
+        if self._link is None or self._lost is not None or self._turn is None or not self._turn.is_started:
+            if self._link is not None:
+                self._link.terminate()
+            self._link, self._lost, self._turns = self._new_link(), None, 0
+            self._turn = _Turn(self, self._link, is_first=True)
+        else:
+            self._turn = _Turn(self, self._link, is_first=False)
+        self._turns += 1
+        return self._turn
+
+    def settle(self) -> None:
+        """The conversation whose turn it is stays."""
+        self.is_settled = True
+        if self._lost is not None and self._turn is not None:
+            self._turn.receiver.lost(self._lost)
+
+    def has_turn(self, turn: _Turn) -> bool:
+        """Whether nobody came after `turn`."""
+        return turn is self._turn
+
+    # What the link reports, as `Receiver`.
+
+    def received(self, message: bytes, request_id: int | None) -> None:
+        if self._turn is not None:
+            self._turn.receiver.received(message, request_id)
+
+    def failed(self, request_id: int, fault: Fault) -> None:
+        if self._turn is not None:
+            self._turn.receiver.failed(request_id, fault)
+
+    def suspended(self, request_id: int) -> None: ...
+
+    def push_stream(self, is_up: bool) -> None:
+        if self._turn is not None:
+            self._turn.receiver.push_stream(is_up)
+
+    def suspected(self, fault: Fault) -> None: ...
+
+    def lost(self, fault: Fault) -> None:
+        self._lost = fault
+        turn = self._turn
+        if turn is None:
+            return
+        if self.is_settled:
+            turn.receiver.lost(fault)
+            return
+        for request_id in turn.asked:
+            turn.receiver.failed(request_id, fault)
+
+
+class _Turn:
+    """The process as a `Link` for one conversation; nothing that it does counts once its turn is over."""
+
+    def __init__(self, process: ProcessInTurns, link: Link, *, is_first: bool) -> None:
+        self.receiver: Receiver
+        self.is_started = False
+        self.asked: list[int] = []
+        """The requests of the opening."""
+        self._process = process
+        self._link = link
+        self._is_first = is_first
+
+    async def start(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        if self._is_first:
+            await self._link.start(self._process)
+        self.is_started = True
+
+    def request(self, request_id: int, message: bytes) -> Sent:
+        if not self._process.is_settled:
+            self.asked.append(request_id)
+        return self._link.request(request_id, message)
+
+    def answered_elsewhere(self, request_id: int) -> None:
+        self._link.answered_elsewhere(request_id)
+
+    def post(self, message: bytes) -> None:
+        if self._process.has_turn(self):
+            self._link.post(message)
+
+    def established(self, protocol_version: str) -> None:
+        self._link.established(protocol_version)
+
+    async def close(self) -> None:
+        if self._process.has_turn(self):
+            await self._link.close()
+
+    def terminate(self) -> None:
+        if self._process.has_turn(self):
+            self._link.terminate()

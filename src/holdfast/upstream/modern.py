@@ -1,0 +1,419 @@
+"""Revision 2026-07-28 upstream: no handshake and no session, every request says who asks.
+
+What is a session for the rest of the house is here the remembered discovery, the log level that was
+set, and the stream on which changes are announced. Nothing of it is lost with a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import Raw
+
+from holdfast import __version__
+from holdfast.call import NOBODY, Abilities, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.clock import Clock
+from holdfast.errors import OpenFailed
+from holdfast.upstream.handshake import ADVICE
+from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
+from holdfast.upstream.modern_answer import (
+    MirroredArguments,
+    can_subscribe,
+    hello_of,
+    list_kinds,
+    understood,
+    versions_of,
+)
+from holdfast.upstream.modern_call import HEADER_MISMATCH, Leg, ModernCall
+from holdfast.upstream.modern_link import ModernLink
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Listener, Sent
+from holdfast.wire import jsonrpc
+from holdfast.wire.mirrored import argument_headers, request_headers
+from holdfast.wire.revisions import HANDSHAKE_REVISIONS, MODERN, MODERN_VERSION_KEY
+
+MAX_PAGES: Final = 100
+"""Of a list of tools that is read again for its headers."""
+
+DEFAULT_LEVEL: Final = "info"
+"""For callers that set none: without a level, the server would send no log at all."""
+
+_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
+_CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
+_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
+_RESERVED: Final = frozenset({MODERN_VERSION_KEY, _CAPABILITIES_KEY, _CLIENT_KEY, _LEVEL_KEY, "progressToken"})
+_CLIENT: Final = {"name": "holdfast", "version": __version__}
+_EMPTY: Final = Result(Raw(b"{}"))
+
+_MISSING_CAPABILITY: Final = -32021
+_UNSUPPORTED_VERSION: Final = -32022
+
+
+class NotModern(OpenFailed):
+    """The server does not speak 2026-07-28, or not to us: it may speak an older revision."""
+
+
+class ModernUpstream:
+    """An `Upstream` of revision 2026-07-28, and the `Receiver` of its link.
+
+    `declares`: callers may be asked what they can be asked, and changes are listened for; else
+    neither. `mirrored` is shared by the conversations with one server. `jitter` returns 0 to 1.
+    """
+
+    def __init__(
+        self,
+        link: ModernLink,
+        listener: Listener,
+        *,
+        declares: bool,
+        mirrored: MirroredArguments,
+        clock: Clock,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.clock = clock
+        self.jitter = jitter
+        self.mirrored = mirrored
+        self._link = link
+        self._listener = listener
+        self._declares = declares
+        self._next_id = 0
+        self._legs: dict[int, Leg] = {}
+        self._calls: dict[ModernCall, None] = {}
+        self._asked: dict[AskId, ModernCall] = {}
+        self._level: str | None = None
+        self._offers_logging = False
+        self._can_subscribe = False
+        self._listening: Listening | None = None
+        self._listings: list[Callable[[bool], None]] = []
+        """Who waits for the tools to be listed again."""
+        self._is_open = False
+        self._lost: Fault | None = None
+
+    async def open(self) -> Hello:
+        """Discover the server. Raises `NotModern` where an older revision should be tried."""
+        await self._link.start(self)
+        discovering = Inquiry(self._listener.asked)
+        self.ask(discovering, Call("server/discover"))
+        discovery = self._read_discovery(await discovering.outcome)
+        self._link.established(MODERN)
+        self._can_subscribe = self._declares and can_subscribe(discovery)
+        kinds = list_kinds(discovery) if self._declares else frozenset[str]()
+        self._listening = listening = Listening(self, self._listener, kinds)
+        known = asyncio.Event()
+        listening.start(known.set)
+        await known.wait()
+        if self._lost is not None:
+            raise OpenFailed(self._lost.detail, advice=ADVICE.get(self._lost.kind, ""))
+        hello = hello_of(discovery, listening.announced, has_updates=self._can_subscribe)
+        self._offers_logging = "logging" in hello.capabilities
+        self._is_open = True
+        listening.promise(listening.announced)
+        return hello
+
+    def send(self, call: Call, exchange: Exchange) -> Sent:
+        match call.method:
+            case "ping":
+                exchange.answered(_EMPTY)
+            case "logging/setLevel":
+                level = call.params.get("level")
+                self._level = level if isinstance(level, str) else None
+                exchange.answered(_EMPTY)
+            case "resources/subscribe":
+                self._subscribe(call, exchange)
+            case "resources/unsubscribe":
+                if self._listening is not None and call.target is not None:
+                    self._listening.unsubscribe(call.target)
+                exchange.answered(_EMPTY)
+            case _:
+                sent = ModernCall(self, call, exchange)
+                self._calls[sent] = None
+                sent.start()
+                return sent
+        return _Done()
+
+    def notify(self, method: str, params: Raw | None) -> None:
+        """Nothing: what a client of the handshake era announces, a server of this one asks for when it needs it."""
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        call = self._asked.pop(ask_id, None)
+        if call is not None:
+            call.reply(ask_id, reply)
+
+    async def close(self) -> None:
+        self._stop()
+        await self._link.close()
+
+    def terminate(self) -> None:
+        self._stop()
+        self._link.terminate()
+
+    def _stop(self) -> None:
+        if self._listening is not None:
+            self._listening.stop()
+        self._legs.clear()
+        self._calls.clear()
+        self._asked.clear()
+        self._listings.clear()
+
+    def _read_discovery(self, outcome: Result | RpcError | Fault) -> Raw:
+        if isinstance(outcome, Fault):
+            outcome = self._lost or outcome
+            kind = OpenFailed if outcome.kind in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED} else NotModern
+            raise kind(
+                outcome.detail,
+                is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
+                is_unsent=outcome.kind is FaultKind.NOT_SENT,
+                advice=ADVICE.get(outcome.kind, ""),
+            )
+        if isinstance(outcome, RpcError):
+            raise _refusal(outcome)
+        versions = versions_of(outcome.raw)
+        if versions is None:
+            raise NotModern("the server answered server/discover with something else")
+        if MODERN not in versions:
+            raise _unsupported(versions)
+        return outcome.raw.copy()
+
+    # What calls and listening ask for.
+
+    def ask(self, leg: Leg, call: Call) -> Sent:
+        """Send a request of our own."""
+        return self._post(leg, call, NOBODY, {}, self._next_id)
+
+    def transmit(self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any]) -> Sent:
+        meta: dict[str, Any] = {}
+        given = call.params.get("_meta")
+        if isinstance(given, dict):
+            meta = {name: value for name, value in given.items() if name not in _RESERVED}
+        if self._offers_logging:
+            meta[_LEVEL_KEY] = self._level or DEFAULT_LEVEL
+        if call.wants_progress:
+            meta["progressToken"] = self._next_id
+        abilities = exchange.abilities if self._declares else NOBODY
+        return self._post(leg, call, abilities, {**extra, "_meta": meta}, self._next_id)
+
+    def list_anew(self, then: Callable[[bool], None]) -> None:
+        self._listings.append(then)
+        if len(self._listings) == 1:
+            _Listing(self, self.mirrored, self._listed).start()
+
+    def asks(self, ask_id: AskId, call: ModernCall) -> None:
+        self._asked[ask_id] = call
+
+    def ended(self, call: ModernCall) -> None:
+        self._calls.pop(call, None)
+        for ask_id in [ask_id for ask_id, asking in self._asked.items() if asking is call]:
+            del self._asked[ask_id]
+
+    def _post(self, leg: Leg, call: Call, abilities: Abilities, extra: Mapping[str, Any], request_id: int) -> Sent:
+        self._next_id += 1
+        self._legs[request_id] = leg
+        envelope = {
+            MODERN_VERSION_KEY: MODERN,
+            _CLIENT_KEY: _CLIENT,
+            _CAPABILITIES_KEY: _capabilities(abilities),
+        }
+        params = {**call.params, **extra, "_meta": {**extra.get("_meta", {}), **envelope}}
+        headers = [("mcp-protocol-version", MODERN), *request_headers(call.method, call.params)]
+        if call.method == "tools/call":
+            headers += argument_headers(self.mirrored.of(call.target), call.params.get("arguments"))
+        sent = self._link.request(request_id, jsonrpc.request(request_id, call.method, params), headers)
+        return _SentLeg(self._legs, request_id, sent)
+
+    def _listed(self, is_done: bool) -> None:
+        listings, self._listings = self._listings, []
+        for then in listings:
+            then(is_done)
+
+    def _subscribe(self, call: Call, exchange: Exchange) -> None:
+        uri = call.target
+        if self._listening is None or not self._can_subscribe or uri is None:
+            message = "The server announces no changes of resources."
+            exchange.answered(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
+            return
+
+        def settled(outcome: RpcError | Fault | None) -> None:
+            if isinstance(outcome, Fault):
+                exchange.failed(outcome)
+            else:
+                exchange.answered(outcome or _EMPTY)
+
+        self._listening.subscribe(uri, settled)
+
+    # What the link reports.
+
+    def received(self, message: bytes, request_id: int | None) -> None:
+        try:
+            envelope = jsonrpc.decode_server(message)
+        except ValueError:
+            if request_id is not None:
+                self.failed(request_id, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
+            return
+        if envelope.method is None:
+            self._answer(envelope, request_id)
+        elif not envelope.id:  # a request of the server is none of this revision
+            self._notification(envelope.method, envelope.params or None, request_id)
+
+    def failed(self, request_id: int, fault: Fault) -> None:
+        leg = self._legs.pop(request_id, None)
+        if leg is not None:
+            leg.failed(fault)
+
+    def suspended(self, request_id: int) -> None: ...
+
+    def push_stream(self, is_up: bool) -> None: ...
+
+    def suspected(self, fault: Fault) -> None: ...
+
+    def lost(self, fault: Fault) -> None:
+        self._lost = fault
+        if self._listening is not None:
+            self._listening.stop()
+        for leg in list(self._legs.values()):
+            leg.failed(fault)
+        for call in list(self._calls):  # those that wait for a person
+            call.failed(fault)
+        self._legs.clear()
+        if self._is_open:  # else `open` says so
+            self._listener.lost(fault)
+
+    def _answer(self, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
+        own_id = envelope.own_id
+        if own_id is None and bytes(envelope.id) in {b"", b"null"}:
+            own_id = request_id  # a refusal that could not read our id
+        leg = self._legs.pop(own_id, None) if own_id is not None else None
+        if leg is None:
+            return  # late: cancelled or timed out
+        if envelope.error:
+            leg.answered(RpcError(envelope.error))
+        elif envelope.result:
+            leg.answered(Result(envelope.result))
+        else:
+            leg.failed(Fault(FaultKind.INVALID, "the server's answer has neither a result nor an error"))
+
+    def _notification(self, method: str, params: Raw | None, request_id: int | None) -> None:
+        fields = jsonrpc.decode_fields(params or b"{}")
+        if method == "notifications/progress":
+            leg = self._leg(fields.get("progressToken"))
+            if leg is not None:
+                leg.progress(fields)
+            return
+        if request_id is None:  # one pipe for all: only a subscription is named
+            leg = self._leg(jsonrpc.decode_fields(fields.get("_meta", b"{}")).get(SUBSCRIPTION_ID))
+            if leg is None and method == "notifications/cancelled":
+                leg = self._leg(fields.get("requestId"))
+            if leg is None:
+                self._listener.pushed(method, params)
+                return
+        else:
+            leg = self._legs.get(request_id)
+        if leg is not None:
+            leg.notify(method, params)
+
+    def _leg(self, wire_id: Raw | None) -> Leg | None:
+        text = b"" if wire_id is None else bytes(wire_id)
+        return self._legs.get(int(text)) if text.isdigit() and len(text) <= 16 else None
+
+
+class _SentLeg:
+    """A request that can be cancelled while it is not answered."""
+
+    __slots__ = ("_legs", "_request_id", "_sent")
+
+    def __init__(self, legs: dict[int, Leg], request_id: int, sent: Sent) -> None:
+        self._legs = legs
+        self._request_id = request_id
+        self._sent = sent
+
+    def cancel(self, reason: str) -> None:
+        if self._legs.pop(self._request_id, None) is not None:
+            self._sent.cancel(reason)
+
+    def pause(self) -> None:
+        self._sent.pause()
+
+    def resume(self) -> None:
+        self._sent.resume()
+
+
+class _Done:
+    """A request that was answered here, or is a subscription: there is nothing to stop."""
+
+    def cancel(self, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class _Listing:
+    """The tools of a server, read again page by page, for the headers that they ask for."""
+
+    def __init__(self, desk: ModernUpstream, mirrored: MirroredArguments, then: Callable[[bool], None]) -> None:
+        self._desk = desk
+        self._mirrored = mirrored
+        self._then = then
+        self._pages = 0
+
+    def start(self, cursor: str | None = None) -> None:
+        """Ask for a page."""
+        self._desk.ask(self, Call("tools/list", {} if cursor is None else {"cursor": cursor}))
+
+    def progress(self, update: Fields) -> None: ...
+
+    def notify(self, method: str, params: Raw | None) -> None: ...
+
+    def answered(self, outcome: Result | RpcError) -> None:
+        if isinstance(outcome, RpcError):
+            self._then(False)
+            return
+        fields = jsonrpc.decode_fields(outcome.raw)
+        understood("tools/list", outcome.raw, fields, self._mirrored)
+        self._pages += 1
+        cursor = jsonrpc.decode_value(fields.get("nextCursor", b"null"))
+        if isinstance(cursor, str) and self._pages < MAX_PAGES:
+            self.start(cursor)
+        else:
+            self._then(True)
+
+    def failed(self, fault: Fault) -> None:
+        del fault  # the refusal that led here says more
+        self._then(False)
+
+
+def _capabilities(abilities: Abilities) -> dict[str, Any]:
+    """What a caller can be asked, as servers read it."""
+    declared: dict[str, Any] = {}
+    elicitation: dict[str, Any] = {}
+    if abilities.elicitation_form:
+        elicitation["form"] = {}
+    if abilities.elicitation_url:
+        elicitation["url"] = {}
+    if elicitation:
+        declared["elicitation"] = elicitation
+    if abilities.sampling:
+        declared["sampling"] = {"tools": {}, "context": {}}
+    if abilities.roots:
+        declared["roots"] = {}
+    return declared
+
+
+def _refusal(outcome: RpcError) -> OpenFailed:
+    """What the refusal of a discovery says of the server."""
+    fields = jsonrpc.decode_fields(outcome.raw)
+    code = jsonrpc.decode_value(fields.get("code", b"null"))
+    message = f"the server refused to be discovered: {jsonrpc.error_message(outcome.raw)}"
+    if code == _UNSUPPORTED_VERSION:
+        about = jsonrpc.decode_value(fields.get("data", b"null"))
+        supported = about.get("supported") if isinstance(about, dict) else None
+        return _unsupported([str(version) for version in supported] if isinstance(supported, list) else [])
+    if code in {HEADER_MISMATCH, _MISSING_CAPABILITY}:
+        return OpenFailed(message)
+    return NotModern(message)
+
+
+def _unsupported(versions: list[str]) -> OpenFailed:
+    named = ", ".join(version[:20] for version in versions[:5]) or "none that it names"
+    kind = NotModern if any(version in HANDSHAKE_REVISIONS for version in versions) else OpenFailed
+    return kind(f"the server speaks protocol versions that are not supported: {named}")
