@@ -1314,6 +1314,47 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",
         "hosts: Open WebUI",
     ),
+    # servers of 2026-07-28
+    "modern-servers:calls": Requirement(
+        "Clients of every era before use a server of 2026-07-28 as any other: calls, lists, pages, prompts, progress.",
+        "bridging, columns L to M and 0 to any",
+    ),
+    "modern-servers:envelope": Requirement(
+        "Every request to a modern server says who asks and what that caller can be asked, and bears no session.",
+        "protocol 4",
+    ),
+    "modern-servers:headers": Requirement(
+        "Method, name and annotated arguments stand in headers; after a mismatch the tools are listed once more.",
+        "protocol 4",
+    ),
+    "modern-servers:rounds": Requirement(
+        "Input that a modern server requires is asked of the caller, and the request repeated with its state untouched.",
+        "bridging, row sampling / elicitation form",
+    ),
+    "modern-servers:cancel": Requirement(
+        "A cancelled call is cancelled at a modern server as well, and leaves nothing behind.",
+        "bridging, row cancel",
+    ),
+    "modern-servers:log": Requirement(
+        "The log level of a client goes with each of its requests to a modern server.",
+        "bridging, row logging",
+    ),
+    "modern-servers:changes": Requirement(
+        "What a modern server agrees to announce is promised and relayed, and after a gap announced as changed.",
+        "bridging, row resources/subscribe",
+    ),
+    "modern-servers:stateless": Requirement(
+        "No client is told of lost memory by a modern server: it has none, whatever ends.",
+        "bridging, row upstream session lost",
+    ),
+    "modern-servers:probe": Requirement(
+        "A server's era is found out once, costs a handshake server one request, and harms none.",
+        "protocol 5",
+    ),
+    "modern-servers:mirrored": Requirement(
+        "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
+        "protocol 4",
+    ),
 }
 
 

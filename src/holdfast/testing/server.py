@@ -1,4 +1,4 @@
-"""A scriptable, stateful MCP server of the handshake era, in-process or as a program.
+"""A scriptable MCP server of either era, stateful in the handshake era, in-process or as a program.
 
 `python -m holdfast.testing.server` prints the URL of its endpoint once it listens; `--help`
 lists its options. In a test: `async with ScriptedServer() as server`, then talk to `server.url`.
@@ -25,6 +25,7 @@ from holdfast.tasks import TaskScope
 from holdfast.testing.listener import Listener
 from holdfast.testing.server_core import Changes, LedgerEntry, ServerCore, ServerOptions, Session
 from holdfast.testing.server_http import MCP_PATH, HttpFace
+from holdfast.testing.server_modern_faces import ModernHttpFace
 from holdfast.testing.server_sse import SSE_PATH
 from holdfast.testing.server_stdio import serve as serve_stdio
 
@@ -92,7 +93,7 @@ class ScriptedServer:
     async def start(self) -> None:
         """Listen. Raises `OSError` where the port is taken."""
         config = Config(
-            HttpFace(self.core),
+            ModernHttpFace(self.core) if self.options.era == "modern" else HttpFace(self.core),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -239,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         retry_ms=flags.retry_ms,
         page_size=flags.page_size,
         ledger=flags.ledger,
+        era=flags.era,
         stubborn=flags.stubborn,
     )
     asyncio.run(_run_stdio(options) if flags.stdio else _run_http(options))
@@ -260,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--retry-ms", type=int, default=10, metavar="MS", help="the retry time of such a stream")
     add("--page-size", type=int, default=0, metavar="N", help="entries per page of a list")
     add("--ledger", type=Path, metavar="FILE", help="append a JSON line per tool call, before it runs")
+    add("--era", choices=("handshake", "modern"), default="handshake", help="modern: revision 2026-07-28")
     add("--stubborn", action="store_true", help="on stdio, ignore the end of stdin and SIGTERM")
     return parser
 

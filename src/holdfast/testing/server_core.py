@@ -50,6 +50,10 @@ class ServerOptions:
     """Entries per page of a list; 0 gives all at once."""
     ledger: Path | None = None
     """One JSON line is appended per tool call, before it runs."""
+    era: Literal["handshake", "modern"] = "handshake"
+    """`modern`: speak 2026-07-28, and nothing else."""
+    unannounced: tuple[str, ...] = ()
+    """In the modern era: kinds of changes that are declared and, when it comes to it, not announced."""
     stubborn: bool = False
     """On stdio: ignore the end of stdin and SIGTERM, so that only SIGKILL helps."""
 
@@ -224,6 +228,9 @@ class ServerCore:
         self.opening = 0
         self.has_extra_tool = False
         self.note = "empty"
+        self.memory: dict[str, str] = {}
+        """Of the modern era, where there are no sessions to remember anything."""
+        self.request_numbers = count(1)
         self._numbers = count(1)
 
     async def open_session(self, params: Mapping[str, Json], session_id: str | None = None) -> Session:

@@ -45,6 +45,7 @@ class HttpFace:
             if self.core.options.sse and http.path in {SSE_PATH, MESSAGES_PATH}:
                 await self._sse.serve(http)
             elif http.path == MCP_PATH and not self.core.options.sse:
+                self._admit(http)
                 await self._mcp(http)
             else:
                 await self._control(http)
@@ -67,11 +68,13 @@ class HttpFace:
             case _:
                 raise Refusal(404, "There is nothing here but /mcp, /ledger, /ledger/reset and /gates/NAME.")
 
-    async def _mcp(self, http: Exchange) -> None:
+    def _admit(self, http: Exchange) -> None:
         self.core.requests.append((http.method, http.headers))
         origin = http.headers.get("origin")
         if origin is not None and not wire_headers.is_loopback_name(wire_headers.host_name(origin.partition("://")[2])):
             raise Refusal(403, "Forbidden origin")
+
+    async def _mcp(self, http: Exchange) -> None:
         match http.method:
             case "POST":
                 await self._post(http)
@@ -99,16 +102,20 @@ class HttpFace:
             raise Refusal(400, f"Bad Request: Unsupported protocol version: {version}")
         return session
 
-    async def _post(self, http: Exchange) -> None:
+    async def _read(self, http: Exchange) -> jsonrpc.ClientMessage | list[jsonrpc.ClientMessage]:
+        """The body of a POST."""
         accepts = wire_headers.parse_accept(http.headers.get("accept"))
         if not accepts.json or not accepts.stream:
             raise Refusal(406, "Not Acceptable: Client must accept both application/json and text/event-stream")
         if wire_headers.media_type(http.headers.get("content-type")) != wire_headers.JSON:
             raise Refusal(415, "Unsupported Media Type: Content-Type must be application/json")
         try:
-            received = jsonrpc.decode_client(await http.body())
+            return jsonrpc.decode_client(await http.body())
         except jsonrpc.BadMessage as bad:
             raise Refusal(400, bad.message, bad.code) from None
+
+    async def _post(self, http: Exchange) -> None:
+        received = await self._read(http)
         if isinstance(received, jsonrpc.ClientRequest) and received.method == "initialize":
             await self._initialize(http, received)
             return
@@ -173,6 +180,9 @@ class HttpFace:
         await self._answer_stream(http, stream, reader, after=after)
         self.core.changes.touch()
 
+    def _left(self, stream: EventStream) -> None:
+        """The reader of `stream` has gone: that cancels nothing in this era."""
+
     async def _answer_stream(
         self,
         http: Exchange,
@@ -220,5 +230,6 @@ class HttpFace:
                     pass
             finally:
                 stream.detach(reader)
+                self._left(stream)
 
         self.core.scope.start(watch(), f"watch {stream.name}")

@@ -71,23 +71,24 @@ def receive(
 async def _serve(request: jsonrpc.ClientRequest, entry: LedgerEntry, call: ToolCall) -> None:
     key = jsonrpc.id_bytes(request.id)
     calls = call.session.calls
-    answer: bytes | None = None
+    reply: bytes | None = None
     try:
         with call.core.executing(entry):
             if request.method == "tools/call":
-                result: Mapping[str, Any] = await _call_tool(request.params, call)
+                result: Mapping[str, Any] = await call_tool(request.params, call)
             else:
-                result = _answer(call.core, call.session, request.method, request.params)
-        answer = jsonrpc.result(key, jsonrpc.encode(result))
+                result = answer(call.core, call.session, request.method, request.params)
+        reply = jsonrpc.result(key, jsonrpc.encode(result))
     except RpcFailure as failure:
-        answer = jsonrpc.error(key, jsonrpc.error_object(failure.code, failure.message, failure.data))
+        reply = jsonrpc.error(key, jsonrpc.error_object(failure.code, failure.message, failure.data))
     finally:
         if calls.get(key) is asyncio.current_task():
             del calls[key]
-        call.outlet.answer(answer, call.then)
+        call.outlet.answer(reply, call.then)
 
 
-async def _call_tool(params: _Params, call: ToolCall) -> dict[str, Any]:
+async def call_tool(params: _Params, call: ToolCall) -> dict[str, Any]:
+    """Run a tool. Raises `RpcFailure`."""
     name = params.get("name")
     tool = TOOLS.get(name) if isinstance(name, str) else None
     if tool is None or (name == "extra" and not call.core.has_extra_tool):
@@ -97,11 +98,12 @@ async def _call_tool(params: _Params, call: ToolCall) -> dict[str, Any]:
     return await tool.run(call)
 
 
-def _answer(core: ServerCore, session: Session, method: str, params: _Params) -> Mapping[str, Any]:
-    answer = _METHODS.get(method)
-    if answer is None:
+def answer(core: ServerCore, session: Session, method: str, params: _Params) -> Mapping[str, Any]:
+    """The result of any other method. Raises `RpcFailure`."""
+    known = _METHODS.get(method)
+    if known is None:
         raise RpcFailure(jsonrpc.METHOD_NOT_FOUND, f"Method not found: {method}")
-    return answer(core, session, params)
+    return known(core, session, params)
 
 
 def _empty(_core: ServerCore, _session: Session, _params: _Params) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from holdfast.testing.server_core import ServerCore, Session
 from holdfast.testing.server_methods import initialize_result, receive
+from holdfast.testing.server_modern_faces import take_line
 from holdfast.wire import jsonrpc
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
@@ -48,8 +49,13 @@ async def serve(core: ServerCore) -> None:
     if core.options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pipe = Pipe(transport)
+    running: dict[bytes, Session] = {}
     while line := await lines.readline():
-        if line.strip():
+        if not line.strip():
+            continue
+        if core.options.era == "modern":
+            take_line(core, line, pipe, running)
+        else:
             await _take(core, line, pipe)
     if core.options.stubborn:
         await asyncio.Event().wait()

@@ -18,7 +18,6 @@ from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
 
-
 _ask_ids = itertools.count(1)
 
 
