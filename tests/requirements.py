@@ -1328,7 +1328,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "protocol 4",
     ),
     "modern-servers:rounds": Requirement(
-        "Input that a modern server requires is asked of the caller, and the request repeated with its state untouched.",
+        "Input that a modern server requires is asked of the caller, and its state goes back untouched.",
         "bridging, row sampling / elicitation form",
     ),
     "modern-servers:cancel": Requirement(
@@ -1350,6 +1350,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "modern-servers:probe": Requirement(
         "A server's era is found out once, costs a handshake server one request, and harms none.",
         "protocol 5",
+    ),
+    "modern-servers:conformance": Requirement(
+        "The official suite for 2025-11-25 passes through the gateway at a server that speaks 2026-07-28 alone.",
+        "protocol 3 and 4",
+    ),
+    "modern-servers:sdk": Requirement(
+        "A server of the official SDK that speaks 2026-07-28 alone is used over HTTP and over stdio.",
+        "protocol 4",
     ),
     "modern-servers:mirrored": Requirement(
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",

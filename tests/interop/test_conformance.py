@@ -39,10 +39,10 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @contextlib.contextmanager
-def reference_server(*options: str) -> Generator[str]:
-    """The URL of a server of the handshake era."""
+def reference_server(*options: str, era: str = "legacy") -> Generator[str]:
+    """The URL of a server of one era alone."""
     port = free_port()
-    arguments = ("--era", "legacy", "--port", str(port), *options)
+    arguments = ("--era", era, "--port", str(port), *options)
     with start(PYTHON, TOOLS / "reference_server.py", *arguments) as server:
         server.wait_for_port(port)
         yield f"http://127.0.0.1:{port}/mcp"
@@ -129,3 +129,15 @@ def test_a_server_of_the_handshake_era_passes_as_a_modern_one_but_for_what_no_ga
     findings = f"{closing}\n{verdict.stdout}\n{verdict.stderr}\nThe gateway wrote:\n{said[-4000:]}"
     assert verdict.returncode == 0, findings
     assert f"== {MODERN}: " in verdict.stdout, findings
+
+
+@requirement("modern-servers:conformance")
+def test_no_scenario_is_lost_although_the_server_speaks_another_era(reports: Path, direct: Path, hollow: Path) -> None:
+    """One check is gone, and must be: a stream of 2026-07-28 cannot be resumed, so no client is sent away from it."""
+    via = reports / "modern.json"
+    with reference_server(era="modern") as server_url, gateway(server_url) as (gateway_url, process):
+        closing = run_suite(gateway_url, via)
+        said = process.output
+    verdict = compare(direct, via, "--hollow", hollow)
+    findings = f"{closing}\n{verdict.stdout}\n{verdict.stderr}\nThe gateway wrote:\n{said[-4000:]}"
+    assert f"== {REVISION}: {SCENARIOS}/{SCENARIOS} scenarios kept" in verdict.stdout, findings

@@ -59,9 +59,14 @@ class ProbingUpstream:
         self._chosen: HandshakeUpstream | ModernUpstream | None = None
 
     async def open(self) -> Hello:
+        refusal: Misunderstood | None = None
         if self._known.era is Era.HANDSHAKE:
-            return await self._shake_hands()
-        modern = self._chosen = self._ways.modern()
+            try:
+                return await self._shake_hands()
+            except Misunderstood as error:
+                refusal = error  # it may have been replaced by one of the other era
+        modern = self._ways.modern()
+        self._follow(modern)
         try:
             if self._known.era is Era.MODERN:
                 hello = await modern.open()
@@ -69,17 +74,20 @@ class ProbingUpstream:
                 async with timeout(self._clock, self._probe_timeout):
                     hello = await modern.open()
         except (NotModern, TimeoutError):
+            self._known.era = None
+            if refusal is not None:
+                raise refusal from None
             return await self._shake_hands()
         self._settle(Era.MODERN)
         return hello
 
     async def _shake_hands(self) -> Hello:
-        """Raises `OpenFailed`; where the server did not understand, it is asked for its era again next time."""
-        self._known.era = None
+        """Raises `OpenFailed`; where the server did not understand, it is asked for its era again."""
         process = self._ways.process
         try:
             hello = await self._open_handshake()
         except Misunderstood:
+            self._known.era = None
             raise
         except OpenFailed:
             if process is None or not process.has_ended_in_turn:
@@ -89,10 +97,15 @@ class ProbingUpstream:
         return hello
 
     async def _open_handshake(self) -> Hello:
-        before, self._chosen = self._chosen, self._ways.handshake()
+        handshake = self._ways.handshake()
+        self._follow(handshake)
+        return await handshake.open()
+
+    def _follow(self, conversation: HandshakeUpstream | ModernUpstream) -> None:
+        """Take up `conversation`, which has its link already, and drop the one before."""
+        before, self._chosen = self._chosen, conversation
         if before is not None:
             before.terminate()
-        return await self._chosen.open()
 
     def _settle(self, era: Era) -> None:
         self._known.era = era

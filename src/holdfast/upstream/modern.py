@@ -88,6 +88,7 @@ class ModernUpstream:
         self._listings: list[Callable[[bool], None]] = []
         """Who waits for the tools to be listed again."""
         self._is_open = False
+        self._is_doubting = False
         self._lost: Fault | None = None
 
     async def open(self) -> Hello:
@@ -200,6 +201,23 @@ class ModernUpstream:
 
     def asks(self, ask_id: AskId, call: ModernCall) -> None:
         self._asked[ask_id] = call
+
+    def doubt(self) -> None:
+        """Something was answered that a server of this revision would not say: ask whether it still is one."""
+        if not self._is_doubting:
+            self._is_doubting = True
+            self.ask(_Doubt(self._resolved), Call("server/discover"))
+
+    def _resolved(self, outcome: Result | RpcError | Fault) -> None:
+        self._is_doubting = False
+        if isinstance(outcome, Fault) and outcome.kind is not FaultKind.INVALID:
+            return
+        try:
+            self._read_discovery(outcome)
+        except NotModern as error:
+            self.lost(Fault(FaultKind.GONE, f"the server does not speak {MODERN} any more: {error}"))
+        except OpenFailed:
+            return  # it may come back as it was
 
     def ended(self, call: ModernCall) -> None:
         self._calls.pop(call, None)
@@ -345,6 +363,23 @@ class _Done:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+
+class _Doubt:
+    """A discovery that asks whether anything has changed."""
+
+    def __init__(self, resolved: Callable[[Result | RpcError | Fault], None]) -> None:
+        self._resolved = resolved
+
+    def progress(self, update: Fields) -> None: ...
+
+    def notify(self, method: str, params: Raw | None) -> None: ...
+
+    def answered(self, outcome: Result | RpcError) -> None:
+        self._resolved(outcome)
+
+    def failed(self, fault: Fault) -> None:
+        self._resolved(fault)
 
 
 class _Listing:

@@ -23,6 +23,9 @@ RETRY_MAX: Final = 10.0
 
 HEADER_MISMATCH: Final = -32020
 
+_OUT_OF_PLACE: Final = frozenset({-32000, -32001, jsonrpc.INVALID_REQUEST, -32022})
+"""What servers of the handshake era say to a request without a session, and those of another revision to ours."""
+
 _QUESTIONS: Final = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
 _CANCELLED: Final = Raw(b'{"action":"cancel"}')
 _NO_ROOTS: Final = Raw(b'{"roots":[]}')
@@ -64,6 +67,9 @@ class Desk(Protocol):
 
     def asks(self, ask_id: AskId, call: ModernCall) -> None:
         """A reply to `ask_id` is for `call`."""
+
+    def doubt(self) -> None:
+        """The answer is none of this revision: find out whether the server still speaks it."""
 
     def ended(self, call: ModernCall) -> None:
         """The call is over, and so are its questions."""
@@ -140,6 +146,8 @@ class ModernCall:
                 self._has_listed = True
                 self._desk.list_anew(lambda is_done: self._listed(outcome, is_done=is_done))
                 return
+            if _code(outcome) in _OUT_OF_PLACE:
+                self._desk.doubt()
             self._finish(outcome)
             return
         fields = jsonrpc.decode_fields(outcome.raw)
@@ -155,6 +163,8 @@ class ModernCall:
         if self._is_over:
             return
         self._end()
+        if fault.kind is FaultKind.INVALID:
+            self._desk.doubt()
         if fault.kind is FaultKind.NOT_SENT and self._rounds:
             # The server has begun with the call, which must not look as if it had never arrived.
             fault = Fault(FaultKind.CUT, f"the server asked for input and could not be given it: {fault.detail}")
