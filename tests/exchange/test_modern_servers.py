@@ -21,11 +21,15 @@ PROGRESS = {"_meta": {"progressToken": "t"}}
 
 
 def modern(
-    transport: Transport = "sse", *, clock: ManualClock | None = None, options: Any = None, **server: Any
+    transport: Transport = "sse",
+    *,
+    clock: ManualClock | None = None,
+    options: dict[str, Any] | None = None,
+    **server: Any,
 ) -> AbstractAsyncContextManager[Rig]:
     """A gateway in front of a modern server."""
     restarts = bool(server.pop("restarts", False))
-    chosen = {"era": "modern", **(options or {})}
+    chosen: dict[str, Any] = {"era": "modern"} | (options or {})
     return rig(transport, clock=clock, options=chosen, restarts=restarts, **server)
 
 
@@ -199,7 +203,8 @@ async def test_who_declines_or_fails_is_answered_for() -> None:
             await client.reply(question, action="decline")
             assert reply_of(await next_message(stream)) == {"action": "decline"}
         error = {"code": -1, "message": "the user says no"}
-        for tool, expected in (("ask", {"action": "cancel"}), ("roots", {"roots": []})):
+        answers: dict[str, Any] = {"ask": {"action": "cancel"}, "roots": {"roots": []}}
+        for tool, expected in answers.items():
             arguments = {"message": "?"} if tool == "ask" else {}
             async with asked(client, tool, **arguments) as (stream, question):
                 assert await client.post({"jsonrpc": "2.0", "id": question["id"], "error": error}) == 202

@@ -251,9 +251,8 @@ def receive(
                 try:
                     result = await _result(call, message)
                 except InputRequired as needed:
-                    result = {"resultType": "input_required", "requestState": needed.state}
-                    if needed.requests:
-                        result["inputRequests"] = needed.requests
+                    wanted = {"inputRequests": needed.requests} if needed.requests else {}
+                    result = {"resultType": "input_required", "requestState": needed.state, **wanted}
             reply = jsonrpc.result(key, jsonrpc.encode(result))
         except RpcFailure as failure:
             reply = jsonrpc.error(key, jsonrpc.error_object(failure.code, failure.message, failure.data))

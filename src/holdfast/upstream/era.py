@@ -16,8 +16,9 @@ from msgspec import Raw
 from holdfast.call import AskId, Call, Reply
 from holdfast.clock import Clock, timeout
 from holdfast.errors import OpenFailed
+from holdfast.upstream.discovery import NotModern
 from holdfast.upstream.handshake import HandshakeUpstream, Misunderstood
-from holdfast.upstream.modern import ModernUpstream, NotModern
+from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
 
 PROBE_TIMEOUT: Final = 5.0

@@ -12,46 +12,26 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast import __version__
-from holdfast.call import NOBODY, Abilities, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import NOBODY, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
+from holdfast.upstream.discovery import NotModern, read_discovery
+from holdfast.upstream.envelope import envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
-from holdfast.upstream.modern_answer import (
-    MirroredArguments,
-    can_subscribe,
-    hello_of,
-    list_kinds,
-    understood,
-    versions_of,
-)
-from holdfast.upstream.modern_call import HEADER_MISMATCH, Leg, ModernCall
+from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds
+from holdfast.upstream.modern_call import Leg, ModernCall
+from holdfast.upstream.modern_errands import Doubt, Listing
 from holdfast.upstream.modern_link import ModernLink
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Listener, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
-from holdfast.wire.revisions import HANDSHAKE_REVISIONS, MODERN, MODERN_VERSION_KEY
-
-MAX_PAGES: Final = 100
-"""Of a list of tools that is read again for its headers."""
+from holdfast.wire.revisions import MODERN
 
 DEFAULT_LEVEL: Final = "info"
 """For callers that set none: without a level, the server would send no log at all."""
 
-_CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
-_CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
-_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
-_RESERVED: Final = frozenset({MODERN_VERSION_KEY, _CAPABILITIES_KEY, _CLIENT_KEY, _LEVEL_KEY, "progressToken"})
-_CLIENT: Final = {"name": "holdfast", "version": __version__}
 _EMPTY: Final = Result(Raw(b"{}"))
-
-_MISSING_CAPABILITY: Final = -32021
-_UNSUPPORTED_VERSION: Final = -32022
-
-
-class NotModern(OpenFailed):
-    """The server does not speak 2026-07-28, or not to us: it may speak an older revision."""
 
 
 class ModernUpstream:
@@ -96,7 +76,7 @@ class ModernUpstream:
         await self._link.start(self)
         discovering = Inquiry(self._listener.asked)
         self.ask(discovering, Call("server/discover"))
-        discovery = self._read_discovery(await discovering.outcome)
+        discovery = read_discovery(await self._outcome(discovering))
         self._link.established(MODERN)
         self._can_subscribe = self._declares and can_subscribe(discovery)
         kinds = list_kinds(discovery) if self._declares else frozenset[str]()
@@ -149,6 +129,11 @@ class ModernUpstream:
         self._stop()
         self._link.terminate()
 
+    async def _outcome(self, inquiry: Inquiry) -> Result | RpcError | Fault:
+        """What became of `inquiry`; why the link ended says more than that nothing could be sent."""
+        outcome = await inquiry.outcome
+        return self._lost or outcome if isinstance(outcome, Fault) else outcome
+
     def _stop(self) -> None:
         if self._listening is not None:
             self._listening.stop()
@@ -157,47 +142,25 @@ class ModernUpstream:
         self._asked.clear()
         self._listings.clear()
 
-    def _read_discovery(self, outcome: Result | RpcError | Fault) -> Raw:
-        if isinstance(outcome, Fault):
-            outcome = self._lost or outcome
-            kind = OpenFailed if outcome.kind in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED} else NotModern
-            raise kind(
-                outcome.detail,
-                is_unauthorized=outcome.kind is FaultKind.UNAUTHORIZED,
-                is_unsent=outcome.kind is FaultKind.NOT_SENT,
-                advice=ADVICE.get(outcome.kind, ""),
-            )
-        if isinstance(outcome, RpcError):
-            raise _refusal(outcome)
-        versions = versions_of(outcome.raw)
-        if versions is None:
-            raise NotModern("the server answered server/discover with something else")
-        if MODERN not in versions:
-            raise _unsupported(versions)
-        return outcome.raw.copy()
-
     # What calls and listening ask for.
 
     def ask(self, leg: Leg, call: Call) -> Sent:
         """Send a request of our own."""
-        return self._post(leg, call, NOBODY, {}, self._next_id)
+        return self._post(leg, call, {}, envelope(None, NOBODY, level=None, progress_token=None))
 
     def transmit(self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any]) -> Sent:
-        meta: dict[str, Any] = {}
-        given = call.params.get("_meta")
-        if isinstance(given, dict):
-            meta = {name: value for name, value in given.items() if name not in _RESERVED}
-        if self._offers_logging:
-            meta[_LEVEL_KEY] = self._level or DEFAULT_LEVEL
-        if call.wants_progress:
-            meta["progressToken"] = self._next_id
-        abilities = exchange.abilities if self._declares else NOBODY
-        return self._post(leg, call, abilities, {**extra, "_meta": meta}, self._next_id)
+        meta = envelope(
+            call.params.get("_meta"),
+            exchange.abilities if self._declares else NOBODY,
+            level=(self._level or DEFAULT_LEVEL) if self._offers_logging else None,
+            progress_token=self._next_id if call.wants_progress else None,
+        )
+        return self._post(leg, call, extra, meta)
 
     def list_anew(self, then: Callable[[bool], None]) -> None:
         self._listings.append(then)
         if len(self._listings) == 1:
-            _Listing(self, self.mirrored, self._listed).start()
+            Listing(self, self.mirrored, self._listed).start()
 
     def asks(self, ask_id: AskId, call: ModernCall) -> None:
         self._asked[ask_id] = call
@@ -206,14 +169,14 @@ class ModernUpstream:
         """Something was answered that a server of this revision would not say: ask whether it still is one."""
         if not self._is_doubting:
             self._is_doubting = True
-            self.ask(_Doubt(self._resolved), Call("server/discover"))
+            self.ask(Doubt(self._resolved), Call("server/discover"))
 
     def _resolved(self, outcome: Result | RpcError | Fault) -> None:
         self._is_doubting = False
         if isinstance(outcome, Fault) and outcome.kind is not FaultKind.INVALID:
             return
         try:
-            self._read_discovery(outcome)
+            read_discovery(outcome)
         except NotModern as error:
             self.lost(Fault(FaultKind.GONE, f"the server does not speak {MODERN} any more: {error}"))
         except OpenFailed:
@@ -224,20 +187,15 @@ class ModernUpstream:
         for ask_id in [ask_id for ask_id, asking in self._asked.items() if asking is call]:
             del self._asked[ask_id]
 
-    def _post(self, leg: Leg, call: Call, abilities: Abilities, extra: Mapping[str, Any], request_id: int) -> Sent:
+    def _post(self, leg: Leg, call: Call, extra: Mapping[str, Any], meta: Mapping[str, Any]) -> Sent:
+        request_id = self._next_id
         self._next_id += 1
         self._legs[request_id] = leg
-        envelope = {
-            MODERN_VERSION_KEY: MODERN,
-            _CLIENT_KEY: _CLIENT,
-            _CAPABILITIES_KEY: _capabilities(abilities),
-        }
-        params = {**call.params, **extra, "_meta": {**extra.get("_meta", {}), **envelope}}
+        message = jsonrpc.request(request_id, call.method, {**call.params, **extra, "_meta": meta})
         headers = [("mcp-protocol-version", MODERN), *request_headers(call.method, call.params)]
         if call.method == "tools/call":
             headers += argument_headers(self.mirrored.of(call.target), call.params.get("arguments"))
-        sent = self._link.request(request_id, jsonrpc.request(request_id, call.method, params), headers)
-        return _SentLeg(self._legs, request_id, sent)
+        return _SentLeg(self._legs, request_id, self._link.request(request_id, message, headers))
 
     def _listed(self, is_done: bool) -> None:
         listings, self._listings = self._listings, []
@@ -363,92 +321,3 @@ class _Done:
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
-
-
-class _Doubt:
-    """A discovery that asks whether anything has changed."""
-
-    def __init__(self, resolved: Callable[[Result | RpcError | Fault], None]) -> None:
-        self._resolved = resolved
-
-    def progress(self, update: Fields) -> None: ...
-
-    def notify(self, method: str, params: Raw | None) -> None: ...
-
-    def answered(self, outcome: Result | RpcError) -> None:
-        self._resolved(outcome)
-
-    def failed(self, fault: Fault) -> None:
-        self._resolved(fault)
-
-
-class _Listing:
-    """The tools of a server, read again page by page, for the headers that they ask for."""
-
-    def __init__(self, desk: ModernUpstream, mirrored: MirroredArguments, then: Callable[[bool], None]) -> None:
-        self._desk = desk
-        self._mirrored = mirrored
-        self._then = then
-        self._pages = 0
-
-    def start(self, cursor: str | None = None) -> None:
-        """Ask for a page."""
-        self._desk.ask(self, Call("tools/list", {} if cursor is None else {"cursor": cursor}))
-
-    def progress(self, update: Fields) -> None: ...
-
-    def notify(self, method: str, params: Raw | None) -> None: ...
-
-    def answered(self, outcome: Result | RpcError) -> None:
-        if isinstance(outcome, RpcError):
-            self._then(False)
-            return
-        fields = jsonrpc.decode_fields(outcome.raw)
-        understood("tools/list", outcome.raw, fields, self._mirrored)
-        self._pages += 1
-        cursor = jsonrpc.decode_value(fields.get("nextCursor", b"null"))
-        if isinstance(cursor, str) and self._pages < MAX_PAGES:
-            self.start(cursor)
-        else:
-            self._then(True)
-
-    def failed(self, fault: Fault) -> None:
-        del fault  # the refusal that led here says more
-        self._then(False)
-
-
-def _capabilities(abilities: Abilities) -> dict[str, Any]:
-    """What a caller can be asked, as servers read it."""
-    declared: dict[str, Any] = {}
-    elicitation: dict[str, Any] = {}
-    if abilities.elicitation_form:
-        elicitation["form"] = {}
-    if abilities.elicitation_url:
-        elicitation["url"] = {}
-    if elicitation:
-        declared["elicitation"] = elicitation
-    if abilities.sampling:
-        declared["sampling"] = {"tools": {}, "context": {}}
-    if abilities.roots:
-        declared["roots"] = {}
-    return declared
-
-
-def _refusal(outcome: RpcError) -> OpenFailed:
-    """What the refusal of a discovery says of the server."""
-    fields = jsonrpc.decode_fields(outcome.raw)
-    code = jsonrpc.decode_value(fields.get("code", b"null"))
-    message = f"the server refused to be discovered: {jsonrpc.error_message(outcome.raw)}"
-    if code == _UNSUPPORTED_VERSION:
-        about = jsonrpc.decode_value(fields.get("data", b"null"))
-        supported = about.get("supported") if isinstance(about, dict) else None
-        return _unsupported([str(version) for version in supported] if isinstance(supported, list) else [])
-    if code in {HEADER_MISMATCH, _MISSING_CAPABILITY}:
-        return OpenFailed(message)
-    return NotModern(message)
-
-
-def _unsupported(versions: list[str]) -> OpenFailed:
-    named = ", ".join(version[:20] for version in versions[:5]) or "none that it names"
-    kind = NotModern if any(version in HANDSHAKE_REVISIONS for version in versions) else OpenFailed
-    return kind(f"the server speaks protocol versions that are not supported: {named}")
