@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ import pytest
 from bare_client import BareClient, Response
 from faults.odd_server import Odd, odd_server, result_of, text
 from faults.rig import gateway_to, until
+from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
+from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server import ScriptedServer, ServerOptions
+from holdfast.upstream.connector import Connector
 from requirements import requirement
-from stdio_rig import python
+from stdio_rig import Unwatched, python
+from unit.recorded_upstream import RecordedListener
 from unit.scripted_http import Peer, plain
 
 PECULIAR = """
@@ -88,15 +93,23 @@ async def test_a_process_is_asked_once_in_its_life_and_not_at_all_later(tmp_path
 async def test_a_silent_process_is_waited_for_a_while_and_shakes_hands_after_all(tmp_path: Path) -> None:
     births, clock = tmp_path / "births", ManualClock()
     command = (*python(PECULIAR), str(births), "says nothing")
-    async with gateway_to(command=command, era="auto", clock=clock) as running:
-        client = running.client()
+    settings = ServerSettings(name="silent", command=command)
+    async with asyncio.timeout(60), TaskScope() as scope:
+        watchdog = Unwatched(clock)
+        connect = Connector(
+            settings, lambda: MAX_MESSAGE_BYTES, scope=scope, clock=clock, rng=Random(1), watchdog=watchdog
+        )
+        first, second = (connect(RecordedListener(), declares=True) for _ in range(2))
         async with asyncio.TaskGroup() as group:
-            said = group.create_task(texts(client, "a"))
+            opening = group.create_task(first.open())
             await until(births.exists)
             await clock.advance_settled(6)
-        assert said.result() == ["here"]
-        assert await texts(client, "b") == ["here"]
-    assert len(births.read_text().split()) == 2
+        assert opening.result().protocol_version == "2025-06-18"
+        assert births.read_text().split() == ["born"], "it is the same process"
+        await second.open()
+        await first.close()
+        await second.close()
+    assert clock.pending == 0
 
 
 @requirement("modern-servers:probe")
