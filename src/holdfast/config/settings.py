@@ -208,6 +208,8 @@ class ServerSettings(_Settings):
             raise ValueError("the command is empty")
         if self.command is not None and self.transport != "auto":
             _misfit(type(self), [(("transport",), "is for a url; a command speaks stdio")])
+        if self.era == "modern" and self.transport == "sse":
+            _misfit(type(self), [(("era",), "is for Streamable HTTP and stdio; transport: sse is older")])
         return self
 
     @model_validator(mode="after")

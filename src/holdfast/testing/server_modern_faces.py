@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session
-from holdfast.testing.server_http import Exchange, HttpFace, Refusal
+from holdfast.testing.server_http import HttpFace
 from holdfast.testing.server_modern import STATUSES, Subscription, close_subscription, receive, stop
 from holdfast.testing.server_streams import EventStream
+from holdfast.testing.server_wire import Exchange, Refusal
 from holdfast.wire import jsonrpc
 
 

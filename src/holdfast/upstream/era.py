@@ -17,7 +17,7 @@ from holdfast.call import AskId, Call, Reply
 from holdfast.clock import Clock, timeout
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import NotModern
-from holdfast.upstream.handshake import HandshakeUpstream, Misunderstood
+from holdfast.upstream.handshake import Misunderstood
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
 
@@ -40,11 +40,11 @@ class KnownEra:
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Openings:
     """How a conversation may begin; each is called when its turn comes."""
 
     modern: Callable[[], ModernUpstream]
-    handshake: Callable[[], HandshakeUpstream]
+    handshake: Callable[[], Upstream]
     """After `modern`, over the same process where there is one and it lives."""
     process: ProcessInTurns | None = None
 
@@ -52,12 +52,14 @@ class Ways:
 class ProbingUpstream:
     """An `Upstream` that becomes one of either era when it is opened."""
 
-    def __init__(self, known: KnownEra, ways: Ways, clock: Clock, *, probe_timeout: float = PROBE_TIMEOUT) -> None:
+    def __init__(
+        self, known: KnownEra, openings: Openings, clock: Clock, *, probe_timeout: float = PROBE_TIMEOUT
+    ) -> None:
         self._known = known
-        self._ways = ways
+        self._openings = openings
         self._clock = clock
         self._probe_timeout = probe_timeout
-        self._chosen: HandshakeUpstream | ModernUpstream | None = None
+        self._chosen: Upstream | None = None
 
     async def open(self) -> Hello:
         refusal: Misunderstood | None = None
@@ -66,7 +68,7 @@ class ProbingUpstream:
                 return await self._shake_hands()
             except Misunderstood as error:
                 refusal = error  # it may have been replaced by one of the other era
-        modern = self._ways.modern()
+        modern = self._openings.modern()
         self._follow(modern)
         try:
             if self._known.era is Era.MODERN:
@@ -84,7 +86,7 @@ class ProbingUpstream:
 
     async def _shake_hands(self) -> Hello:
         """Raises `OpenFailed`; where the server did not understand, it is asked for its era again."""
-        process = self._ways.process
+        process = self._openings.process
         try:
             hello = await self._open_handshake()
         except Misunderstood:
@@ -98,11 +100,11 @@ class ProbingUpstream:
         return hello
 
     async def _open_handshake(self) -> Hello:
-        handshake = self._ways.handshake()
+        handshake = self._openings.handshake()
         self._follow(handshake)
         return await handshake.open()
 
-    def _follow(self, conversation: HandshakeUpstream | ModernUpstream) -> None:
+    def _follow(self, conversation: Upstream) -> None:
         """Take up `conversation`, which has its link already, and drop the one before."""
         before, self._chosen = self._chosen, conversation
         if before is not None:
@@ -110,8 +112,8 @@ class ProbingUpstream:
 
     def _settle(self, era: Era) -> None:
         self._known.era = era
-        if self._ways.process is not None:
-            self._ways.process.settle()
+        if self._openings.process is not None:
+            self._openings.process.settle()
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         return self._upstream.send(call, exchange)
