@@ -13,10 +13,12 @@ import pytest
 from bare_client import Response
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
-from rig import TRANSPORTS, Client, Rig, Transport, next_message, rig, text_of
+from rig import Client, Rig, Transport, next_message, rig, text_of
 
 ABLE: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {"listChanged": True}}
 NOTE = "memo://note"
+TRANSPORTS: tuple[Transport, ...] = ("sse", "json", "stdio")
+"""Those of the modern era: an answer as a stream or as a body, and a process."""
 PROGRESS = {"_meta": {"progressToken": "t"}}
 
 

@@ -57,10 +57,10 @@ async def refused(post: bytes, get: bytes = plain(b"Cannot GET", "404 Not Found"
 
 @asynccontextmanager
 async def connecting(answer: Answer) -> AsyncGenerator[tuple[ScriptedServer, Connector]]:
-    """A server, and what connects to it by settings that do not say what it speaks."""
+    """A server, and what connects to it by settings that do not say over which transport it speaks."""
     clock = ManualClock()
     async with asyncio.timeout(60), scripted(answer) as server, TaskScope() as scope:
-        settings = ServerSettings(name="a", url=f"{server.url}/sse")
+        settings = ServerSettings(name="a", url=f"{server.url}/sse", era="handshake")
         watchdog = Watchdog(clock)
         connect = Connector(settings, lambda: 65536, scope=scope, clock=clock, rng=Random(1), watchdog=watchdog)
         yield server, connect
