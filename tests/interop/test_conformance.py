@@ -119,7 +119,7 @@ def test_no_conformance_check_is_lost_through_the_gateway(reports: Path, direct:
 @requirement("conformance:modern:what-can-pass-passes")
 def test_a_server_of_the_handshake_era_passes_as_a_modern_one_but_for_what_no_gateway_can_know(reports: Path) -> None:
     direct, via = reports / "modern-direct.json", reports / "modern-via.json"
-    with reference_server("--era", "both") as url:
+    with reference_server(era="both") as url:
         run_suite(url, direct, MODERN)
     with reference_server() as server_url, gateway(server_url) as (gateway_url, process):
         closing = run_suite(gateway_url, via, MODERN)
