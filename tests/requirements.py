@@ -1363,6 +1363,60 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",
     ),
+    # library
+    "library:keeps": Requirement(
+        "Inside an application a session is kept from lease to lease, for its principal and chat alone.",
+        "architecture 7; issue: Open WebUI and LiteLLM lose sessions",
+    ),
+    "library:credentials": Requirement(
+        "Leases whose credentials or headers differ share nothing, and no credential is shown anywhere.",
+        "threats-and-faults 12 and 21",
+    ),
+    "library:settings": Requirement(
+        "A pool takes a settings file, what such a file says, or settings; every mistake is one line.",
+        "architecture 7",
+    ),
+    "library:callbacks": Requirement(
+        "What a call yields is heard in the task that waits for it, in order; whoever gives up cancels at the server.",
+        "architecture 7; style, cancellation",
+    ),
+    "library:asks": Requirement(
+        "Questions of a server come typed to the caller's own code, which may leave them unanswered, and are answered.",
+        "architecture 5, Capabilities",
+    ),
+    "library:results": Requirement(
+        "Results are typed, lists are whole and parsed once, and a server's errors are told from ours.",
+        "architecture 7",
+    ),
+    "library:state": Requirement(
+        "A lease says how its session stands and what is waited for, and no loss goes unsaid.",
+        "architecture 5, Loss; hosts.md, Open WebUI as a library",
+    ),
+    "library:changes": Requirement(
+        "What a server says between calls reaches the leases that want it.",
+        "architecture 5",
+    ),
+    "library:invalidate": Requirement(
+        "A logout ends a principal's sessions and calls, and nobody else's.",
+        "threats-and-faults 13",
+    ),
+    "library:stats": Requirement(
+        "An application sees its servers, sessions and leases.",
+        "architecture 7",
+    ),
+    "library:sdk": Requirement(
+        "The official SDK's client runs on a kept session unchanged.",
+        "architecture 7",
+    ),
+    "library:blocking": Requirement(
+        "Code that does not await has the same sessions, from any thread.",
+        "architecture 7",
+    ),
+    "library:interleavings": Requirement(
+        "Whatever acquires, calls, cancels, releases and invalidates in whatever order: no lease is left, nobody "
+        "meets another's state, nobody else's call fails.",
+        "threats-and-faults 1 and 41",
+    ),
 }
 
 

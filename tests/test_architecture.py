@@ -51,6 +51,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "servers": GROUND | BESIDE | {"wire", "session", "upstream.transport"},
     "downstream": GROUND | BESIDE | {"wire", "session", "servers", "upstream.transport"},
     "dashboard": GROUND | {"wire", "downstream.http", "downstream.refusal", "observe"},
+    "library": GROUND | {"wire", "session", "servers", "identity", "gateway"},
+    "library.sdk": GROUND | {"downstream.pipes", "downstream.stdio", "identity.asker", "servers"},
     "operations": GROUND | {"observe", "servers"},
     "gateway": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "downstream", "dashboard", "operations"},
     "testing": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "gateway"},
@@ -62,7 +64,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "cli.stdio": GROUND | {"gateway", "observe", "downstream.pipes", "downstream.stdio"},
     "cli.demo": GROUND | {"gateway", "testing"},
     "__main__": frozenset({"cli"}),
-    "": GROUND | {"session", "gateway"},
+    "": GROUND | {"session", "gateway", "library"},
 }
 """For each room, or file of a room, the rooms or files that it may import besides its own."""
 

@@ -24,6 +24,8 @@ class Ending(StrEnum):
     """It was private to a call."""
     OPERATOR = "operator"
     CLIENT_REMOVED = "client_removed"
+    INVALIDATED = "invalidated"
+    """The application said that its principal's sessions are worth nothing any more."""
     SERVER_REMOVED = "server_removed"
     """Removed, or replaced by another of its name."""
     SHUTDOWN = "shutdown"

@@ -37,11 +37,16 @@ def load(path: Path | str, environment: Mapping[str, str] | None = None) -> Load
     in the order of the file's lines.
     """
     path = Path(path)
-    problems, notes = Findings(str(path)), Findings(str(path))
     text = read_text(path)
     is_json = path.suffix.lower() in {".json", ".jsonc"} or (
         path.suffix.lower() not in {".yaml", ".yml"} and text.lstrip().startswith(("{", "//", "/*"))
     )
+    return read(text, path, environment, is_json=is_json)
+
+
+def read(text: str, path: Path, environment: Mapping[str, str] | None = None, *, is_json: bool) -> Loaded:
+    """As `load`, for the text of a file at `path`, by which problems are named and its own paths found."""
+    problems, notes = Findings(str(path)), Findings(str(path))
     root = parse_jsonc(text, problems) if is_json else parse_yaml(text, problems)
     if root is None or not isinstance(root.value, dict):
         if root is not None:

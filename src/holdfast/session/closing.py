@@ -13,6 +13,7 @@ from holdfast.events import Ending
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.dispatch import Dispatch
+from holdfast.session.key import is_of
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.place import Places
 from holdfast.session.roster import Roster
@@ -31,6 +32,7 @@ _SENTENCES: Final[Mapping[Ending, str]] = {
     Ending.CALL_ENDED: "its call has ended",
     Ending.OPERATOR: "an operator ended its session",
     Ending.CLIENT_REMOVED: "its client may call no more",
+    Ending.INVALIDATED: "the sessions of its principal were invalidated",
     Ending.SHUTDOWN: _SHUTTING_DOWN,
 }
 _OVER: Final = frozenset({State.CLOSED, State.LOST})
@@ -104,20 +106,20 @@ class Closing:
 
     # Several.
 
-    def close_client(self, client: str) -> None:
+    def close_all_of(self, client: str, user: str | None, kind: Ending) -> None:
         """As `Pool.close_sessions_of`."""
-        reason = _SENTENCES[Ending.CLIENT_REMOVED]
+        reason = _SENTENCES[kind]
         for session in list(self._roster):
             for run in list(session.calls):
-                if run.is_of(client):
+                if run.is_of(client, user):
                     run.abort(reason)
-            if session.principal is not None and session.principal.client == client:
-                self._end(session, Ending.CLIENT_REMOVED, leaves_marker=False)
+            if is_of(session.principal, client, user):
+                self._end(session, kind, leaves_marker=False)
         for place in self._places.values():
             for run in list(place.waiting):
-                if run.is_of(client):
+                if run.is_of(client, user):
                     run.abort(reason)
-        self._settling.markers.discard_client(client)
+        self._settling.markers.discard_all_of(client, user)
 
     def run(self) -> None:
         """Begin to close what has expired, and to keep spares."""

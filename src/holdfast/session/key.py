@@ -79,6 +79,11 @@ class SessionKey:
         return (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id, self.passed)
 
 
+def is_of(principal: Principal | None, client: str, user: str | None = None) -> bool:
+    """Whether `principal` is a configured client, or the one user of it."""
+    return principal is not None and principal.client == client and user in {None, principal.user}
+
+
 def stranger(client: str, nonce: int) -> Principal:
     """One whom a client that names its users has left unnamed: it may be anybody, so it is like nobody else."""
     return Principal(client, None, nonce)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 from holdfast.clock import Clock
-from holdfast.session.key import SessionKey
+from holdfast.session.key import SessionKey, is_of
 
 MARKER_TTL: Final = 24 * 3600.0
 """Seconds: who comes back later than a day expects a fresh start."""
@@ -30,6 +31,9 @@ class Markers:
         while len(self._until) > MAX_MARKERS:
             del self._until[next(iter(self._until))]
 
+    def __contains__(self, key: SessionKey) -> bool:
+        return self._until.get(key, -math.inf) > self._clock.now()
+
     def pop(self, key: SessionKey) -> bool:
         """Whether `key` was marked; it no longer is."""
         until = self._until.pop(key, None)
@@ -43,7 +47,7 @@ class Markers:
         now = self._clock.now()
         return iter([key for key, until in self._until.items() if until > now])
 
-    def discard_client(self, client: str) -> None:
-        """Forget every key of a configured client."""
-        for key in [key for key in self._until if key.principal is not None and key.principal.client == client]:
+    def discard_all_of(self, client: str, user: str | None = None) -> None:
+        """Forget every key of a configured client, or of one of its users."""
+        for key in [key for key in self._until if is_of(key.principal, client, user)]:
             del self._until[key]

@@ -12,8 +12,10 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from msgspec import Raw
+
 from holdfast import events
-from holdfast.call import Call, Caller, Outcome, Running, StatusWord
+from holdfast.call import Call, Caller, Outcome, Result, Running, StatusWord
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
@@ -118,7 +120,12 @@ class Pool:
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Run `call` in the session of `key`, opening it if need be."""
         self._recovery.earn()
-        run = RunningCall(
+        run = self._run(key, call, caller, watcher)
+        self._begin(run)
+        return run
+
+    def _run(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> RunningCall:
+        return RunningCall(
             self,
             key,
             call,
@@ -129,8 +136,25 @@ class Pool:
             clock=self._clock,
             emit=self._emit,
         )
-        self._begin(run)
+
+    def warm(self, key: SessionKey, caller: Caller) -> Running | None:
+        """Open the session of `key` and `ping` in it; at once an empty result where one is open, and None.
+
+        What the session before remembered stays to be told to the next call.
+        """
+        if self.session_of(key) is not None:
+            caller.answer(Result(Raw(b"{}")))
+            return None
+        run = self._run(key, Call("ping"), caller, None)
+        if self._closing.farewell is not None:
+            run.end(self._closing.farewell)
+        else:
+            self._enter(run)
         return run
+
+    def is_lost(self, key: SessionKey) -> bool:
+        """Whether the next call of `key` will be told that what its session remembered is gone."""
+        return key in self._markers
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:
         """Let `watcher` hear what the sessions of `key` push, now and after every reopening."""
@@ -232,9 +256,9 @@ class Pool:
         """
         return self._closing.close_by_id(session_id)
 
-    def close_sessions_of(self, client: str) -> None:
-        """End all that is there for a configured client that may call no more, and leave it no marker."""
-        self._closing.close_client(client)
+    def close_sessions_of(self, client: str, user: str | None = None, *, kind: Ending = Ending.CLIENT_REMOVED) -> None:
+        """End all that is there for a configured client, or for one user of it, and leave no marker."""
+        self._closing.close_all_of(client, user, kind)
 
     # Its own life.
 
@@ -323,6 +347,9 @@ class Pool:
         if self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
+        self._enter(run)
+
+    def _enter(self, run: RunningCall) -> None:
         place = self._places.make(run.key)
         if place.session is not None and place.session.is_open:
             self._admit(run, place.session)

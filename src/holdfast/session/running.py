@@ -29,7 +29,7 @@ from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session import retry
-from holdfast.session.key import SessionKey
+from holdfast.session.key import SessionKey, is_of
 from holdfast.session.retry import Safety
 from holdfast.session.session import Session
 from holdfast.session.watch import Watcher, answer_for_nobody
@@ -151,10 +151,9 @@ class RunningCall:
         """Whether what it does is remembered, so that a person would miss it."""
         return retry.leaves_traces(self.call, self.safety)
 
-    def is_of(self, client: str) -> bool:
-        """Whether a configured client sent it."""
-        caller = self.key.caller
-        return caller is not None and caller.client == client
+    def is_of(self, client: str, user: str | None = None) -> bool:
+        """Whether a configured client sent it, for that user where one is given."""
+        return is_of(self.key.caller, client, user)
 
     # What the pool does with it.
 

@@ -51,8 +51,8 @@ class InFlight(Exchange, Protocol):
         """Whether what it does is remembered, so that a person would miss it."""
         ...
 
-    def is_of(self, client: str) -> bool:
-        """Whether a configured client sent it."""
+    def is_of(self, client: str, user: str | None = None) -> bool:
+        """Whether a configured client sent it, for that user where one is given."""
         ...
 
     def abort(self, reason: str) -> None:

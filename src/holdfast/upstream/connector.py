@@ -149,8 +149,9 @@ class Connector:
         )
 
     def _headers(self, passed: tuple[tuple[str, str], ...]) -> dict[str, str]:
+        own = {name: _as_text(value) for name, value in passed}
         configured = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
-        return configured | {name: _as_text(value) for name, value in passed}
+        return {name: value for name, value in configured.items() if name.lower() not in own} | own
 
     def _stdio(self) -> StdioLink:
         settings = self._settings

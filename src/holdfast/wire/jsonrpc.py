@@ -21,6 +21,7 @@ PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
 
 MAX_DEPTH: Final = 128
 """Deepest nesting of arrays and objects in a request; parsers differ in what they survive beyond 500."""

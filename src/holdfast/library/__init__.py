@@ -1,0 +1,1 @@
+"""Kept sessions for applications: no gateway in between, the same rules."""

@@ -1,0 +1,232 @@
+"""Kept sessions for code that does not await: one event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from mcp_types import CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool
+
+from holdfast.config import GatewaySettings
+from holdfast.library.call import OnLog, OnProgress, OnStatus, Question, Response
+from holdfast.library.lease import PooledSession, SessionState
+from holdfast.library.pool import PoolStats, SessionPool
+
+T = TypeVar("T")
+
+OnAsk = Callable[[Question], Response | None]
+"""Answers a question, in a thread of its own; None where nobody can."""
+
+_NAME: Final = "holdfast"
+
+
+class BlockingSession:
+    """A `PooledSession` whose methods wait; for any thread, several at once too.
+
+    Callbacks run in the thread of the pool and must not wait, but for `on_ask`, which has one of its own.
+    """
+
+    def __init__(self, pool: BlockingSessionPool, session: PooledSession) -> None:
+        self._pool = pool
+        self._session = session
+
+    @property
+    def state(self) -> SessionState:
+        """As `PooledSession.state`."""
+        return self._pool.run(_soon(lambda: self._session.state))
+
+    def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
+        on_ask: OnAsk | None = None,
+    ) -> CallToolResult:
+        """As `PooledSession.call_tool`."""
+
+        async def ask(question: Question) -> Response | None:
+            return None if on_ask is None else await asyncio.to_thread(on_ask, question)
+
+        return self._pool.run(
+            self._session.call_tool(
+                name,
+                arguments,
+                timeout=timeout,
+                on_progress=on_progress,
+                on_log=on_log,
+                on_ask=None if on_ask is None else ask,
+            )
+        )
+
+    def list_tools(self) -> list[Tool]:
+        """As `PooledSession.list_tools`."""
+        return self._pool.run(self._session.list_tools())
+
+    def list_prompts(self) -> list[Prompt]:
+        """As `PooledSession.list_prompts`."""
+        return self._pool.run(self._session.list_prompts())
+
+    def list_resources(self) -> list[Resource]:
+        """As `PooledSession.list_resources`."""
+        return self._pool.run(self._session.list_resources())
+
+    def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
+        """As `PooledSession.read_resource`."""
+        return self._pool.run(self._session.read_resource(uri, timeout=timeout))
+
+    def get_prompt(
+        self, name: str, arguments: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> GetPromptResult:
+        """As `PooledSession.get_prompt`."""
+        return self._pool.run(self._session.get_prompt(name, arguments, timeout=timeout))
+
+    def request(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> bytes:
+        """As `PooledSession.request`."""
+        return self._pool.run(self._session.request(method, params, timeout=timeout))
+
+    def release(self) -> None:
+        """As `PooledSession.release`."""
+        self._pool.run(_soon(self._session.release))
+
+
+class BlockingSessionPool:
+    """A `SessionPool` for code that does not await; used as a context manager.
+
+    In a script:
+
+        with BlockingSessionPool.open("holdfast.yaml") as pool, pool.lease("notes", principal="alice") as session:
+            print(session.call_tool("recall", {"key": "colour"}))
+
+    Its methods wait until it is done, and may be called from any thread; Ctrl-C cancels what is waited for.
+    """
+
+    def __init__(self, pool: SessionPool) -> None:
+        self._pool = pool
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def open(cls, config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[str]) -> Self:
+        """As `SessionPool.open`."""
+        return cls(SessionPool.open(config))
+
+    def __enter__(self) -> Self:
+        started = threading.Event()
+
+        def serve() -> None:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._loop.call_soon(started.set)
+                self._loop.run_forever()
+
+        self._thread = threading.Thread(target=serve, name=_NAME, daemon=True)
+        self._thread.start()
+        started.wait()
+        try:
+            self.run(_entered(self._pool))
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.run(self._pool.__aexit__(kind, error, trace))
+        finally:
+            self._stop()
+
+    def acquire(
+        self,
+        server: str,
+        *,
+        principal: str,
+        chat: str | None = None,
+        credential: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        on_status: OnStatus | None = None,
+        warm: bool = True,
+    ) -> BlockingSession:
+        """As `SessionPool.acquire`."""
+        lease = self._pool.acquire(
+            server,
+            principal=principal,
+            chat=chat,
+            credential=credential,
+            headers=headers,
+            on_status=on_status,
+            warm=warm,
+        )
+        return BlockingSession(self, self.run(lease))
+
+    @contextmanager
+    def lease(
+        self,
+        server: str,
+        *,
+        principal: str,
+        chat: str | None = None,
+        credential: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        on_status: OnStatus | None = None,
+        warm: bool = True,
+    ) -> Generator[BlockingSession]:
+        """`acquire`, and `release` at the end of the block."""
+        session = self.acquire(
+            server,
+            principal=principal,
+            chat=chat,
+            credential=credential,
+            headers=headers,
+            on_status=on_status,
+            warm=warm,
+        )
+        try:
+            yield session
+        finally:
+            session.release()
+
+    def invalidate(self, *, server: str | None = None, principal: str | None = None) -> None:
+        """As `SessionPool.invalidate`."""
+        self.run(_soon(lambda: self._pool.invalidate(server=server, principal=principal)))
+
+    def stats(self) -> PoolStats:
+        """As `SessionPool.stats`."""
+        return self.run(_soon(self._pool.stats))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` in the pool's thread and return what it returns."""
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the pool is not open: use it within `with`")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # Ctrl-C among them
+            future.cancel()
+            raise
+
+    def _stop(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+        if self._thread is not None:
+            self._thread.join()
+
+
+async def _entered(pool: SessionPool) -> None:
+    await pool.__aenter__()
+
+
+async def _soon(what: Callable[[], T]) -> T:
+    """`what`, in the loop's own thread."""
+    return what()
