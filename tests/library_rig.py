@@ -19,9 +19,10 @@ NAME: Final = "notes"
 
 @asynccontextmanager
 async def library(
-    *, options: dict[str, Any] | None = None, restarts: bool = False, **server: Any
+    *, options: dict[str, Any] | None = None, restarts: bool = False, leaves_none: bool = True, **server: Any
 ) -> AsyncGenerator[tuple[SessionPool, ScriptedServer]]:
-    """A pool before one server; `server` are fields of `ServerSettings`. Leaving checks that no lease is left."""
+    """A pool before one server; `server` are fields of `ServerSettings`. Leaving checks that no lease is left,
+    and unless `leaves_none` is false that the server has no session: it may have one whose opening was given up."""
     async with asyncio.timeout(60):
         with no_errors_logged(restarts=restarts):
             async with ScriptedServer(ServerOptions(**(options or {}))) as upstream:
@@ -29,7 +30,8 @@ async def library(
                 async with SessionPool.open(settings) as pool:
                     yield pool, upstream
                     assert pool.stats().leases == 0
-                await upstream.until(lambda: not upstream.sessions)
+                if leaves_none:
+                    await upstream.until(lambda: not upstream.sessions)
 
 
 def text(result: CallToolResult) -> str:

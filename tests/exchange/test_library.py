@@ -30,7 +30,7 @@ from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.errors import CallFailed, Code, ConfigError
 from holdfast.library.call import Question, Response
 from holdfast.library.errors import InvalidAnswer, ServerError, UnknownServer
-from holdfast.library.lease import PooledSession, SessionState, _typed
+from holdfast.library.lease import PooledSession, SessionState, read_result
 from holdfast.testing.server import ScriptedServer
 from library_rig import NAME, library, text
 from requirements import requirement
@@ -308,7 +308,7 @@ async def test_results_are_typed_and_a_servers_errors_are_its_own() -> None:
 async def test_an_answer_that_is_no_mcp_is_told_from_one_that_is() -> None:
     async with library() as (pool, _), pool.lease(NAME, principal="ann", chat="c") as session:
         with pytest.raises(InvalidAnswer, match="no ReadResourceResult") as caught:
-            _typed(ReadResourceResult, await session.request("ping"))
+            read_result(ReadResourceResult, await session.request("ping"))
         assert caught.value.raw == b"{}"
 
 

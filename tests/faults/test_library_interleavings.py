@@ -63,7 +63,7 @@ class Application:
 async def test_ten_thousand_random_steps_leave_nothing_and_mix_nothing(figure: Callable[[str], None]) -> None:
     rng = random.Random(20261120)
     application = Application(rng)
-    async with asyncio.timeout(240), library(max_sessions=200) as (pool, upstream):
+    async with asyncio.timeout(240), library(max_sessions=200, leaves_none=False) as (pool, upstream):
         async with asyncio.TaskGroup() as group:
             for step in range(STEPS):
                 what = rng.random()

@@ -121,8 +121,6 @@ class Catalog:
         self, settings: ServerSettings, pool: Pool, *, scope: TaskScope, clock: Clock, emit: events.Emit
     ) -> None:
         self._settings = settings
-        self._credential = settings.fingerprint
-        """Whoever bears another is answered by the server itself."""
         self._pool = pool
         self._scope = scope
         self._clock = clock
@@ -167,7 +165,7 @@ class Catalog:
         if (
             call.method not in CAPABILITY
             or not self._settings.has_common_lists
-            or key.credential != self._credential
+            or key.has_own_credential
             or call.params.keys() - {"cursor", "_meta"}
         ):
             return self._pool.start(key, call, caller, watcher)

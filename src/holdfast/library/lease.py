@@ -133,7 +133,7 @@ class PooledSession:
         """Call a tool; a tool that fails says so in `is_error`. `asks` is what `on_ask` can be asked."""
         hears = Hears(self._on_status, on_progress, on_log, on_ask, asks)
         params = {"name": name, "arguments": dict(arguments or {})}
-        return _typed(CallToolResult, await self._request("tools/call", params, hears, timeout, meta))
+        return read_result(CallToolResult, await self._request("tools/call", params, hears, timeout, meta))
 
     async def list_tools(self) -> list[Tool]:
         """All tools, of all pages; from what is kept, as long as the server announces no change."""
@@ -155,14 +155,14 @@ class PooledSession:
 
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
         """Read a resource."""
-        return _typed(ReadResourceResult, await self.request("resources/read", {"uri": uri}, timeout=timeout))
+        return read_result(ReadResourceResult, await self.request("resources/read", {"uri": uri}, timeout=timeout))
 
     async def get_prompt(
         self, name: str, arguments: Mapping[str, str] | None = None, *, timeout: float | None = None
     ) -> GetPromptResult:
         """Get a prompt."""
         params = {"name": name, "arguments": dict(arguments or {})}
-        return _typed(GetPromptResult, await self.request("prompts/get", params, timeout=timeout))
+        return read_result(GetPromptResult, await self.request("prompts/get", params, timeout=timeout))
 
     async def complete(
         self,
@@ -179,7 +179,7 @@ class PooledSession:
         }
         if context:
             params["context"] = {"arguments": dict(context)}
-        return _typed(CompleteResult, await self.request("completion/complete", params))
+        return read_result(CompleteResult, await self.request("completion/complete", params))
 
     async def subscribe(self, uri: str) -> None:
         """Hear of changes of a resource through `on_change`, in sessions that follow this one too."""
@@ -274,7 +274,7 @@ class PooledSession:
             cursor = following
         known = self._parsed.get(method)
         if known is None or known[0] != pages:
-            parsed = [item for page in pages for item in items(_typed(model, page))]
+            parsed = [item for page in pages for item in items(read_result(model, page))]
             known = self._parsed[method] = (pages, parsed)
         return list(known[1])
 
@@ -311,7 +311,8 @@ class _Listener:
     def withdraw(self, ask_id: AskId) -> None: ...
 
 
-def _typed(model: type[M], raw: bytes) -> M:
+def read_result(model: type[M], raw: bytes) -> M:
+    """A result as what the specification says it is. Raises `InvalidAnswer`."""
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

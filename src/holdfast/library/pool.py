@@ -281,5 +281,5 @@ def _conversation(
     if own:
         told = json.dumps(sorted(own.items()))
         digest = hashlib.sha256((key.credential + told).encode()).hexdigest()
-        key = replace(key, passed=tuple(sorted(own.items())), credential=digest)
+        key = replace(key, passed=tuple(sorted(own.items())), credential=digest, has_own_credential=True)
     return ServerConversation(server, key, asker)

@@ -39,6 +39,8 @@ class SessionKey:
     """Only a client's own MCP session names it, so it ends with that session."""
     passed: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Headers of the caller's that its session is opened with, and bears on every request."""
+    has_own_credential: bool = field(default=False, compare=False, repr=False)
+    """A credential of the caller's own is among them, under which the server may list other things."""
     asker: Principal | None = field(default=None, compare=False, repr=False)
     """Who asks with this very key, where the key itself does not say: `shared`."""
     lacks: Literal["", "chat", "user"] = field(default="", compare=False, repr=False)
