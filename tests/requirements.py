@@ -1363,6 +1363,15 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",
     ),
+    # warm
+    "warm:opens": Requirement(
+        "A client has the sessions of a chat opened ahead, for itself alone, and hears what each waits for.",
+        "architecture 8, POST /api/warm",
+    ),
+    "warm:refused": Requirement(
+        "What names no kept session, or a server that the caller may not see, is refused with what to do.",
+        "architecture 8, POST /api/warm",
+    ),
     # library
     "library:keeps": Requirement(
         "Inside an application a session is kept from lease to lease, for its principal and chat alone.",

@@ -20,6 +20,7 @@ from holdfast.downstream.modern import Modern
 from holdfast.downstream.post import Post, Target, check_name, not_modern_here, read_post
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
+from holdfast.downstream.warmth import Warmth
 from holdfast.identity.caller import Identity
 from holdfast.identity.rates import Rates
 from holdfast.servers.directory import Directory
@@ -33,6 +34,8 @@ logger = logging.getLogger("holdfast.http")
 PAGES: Final = {"healthz": "health", "readyz": "health", "metrics": "metrics", "api": "api"}
 """The first segments of paths beside MCP, and the routes that metrics name."""
 
+_WARM: Final = ["api", "warm"]
+"""A client's, unlike the rest of the API."""
 _MESSAGES: Final = "messages"
 """Behind the path of a stream of 2024-11-05: where its client's messages go."""
 _ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
@@ -78,6 +81,7 @@ class App:
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
         self._sessionless = Sessionless(clock)
+        self._warmth = Warmth(directory, clock)
         self.modern = Modern(clock, settings.limits)
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
@@ -139,21 +143,25 @@ class App:
             route = PAGES.get(parts[0], "mcp")
             if route != "health":
                 self._entrance.check_address(request.headers)
-            if route != "mcp":
+            if route != "mcp" and parts != _WARM:
                 self._pages.dispatch(request, responder)
                 return
             entrance = self._entrance
             identity = entrance.identify(request.headers)
             self._charge(identity, 1)
-            target = self._target(request, parts, identity)
+            target = None if parts == _WARM else self._target(request, parts, identity)
             self.open_requests[responder] = identity
             if method == "POST":
                 request.body = await self._read_body(receive, request.headers)
             if responder.is_gone:
                 return
             if self._entrance is not entrance:  # new settings came with the body: the path may lead elsewhere
-                target = self._target(request, parts, self._entrance.identify(request.headers))
-            self.dispatch(request, responder, target)
+                identity = self._entrance.identify(request.headers)
+                target = None if target is None else self._target(request, parts, identity)
+            if target is None:
+                self._warmth.post(request, responder, identity)
+            else:
+                self.dispatch(request, responder, target)
         except Refusal as refusal:
             refuse(responder, refusal)
         except Disconnected:

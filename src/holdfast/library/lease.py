@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -25,12 +26,13 @@ from mcp_types import (
 from msgspec import Raw
 from pydantic import BaseModel, ValidationError
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Caller, Json, Reply, Running, Status, StatusWord
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Caller, Json, Reply, Running, Status
 from holdfast.clock import Clock, timeout
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.library.call import EVERYTHING, AskKind, Hears, OnAsk, OnLog, OnProgress, OnStatus, Start, as_json, run
 from holdfast.library.errors import InvalidAnswer
 from holdfast.servers.server import ServerConversation
+from holdfast.servers.warming import LAST, Warming
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.watch import answer_for_nobody
 from holdfast.wire import jsonrpc
@@ -102,21 +104,30 @@ class PooledSession:
 
     async def warm(self) -> None:
         """Return once a session is open; `on_status` hears what is waited for. Raises `CallFailed`."""
-        server, clock = self._conversation.server, self._clock
-        begun = clock.now()
-
-        async def tell(status: Status) -> None:
-            if status.word not in {StatusWord.READY, StatusWord.RESTORED}:
-                await self._tell(status)
-
         if self.state in {"warm", "restored"}:
             return
-        was_lost = self.state == "lost"
-        await self._run(self._warming, Call("ping"), Hears(status=tell))
-        _ = self.state
-        tools = "ready" if server.catalog.tools is None else f"{server.catalog.tools} tools"
-        word = StatusWord.RESTORED if was_lost else StatusWord.READY
-        await self._tell(Status(word, f"{tools} in {(clock.now() - begun) * 1000:.0f} ms"))
+        ended: asyncio.Future[CallFailed | None] = asyncio.get_running_loop().create_future()
+        statuses: asyncio.Queue[Status] = asyncio.Queue()
+
+        def done(failure: CallFailed | None) -> None:
+            if not ended.done():
+                ended.set_result(failure)
+
+        running = Warming(self._conversation, self._clock, statuses.put_nowait, done).start()
+        try:
+            while True:
+                status = await statuses.get()
+                await self._tell(status)
+                if status.word in LAST:
+                    break
+        except BaseException:
+            if running is not None and not ended.done():
+                running.cancel("the application gave up")
+            raise
+        failure = await ended
+        if failure is not None:
+            raise failure
+        _ = self.state  # note which session it met
 
     async def call_tool(
         self,
@@ -250,10 +261,6 @@ class PooledSession:
 
     def _begin(self, call: Call, caller: Caller) -> Running | None:
         return self._conversation.start(call, caller, self._listener)
-
-    def _warming(self, call: Call, caller: Caller) -> Running | None:
-        del call  # the pool knows how
-        return self._conversation.server.pool.warm(self._conversation.key, caller)
 
     async def _tell(self, status: Status) -> None:
         if self._on_status is not None:
