@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Listener, Receiver, Sent, Upstream
 from holdfast.wire import jsonrpc
 
@@ -85,7 +85,7 @@ class FakeRequest(ABC):
 class FakeSession(ABC):
     """One session, as the server sees it."""
 
-    def __init__(self, server: FakeServer, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         self.server = server
         self.declares = declares
         self.requests: list[FakeRequest] = []
@@ -174,12 +174,12 @@ class FakeServer:
         for method in self.lists:
             self.answers[method] = lambda request: request.result(self.lists[request.method])
 
-    def connect(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+    def connect(self, listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
         self.passed.append(passed)
         if self.over_link:
             link = LinkSession(self, declares=declares)
             self._made(link)
-            return HandshakeUpstream(link, listener, ALL_CAPABILITIES if declares else {})
+            return HandshakeUpstream(link, listener, declared(declares))
         session = DirectSession(self, listener, declares=declares)
         self._made(session)
         return session
@@ -267,7 +267,7 @@ class DirectRequest(FakeRequest):
 class DirectSession(FakeSession):
     """A session that is the pool's `Upstream` itself."""
 
-    def __init__(self, server: FakeServer, listener: Listener, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, listener: Listener, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.listener = listener
         self.open_asks: dict[AskId, Exchange | None] = {}
@@ -385,7 +385,7 @@ class LinkRequest(FakeRequest):
 class LinkSession(FakeSession):
     """A session behind the real conversation: the `Link`."""
 
-    def __init__(self, server: FakeServer, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.receiver: Receiver
         self.ask_ids = itertools.count(1)

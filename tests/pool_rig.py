@@ -220,8 +220,8 @@ class PoolRig:
             asker=Principal("host", user),
         )
 
-    def private_key(self, user: str = "alice") -> SessionKey:
-        return private(self.key(user=user), Principal("host", user), "chat", next_nonce())
+    def private_key(self, user: str = "alice", *, declares: Abilities | None = None) -> SessionKey:
+        return private(self.key(user=user), Principal("host", user), "chat", next_nonce(), declares=declares)
 
     def start(
         self,

@@ -1230,6 +1230,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Questions that come together are put together, and those without an answer are put again.",
         "bridging 3",
     ),
+    "modern:private:declares": Requirement(
+        "A session for one request of 2026-07-28 declares to the server what that request says can be asked, "
+        "and none that has declared something else is lent to it.",
+        "protocol 7, elicitation and sampling capabilities",
+    ),
     "modern:parked:abilities": Requirement(
         "A 2026-07-28 client is asked only what its request says that it can answer.",
         "bridging 1, elicitation",

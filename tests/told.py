@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
+from holdfast.call import Abilities
 from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.gateway import Gateway
 from holdfast.session.roster import Connect
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.transport import Listener, Receiver, Sent, Upstream
 
 CANARY: Final = re.compile(rb"cnry\.(\w+)\.(\w+)\.(\d+)\.")
@@ -189,7 +190,7 @@ class ToldGateway(Gateway):
         self._world = world
 
     def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
-        def connect(listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
-            return HandshakeUpstream(ToldLink(self._world, settings), listener, ALL_CAPABILITIES if declares else {})
+        def connect(listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+            return HandshakeUpstream(ToldLink(self._world, settings), listener, declared(declares))
 
         return connect, lambda: None

@@ -54,6 +54,9 @@ class Abilities:
 NOBODY: Final = Abilities()
 """The caller cannot be asked anything."""
 
+ANYBODY: Final = Abilities(elicitation_form=True, elicitation_url=True, sampling=True, roots=True)
+"""All that can be declared to a server, where it is not known who will be asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:

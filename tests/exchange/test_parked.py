@@ -118,11 +118,12 @@ async def test_who_cannot_answer_is_not_asked() -> None:
 
 
 @requirement("modern:parked:abilities")
-async def test_a_private_session_declares_that_it_can_ask_only_where_its_client_can_be_asked() -> None:
-    async with rig(start="lazy", is_learnt=False) as running:
-        unable = ModernClient(running, capabilities={})
+async def test_a_private_session_declares_what_its_one_client_can_be_asked() -> None:
+    async with rig() as running:  # with the session that was opened at start, and declared everything
+        unable = ModernClient(running, capabilities={"sampling": {}})
+        assert "declared none" in text_in(await unable.result(unable.tool("roots")))
         assert "declared no elicitation" in text_in(await unable.result(unable.tool("ask", message="?")))
-        able = ModernClient(running)
+        able = ModernClient(running, capabilities={"elicitation": {}})
         body = able.tool("ask", message="?")
         result, (key,) = await able.asked(body)
         assert reply_in(await able.result(able.again(body, result, **{key: YES}))) == YES

@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Outcome
+from holdfast.call import LOG_LEVELS, Outcome
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
+    ASKING,
     DISCOVER,
     LISTEN,
     Envelope,
@@ -121,7 +122,8 @@ class Modern:
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
-        asker = replace(target.asker(request.params), can_answer=envelope.abilities != NOBODY)
+        declares = envelope.abilities if request.method in ASKING else None
+        asker = replace(target.asker(request.params), declares=declares)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))

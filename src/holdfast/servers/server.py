@@ -172,14 +172,14 @@ class Server:
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
         whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal, passed=passed)
         if identity.lacks_user:
-            return private(whole, identity.principal, "user", asker.nonce, declares=asker.can_answer)
+            return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
         if scope == "user":
             return whole
         if asker.chat is not None:
             return replace(whole, scope_id=f"chat:{asker.chat}")
         if asker.client is not None:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
-        return private(whole, identity.principal, "chat", asker.nonce, declares=asker.can_answer)
+        return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.

@@ -75,7 +75,8 @@ class Line:
                 self._roster,
                 self.settings.session_limit,
                 [place.key.principal for place in line],
-                may_adopt=not self.settings.pass_headers,  # a spare was opened without the caller's
+                # With `pass_headers` a spare was opened without the caller's.
+                unfit=[n for n, place in enumerate(line) if self.settings.pass_headers or not place.key.may_adopt],
             )
             if isinstance(step, Wait):
                 return

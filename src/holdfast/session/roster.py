@@ -9,6 +9,7 @@ from random import Random
 from typing import Final, Protocol
 
 from holdfast import events
+from holdfast.call import ANYBODY, NOBODY, Abilities
 from holdfast.clock import Clock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -34,8 +35,10 @@ SPARE_TTL: Final = 60.0
 class Connect(Protocol):
     """Makes the conversation for a new session."""
 
-    def __call__(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
-        """`declares`: offer the server all that can be relayed, else nothing.
+    def __call__(
+        self, listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()
+    ) -> Upstream:
+        """`declares`: what the server is told that can be asked.
 
         `passed`: headers of the caller's that go with every request.
         """
@@ -174,9 +177,9 @@ class Roster:
             session.upstream.terminate()
 
     def _connect_anew(self, session: Session) -> None:
-        declares = session.key is None or session.key.declares
-        passed = () if session.key is None else session.key.passed
-        session.upstream = self._connect(session, declares=declares, passed=passed)
+        key = session.key
+        declares = ANYBODY if key is None else key.declares or NOBODY
+        session.upstream = self._connect(session, declares=declares, passed=() if key is None else key.passed)
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:

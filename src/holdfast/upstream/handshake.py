@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from holdfast import __version__
-from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
 from holdfast.wire import jsonrpc
@@ -39,7 +39,17 @@ ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
     "sampling": {"tools": {}, "context": {}},
     "elicitation": {"form": {}, "url": {}},
 }
-"""What a session declares that may have someone to ask: all that can be relayed."""
+"""What a session declares where it is not known who will be asked: all that can be relayed."""
+
+
+def declared(abilities: Abilities) -> Mapping[str, Any]:
+    """The capabilities that a session declares whose callers can be asked this."""
+    modes = {"form": abilities.elicitation_form, "url": abilities.elicitation_url}
+    wanted = {"roots": abilities.roots, "sampling": abilities.sampling, "elicitation": any(modes.values())}
+    capabilities = {name: value for name, value in ALL_CAPABILITIES.items() if wanted[name]}
+    if "elicitation" in capabilities:
+        capabilities["elicitation"] = {mode: {} for mode, is_known in modes.items() if is_known}
+    return capabilities
 
 
 class Misunderstood(OpenFailed):
