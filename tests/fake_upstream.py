@@ -385,6 +385,8 @@ class LinkRequest(FakeRequest):
 class LinkSession(FakeSession):
     """A session behind the real conversation: the `Link`."""
 
+    is_stateless = False
+
     def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.receiver: Receiver

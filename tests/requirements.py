@@ -1170,6 +1170,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "`server/discover` of 2026-07-28 is answered from what the server said when it was initialized.",
         "hosts: Open WebUI",
     ),
+    "modern:discover:revisions": Requirement(
+        "A discovery that names no chat offers the revisions with sessions alone where a server would remember, "
+        "so that a client that may choose loses nothing that it had without us.",
+        "decision 11",
+    ),
     "modern:lists:from-the-catalogue": Requirement(
         "Lists and reads of 2026-07-28 are those of the handshake era, and say that nothing may be kept.",
         "bridging 1, caching hints",
@@ -1314,6 +1319,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "modern:units:headers": Requirement(
         "A header that mirrors the body is read in its one form, and no other value is taken for it.",
         "threats-and-faults 20",
+    ),
+    "interop:sdk:auto-keeps-its-state": Requirement(
+        "The official SDK's client in auto mode keeps before us the state that it keeps without us, and takes "
+        "2026-07-28 where nothing is lost by it.",
+        "decision 11",
     ),
     "interop:sdk:modern": Requirement(
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",

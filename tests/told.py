@@ -107,6 +107,8 @@ class _Forgotten:
 class ToldLink:
     """One session of a server that remembers what it was told and repeats it."""
 
+    is_stateless = False
+
     def __init__(self, world: Onlooker, settings: ServerSettings) -> None:
         self.world = world
         self.settings = settings

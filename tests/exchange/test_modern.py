@@ -33,7 +33,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, failure: RpcFailure) -> None:
 @requirement("modern:discover:says-what-initialize-says")
 async def test_discover_says_what_the_server_said_when_it_was_initialized() -> None:
     async with rig() as running:
-        client = ModernClient(running)
+        client = ModernClient(running, chat="c")
         hello = await running.client().open()
         result = await client.result(client.message("server/discover"))
         assert result["supportedVersions"][0] == "2026-07-28"
@@ -221,7 +221,7 @@ async def test_an_envelope_that_lacks_something_is_refused() -> None:
 @requirement("modern:refusals:version")
 async def test_a_revision_that_is_not_served_is_told_which_are() -> None:
     async with rig() as running:
-        client = ModernClient(running)
+        client = ModernClient(running, chat="c")
         for version in ("2027-01-01", "2025-11-25", ""):
             body = client.message("server/discover", {KEY + "protocolVersion": version})
             status, code, error = await client.refused(body, mcp_protocol_version=version or "x")

@@ -34,10 +34,11 @@ from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_req
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
-from holdfast.servers.service import Service
+from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
+from holdfast.wire.revisions import SERVED, WITH_SESSIONS
 
 _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -95,7 +96,10 @@ class Modern:
             return
         if not isinstance(message, ClientRequest):
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
-        envelope = read_envelope(message, headers)
+        target = post.target
+        envelope = read_envelope(
+            message, headers, lambda: _offered(target.service.converse(target.asker(message.params)))
+        )
         if message.method == DISCOVER:
             self._discover(post, message, envelope)
         elif message.method == LISTEN:
@@ -112,12 +116,12 @@ class Modern:
 
     def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
         leg = self._leg(post, request, None, envelope)
+        conversation = post.target.service.converse(post.target.asker(request.params))
 
         def introduced(hello: Hello | CallFailed) -> None:
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello))
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, _offered(conversation)))
 
-        target = post.target
-        target.service.converse(target.asker(request.params)).introduce(introduced)
+        conversation.introduce(introduced)
 
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
@@ -150,6 +154,11 @@ class Modern:
         post.responder.on_gone = partial(started.leave, leg)
         started.attend(leg)
         started.begin(conversation.start(call, started))
+
+
+def _offered(conversation: Conversation) -> tuple[str, ...]:
+    """The revisions that a client may choose from (decision 11): none in which it would lose what a server keeps."""
+    return WITH_SESSIONS if conversation.forgets else SERVED
 
 
 def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:

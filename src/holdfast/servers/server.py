@@ -84,6 +84,12 @@ class Server:
         hello = self.catalog.hello
         return None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
 
+    @property
+    def remembers(self) -> bool:
+        """Whether its sessions keep what was done in them; before it was reached, it may."""
+        hello = self.catalog.hello
+        return self.settings.era != "modern" if hello is None else not hello.is_stateless
+
     # Its life.
 
     @property
@@ -329,6 +335,10 @@ class ServerConversation:
     def is_held(self) -> bool:
         """A session is open for it."""
         return self.server.pool.session_of(self.key) is not None
+
+    @property
+    def forgets(self) -> bool:
+        return self.key.lacks == "chat" and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
         gate = self.server.gate_of(self.key)

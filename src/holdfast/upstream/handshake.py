@@ -145,7 +145,8 @@ class HandshakeUpstream:
         self._link.established(version)
         self._link.post(jsonrpc.notification("notifications/initialized"))
         capabilities = jsonrpc.decode_fields(answer.get("capabilities", b"{}"))
-        return Hello(outcome.raw.copy(), version, {name: raw.copy() for name, raw in capabilities.items()})
+        copied = {name: raw.copy() for name, raw in capabilities.items()}
+        return Hello(outcome.raw.copy(), version, copied, is_stateless=self._link.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         request_id = self._mint(exchange)
