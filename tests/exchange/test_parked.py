@@ -251,6 +251,42 @@ async def test_closing_a_later_request_of_the_call_cancels_it(monkeypatch: pytes
         await until_nothing_waits(running)
 
 
+@requirement("modern:parked:cancelled")
+@pytest.mark.parametrize("is_later", [False, True], ids=["the first leg", "a later one"])
+async def test_who_leaves_while_questions_are_gathered_cancels_the_call(
+    is_later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask_again(call: ToolCall) -> dict[str, Any]:
+        for gate in ("first", "second"):
+            await call.core.wait_at_gate(gate)
+            await call.ask("elicitation/create", {"message": "?", "requestedSchema": {}})
+        return text_result("done")
+
+    adding(monkeypatch, "ask_again", ask_again)
+    clock = ManualClock()
+    async with rig(clock=clock) as running:
+        client = ModernClient(running, chat="c")
+        parked_calls = running.app.modern.parked
+        body = client.tool("ask_again")
+        if is_later:
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(client.asked(body))
+                running.upstream.open_gate("first")
+                await running.until(lambda: len(parked_calls) == 1)
+                await running.passing(parked.GATHERING)
+            result, (key,) = asking.result()
+            body = client.again(body, result, **{key: YES})
+        async with asyncio.TaskGroup() as group:
+            leaving = group.create_task(client.result(body))
+            await running.until(lambda: len(parked_calls) == 0)
+            running.upstream.open_gate("second" if is_later else "first")
+            await running.until(lambda: len(parked_calls) == 1)
+            leaving.cancel()
+        await until_nothing_waits(running)
+        (entry,) = running.upstream.calls("ask_again")
+        await running.upstream.until(lambda: entry.outcome == "cancelled")
+
+
 @requirement("modern:parked:bounded")
 async def test_parked_calls_are_bounded_and_who_comes_then_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parked, "MAX_PARKED", 3)
