@@ -285,6 +285,7 @@ class PoolRig:
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._dispatch._held == {}
+        assert self.pool._dispatch._levels._held == {}
         assert self.pool._recovery._suspicions == {}
         assert len(self.pool._settling) == 0
         for session in self.pool.sessions:

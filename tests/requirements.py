@@ -1240,6 +1240,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "and none that has declared something else is lent to it.",
         "protocol 7, elicitation and sampling capabilities",
     ),
+    "modern:levels:told-to-the-server": Requirement(
+        "Before a call of 2026-07-28 that wants log messages, its session's server is set to a level as low, "
+        "and never to a higher one than any other asked for.",
+        "bridging 1, logging",
+    ),
     "modern:parked:abilities": Requirement(
         "A 2026-07-28 client is asked only what its request says that it can answer.",
         "bridging 1, elicitation",

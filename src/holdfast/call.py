@@ -89,6 +89,8 @@ class Call:
     """The client gave a progress token; the upstream conversation mints its own."""
     request: str = field(default="", compare=False)
     """The id of the HTTP request that brought it, for the log."""
+    log_level: str | None = None
+    """The lowest level of log messages that the request asks for; None where it says nothing of that."""
 
     @property
     def target(self) -> str | None:

@@ -148,6 +148,26 @@ async def test_logs_come_only_where_the_request_asks_for_them_and_from_its_level
         assert text_in(answer["result"]) == "emitted", "nothing else may come on a request's stream"
 
 
+@requirement("modern:levels:told-to-the-server")
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_server_is_told_the_level_that_its_session_needs(transport: Transport) -> None:
+    async with rig(transport) as running:
+
+        async def logged(client: ModernClient, level: str | None) -> tuple[str, int]:
+            """What the server says of a message at `info`, and how many the client got."""
+            meta = {} if level is None else {KEY + "logLevel": level}
+            *logs, answer = await client.events(client.tool("log", meta, level="info", message="m"))
+            return text_in(answer["result"]), len(logs)
+
+        alone, chatting = ModernClient(running), ModernClient(running, chat="c")
+        assert await logged(alone, "error") == ("below the level", 0)
+        assert await logged(alone, "info") == ("logged", 1)
+        assert await logged(chatting, "error") == ("below the level", 0)
+        assert await logged(chatting, None) == ("below the level", 0)
+        assert await logged(chatting, "info") == ("logged", 1)
+        assert await logged(chatting, "error") == ("logged", 0), "another may still want more"
+
+
 @requirement("modern:calls:closing-cancels")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_closing_a_requests_stream_cancels_the_call_and_the_session_lives(transport: Transport) -> None:

@@ -25,7 +25,7 @@ from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
 from holdfast.session.retry import parted
 from holdfast.session.roster import Connect
-from holdfast.session.watch import Watcher, lowest_level
+from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Hello, Inquiry
 from holdfast.views import ServerView
@@ -266,7 +266,7 @@ class Server:
         if session is None or session.hello is None or "logging" not in session.hello.capabilities:
             caller.answer(_EMPTY)  # it is set when the session opens, if it can be
             return None
-        lowest = lowest_level(session.watchers) or level
+        lowest = session.wanted_level or level
         if session.level == lowest:
             caller.answer(_EMPTY)
             return None

@@ -39,7 +39,7 @@ from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
 from holdfast.session.view import view
-from holdfast.session.watch import Watcher
+from holdfast.session.watch import Watcher, lowest
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault
 from holdfast.views import SessionView
@@ -89,7 +89,7 @@ class Pool:
             breaker=self._breaker,
         )
         self._crashes = CrashLoops(clock, rng)
-        self._dispatch = Dispatch(self, settings, self._breaker)
+        self._dispatch = Dispatch(self, settings, self._breaker, clock)
         self._lending = Lending(self, settings, self._roster, clock)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng, breaker=self._breaker)
         self._settling = Settling(
@@ -360,6 +360,7 @@ class Pool:
             return
         self._places.join(place, run)
         if place.session is not None:
+            place.session.called_level = lowest((place.session.called_level, run.call.log_level))
             run.wait(None)
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
             return
@@ -566,6 +567,7 @@ class Pool:
         place.session = session = self._roster.open(
             place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
         )
+        session.called_level = lowest(run.call.log_level for run in place.waiting)
         word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
         for run in list(place.waiting):
             run.wait(None)
