@@ -39,7 +39,7 @@ from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
 from holdfast.session.view import view
-from holdfast.session.watch import Watcher, lowest
+from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault
 from holdfast.views import SessionView
@@ -360,7 +360,6 @@ class Pool:
             return
         self._places.join(place, run)
         if place.session is not None:
-            place.session.called_level = lowest((place.session.called_level, run.call.log_level))
             run.wait(None)
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
             return
@@ -564,14 +563,12 @@ class Pool:
         self._line.move()
 
     def open(self, place: Place) -> Session:
+        delay = self._crashes.delay(place.key)
         place.session = session = self._roster.open(
-            place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
+            place.key, place.watchers, is_reopened=place.is_reopening, level=place.level, delay=delay
         )
-        session.called_level = lowest(run.call.log_level for run in place.waiting)
         word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
-        for run in list(place.waiting):
-            run.wait(None)
-            run.tell(word, f"{word.capitalize()} to {self.settings.name}.")
+        place.opening(word, f"{word.capitalize()} to {self.settings.name}.")
         return session
 
     def mark_lost(self, session: Session) -> None:

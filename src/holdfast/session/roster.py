@@ -112,13 +112,20 @@ class Roster:
         return self._room
 
     def open(
-        self, key: SessionKey | None, watchers: Sequence[Watcher], *, is_reopened: bool = False, delay: float = 0.0
+        self,
+        key: SessionKey | None,
+        watchers: Sequence[Watcher],
+        *,
+        is_reopened: bool = False,
+        level: str | None = None,
+        delay: float = 0.0,
     ) -> Session:
         """Begin to open a session for `key`, or a spare, in `delay` seconds at the earliest.
 
-        What `watchers` had set up is set up again.
+        What `watchers` had set up is set up again, and `level` is the log level that its calls want.
         """
         session = Session(self._keeper, key, self.settings, self._clock)
+        session.called_level = level
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
