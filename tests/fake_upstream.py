@@ -158,6 +158,8 @@ class FakeServer:
         self.requests: list[FakeRequest] = []
         """What all sessions received, in order."""
         self.capabilities: dict[str, Any] = dict(CAPABILITIES)
+        self.is_stateless = False
+        """Its sessions have no ids."""
         self.holds_openings = False
         self.open_fault: Fault | None = None
         self.holds_closing = False
@@ -284,7 +286,7 @@ class DirectSession(FakeSession):
             )
         self.is_open = True
         capabilities = {name: raw(value) for name, value in self.server.capabilities.items()}
-        return Hello(raw(self.server.hello), "2025-11-25", capabilities)
+        return Hello(raw(self.server.hello), "2025-11-25", capabilities, is_stateless=self.server.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         request = DirectRequest(self, call, exchange)
@@ -385,13 +387,15 @@ class LinkRequest(FakeRequest):
 class LinkSession(FakeSession):
     """A session behind the real conversation: the `Link`."""
 
-    is_stateless = False
-
     def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.receiver: Receiver
         self.ask_ids = itertools.count(1)
         self._may_close = asyncio.Event()
+
+    @property
+    def is_stateless(self) -> bool:
+        return self.server.is_stateless
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver

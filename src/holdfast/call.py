@@ -34,6 +34,10 @@ class Abilities:
     elicitation_form: bool = False
     elicitation_url: bool = False
     sampling: bool = False
+    sampling_tools: bool = False
+    """It samples with tools; a server that was not told so does without."""
+    sampling_context: bool = False
+    """It knows `includeContext`."""
     roots: bool = False
     other: bool = False
     """There is a way back for requests of the server that we do not know."""
@@ -54,7 +58,14 @@ class Abilities:
 NOBODY: Final = Abilities()
 """The caller cannot be asked anything."""
 
-ANYBODY: Final = Abilities(elicitation_form=True, elicitation_url=True, sampling=True, roots=True)
+ANYBODY: Final = Abilities(
+    elicitation_form=True,
+    elicitation_url=True,
+    sampling=True,
+    sampling_tools=True,
+    sampling_context=True,
+    roots=True,
+)
 """All that can be declared to a server, where it is not known who will be asked."""
 
 

@@ -34,21 +34,18 @@ ADVICE: Final = {
 }
 """What the operator can do about a handshake that failed."""
 
-ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
-    "roots": {"listChanged": True},
-    "sampling": {"tools": {}, "context": {}},
-    "elicitation": {"form": {}, "url": {}},
-}
-"""What a session declares where it is not known who will be asked: all that can be relayed."""
-
 
 def declared(abilities: Abilities) -> Mapping[str, Any]:
     """The capabilities that a session declares whose callers can be asked this."""
-    modes = {"form": abilities.elicitation_form, "url": abilities.elicitation_url}
-    wanted = {"roots": abilities.roots, "sampling": abilities.sampling, "elicitation": any(modes.values())}
-    capabilities = {name: value for name, value in ALL_CAPABILITIES.items() if wanted[name]}
-    if "elicitation" in capabilities:
-        capabilities["elicitation"] = {mode: {} for mode, is_known in modes.items() if is_known}
+    elicitation = {"form": abilities.elicitation_form, "url": abilities.elicitation_url}
+    sampling = {"tools": abilities.sampling_tools, "context": abilities.sampling_context}
+    capabilities: dict[str, Any] = {}
+    if abilities.roots:
+        capabilities["roots"] = {"listChanged": True}
+    if abilities.sampling:
+        capabilities["sampling"] = {name: {} for name, is_known in sampling.items() if is_known}
+    if any(elicitation.values()):
+        capabilities["elicitation"] = {mode: {} for mode, is_known in elicitation.items() if is_known}
     return capabilities
 
 
