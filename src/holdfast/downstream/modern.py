@@ -126,7 +126,8 @@ class Modern:
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
-        call = replace(call, log_level=envelope.level)
+        if envelope.level is not None:
+            call = replace(call, log_level=envelope.level)
         declares = envelope.abilities if request.method in ASKING else None
         asker = replace(target.asker(request.params), declares=declares)
         conversation = target.service.converse(asker)
