@@ -1445,6 +1445,54 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Whatever acquires, calls, cancels, releases and invalidates in whatever order: no lease is left, nobody "
         "meets another's state, nobody else's call fails.",
         "threats-and-faults 1 and 41",
+    # handles
+    "handles:opened": Requirement(
+        "A tool opens a session and returns its name; whoever of the same principal names it in a call runs in it.",
+        "MCP 2026-07-28, Tools, Stateful Tools; SEP-2567",
+    ),
+    "handles:apart": Requirement(
+        "Each handle is a session of its own, and a call that names none runs where it would without the setting.",
+        "architecture 5; bridging 2",
+    ),
+    "handles:names-not-rights": Requirement(
+        "A foreign, unknown, closed or expired handle is refused in the same words, and nothing is executed.",
+        "threats-and-faults 4; SEP-2567, Guidance for servers",
+    ),
+    "handles:refused-for-models": Requirement(
+        "A handle that is refused is a result with isError that says how to get another, so that a model can go on.",
+        "MCP 2026-07-28, Tools, Stateful Tools, Expiry errors",
+    ),
+    "handles:schemas": Requirement(
+        "An input schema takes the argument where what was valid stays valid, with it and without; else it stays.",
+        "MCP 2026-07-28, Tools, Data Types; decision 12",
+    ),
+    "handles:lists": Requirement(
+        "What the gateway adds to a list never has a name of the server's, and obeys rules, aliases and prefixes.",
+        "MCP 2026-07-28, Tools, Tool Names; decision 12",
+    ),
+    "handles:the-server-sees-nothing": Requirement(
+        "A server hears of no handle: the argument goes no further than to us.",
+        "architecture 5; bridging 1",
+    ),
+    "handles:bounded": Requirement(
+        "Handles count as sessions do, per user and in all, and end after idle_timeout without a call.",
+        "threats-and-faults 22; decision 12",
+    ),
+    "handles:loss-is-told": Requirement(
+        "What a session behind a handle remembered and lost is told once, as for every named session.",
+        "architecture 5, Loss",
+    ),
+    "handles:every-face": Requirement(
+        "Callers of both eras, with a session and without, over HTTP, HTTP+SSE and stdio, have handles alike.",
+        "decision 12",
+    ),
+    "handles:reload": Requirement(
+        "Handles can be switched on and off while the gateway runs, and clients hear that the tools have changed.",
+        "decision 10",
+    ),
+    "handles:off": Requirement(
+        "Without the setting lists and calls pass as they are, an argument called session included.",
+        "decision 12",
     ),
 }
 

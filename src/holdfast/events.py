@@ -20,6 +20,8 @@ class Ending(StrEnum):
     """Another needed the room."""
     CLIENT_ENDED = "client_ended"
     """Its client's own session ended."""
+    HANDLE_ENDED = "handle_ended"
+    """The handle that named it was closed, expired, or made way for others of its owner."""
     CALL_ENDED = "call_ended"
     """It was private to a call."""
     OPERATOR = "operator"

@@ -21,6 +21,7 @@ from holdfast.errors import OpenFailed
 from holdfast.observe.feed import fan_out
 from holdfast.operations import Operations
 from holdfast.servers.directory import Directory
+from holdfast.servers.handles import Handles
 from holdfast.servers.merged import Merged
 from holdfast.servers.server import Server
 from holdfast.session.quota import Quota
@@ -72,6 +73,7 @@ class Gateway:
         self._scope = await self._stack.enter_async_context(TaskScope())
         self._watchdog = Watchdog(clock)
         self._quota = Quota(settings.limits)
+        self._handles = Handles(clock, settings.limits)
         merged = Merged(settings.separator, clock)
         self.servers = Directory(merged)
         self.operations = Operations(self.servers, lambda: len(self.app.sessions))
@@ -151,6 +153,7 @@ class Gateway:
         removed = [old for old in self.servers if old.name not in servers]
         self.servers.replace(servers, settings.separator)
         self._quota.reconfigure(settings.limits)
+        self._handles.reconfigure(settings.limits)
         self.app.reconfigure(settings)
         self._api.apply(settings)
         for old, new in replaced:
@@ -161,7 +164,7 @@ class Gateway:
         self.app.sessions.shut_out(change.clients_gone | change.clients_narrowed)
         for server in (*servers.values(), *self.leaving):
             for client in change.barred_from(server.name):
-                server.pool.close_sessions_of(client)
+                server.close_sessions_of(client)
         self.app.sessions.announce(
             change.clients_widened, [server for server in servers.values() if server.name in change.tools_differ]
         )
@@ -213,7 +216,15 @@ class Gateway:
         if settings.name not in self.servers:
             self._emit(events.ServerAdded(settings.name, is_lazy=not settings.is_learned_at_start))
         server = Server(
-            settings, connect, scope=scope, clock=clock, emit=self._emit, rng=rng, quota=self._quota, close=close
+            settings,
+            connect,
+            scope=scope,
+            clock=clock,
+            emit=self._emit,
+            rng=rng,
+            quota=self._quota,
+            handles=self._handles,
+            close=close,
         )
         server.admit(self.settings.clients)
         server.pool.run()

@@ -107,6 +107,9 @@ def run(
             metavar="N", help="Sessions with the server at once.  [default: 1000 for a URL, 64 for a command]"
         ),
     ] = None,
+    handles: Annotated[
+        bool, typer.Option("--handles", help="Let callers open sessions by a tool, and name them in their calls.")
+    ] = False,
     idle_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Until an unused session is closed.")] = 1800.0,
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -123,6 +126,7 @@ def run(
             "headers": parse_headers(header or []),
             "scope": scope,
             "max_sessions": max_sessions,
+            "handles": handles,
             "idle_timeout": idle_timeout,
         }
     )

@@ -148,6 +148,7 @@ _OPTIONS: Final = {
     "name": "--name",
     "scope": "--scope",
     "max_sessions": "--max-sessions",
+    "handles": "--handles",
     "idle_timeout": "--idle-timeout",
     "host": "--host",
     "port": "--port",

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from holdfast.config.expand import expand
 from holdfast.config.settings import (
+    CLOSER,
     MAX_MESSAGE_BYTES,
     MAX_REQUEST_BYTES,
+    OPENER,
     TRUST_PRESETS,
     ClientSettings,
     Count,
@@ -26,8 +28,10 @@ from holdfast.config.settings import (
 )
 
 __all__ = [
+    "CLOSER",
     "MAX_MESSAGE_BYTES",
     "MAX_REQUEST_BYTES",
+    "OPENER",
     "TRUST_PRESETS",
     "ClientSettings",
     "Count",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from holdfast.config.settings import ClientSettings, GatewaySettings, ToolRules
+from holdfast.config.settings import ClientSettings, GatewaySettings, ServerSettings, ToolRules
 
 
 class Change:
@@ -18,7 +18,7 @@ class Change:
         older, newer = ({each.name: each for each in settings.clients} for settings in (before, after))
         self.clients = tuple(name for name in {**older, **newer} if older.get(name) != newer.get(name))
         """Clients that came, differ, or went."""
-        self.tools_differ = frozenset(name for name in self.changed if old[name].tools != new[name].tools)
+        self.tools_differ = frozenset(name for name in self.changed if _offers_of(old[name]) != _offers_of(new[name]))
         """Servers that are there as before, with other tools for everyone."""
         self._stay = old.keys() & new.keys()
         clients = {client.name: client for client in after.clients}
@@ -43,6 +43,11 @@ class Change:
             for was, now in self._kept
             if was.trust != now.trust or (server in self._stay and was.may_see(server) and not now.may_see(server))
         }
+
+
+def _offers_of(server: ServerSettings) -> tuple[object, ...]:
+    """What decides on its list of tools; that of handles says for how long they live."""
+    return server.tools, server.handles, server.idle_timeout if server.handles else None
 
 
 def _sees_less(was: ClientSettings, now: ClientSettings, servers: Collection[str]) -> bool:

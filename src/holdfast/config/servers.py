@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 from holdfast.config.headers import HEADER_NAME, OWN_HEADERS, PER_REQUEST
 from holdfast.config.names import name_clashes
 from holdfast.config.rules import read_rules
-from holdfast.config.settings import NAME_PATTERN, GatewaySettings, ServerSettings, ServerTools, url_fault
+from holdfast.config.settings import CLOSER, NAME_PATTERN, OPENER, GatewaySettings, ServerSettings, ServerTools, url_fault
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, shown, shown_url
 
@@ -114,6 +114,9 @@ def _read_server(name: str, item: Item, where: Where, values: Values) -> ServerS
     if checked.max_sessions == 1 and checked.scope != "shared":
         what = f"may have one session, and each {checked.scope} wants its own: they take turns, and lose state"
         values.notes.add(item.value["max_sessions"].line, where, f"{what}; scope: shared lets all use the one")
+    if checked.handles and not (checked.tools.admits(OPENER) and checked.tools.admits(CLOSER)):
+        what = f"adds {OPENER} and {CLOSER}, which tools leaves out: let it admit them"
+        values.notes.add(item.value["handles"].line, (*where, "handles"), what)
     _note_headers(checked, item, where, values)
     return checked.model_copy(update={"name": name})
 

@@ -40,6 +40,10 @@ ALIAS_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 SEPARATOR: Final = "__"
 """Between a server's name and its tool's where the lists of all servers are one."""
 
+OPENER: Final = "open_session"
+CLOSER: Final = "close_session"
+"""The tools that `handles` adds; where the server has one of that name, both are called otherwise."""
+
 _URL_CHARACTERS: Final = re.compile(r"[\x21-\x7e]*")
 _HOST_CHARACTERS: Final = re.compile(r"[A-Za-z0-9._:%\[\]-]+")
 
@@ -168,6 +172,9 @@ class ServerSettings(_Settings):
     """`eager` opens one session at start, to learn the server's lists; `lazy` waits for the first call."""
     lists: Literal["server", "session"] = "server"
     """`session`: each session has lists of tools, prompts and resources of its own, and none are shared."""
+    handles: bool = False
+    """Let callers open sessions by a tool, and name them in calls of the others: for clients of whose requests nothing
+    else says that they belong together."""
     max_sessions: Count | None = None
     """Sessions open at once. An idle HTTP session costs KiB, an idle stdio session is a process."""
     max_concurrency: Count = 64
@@ -233,6 +240,16 @@ class ServerSettings(_Settings):
             if name in self.pass_headers[:number]:
                 faults.append(((*whole, number), "stands twice"))
         _misfit(type(self), faults)
+        return self
+
+    @model_validator(mode="after")
+    def _has_sessions_to_name(self) -> Self:
+        if self.handles and self.scope == "shared":
+            what = "lets callers have sessions of their own, and scope: shared has one session for all; write scope: chat or user"
+            _misfit(type(self), [(("handles",), what)])
+        if self.handles and self.lists == "session":
+            what = "is for tools that are the same in every session, which lists: session says they are not"
+            _misfit(type(self), [(("handles",), what)])
         return self
 
     @property

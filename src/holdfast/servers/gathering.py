@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Outcome, RpcError, Running, Status
+from holdfast.call import (
+    NOBODY,
+    Abilities,
+    Ask,
+    AskId,
+    Call,
+    Caller,
+    Fields,
+    Json,
+    Outcome,
+    Reply,
+    RpcError,
+    Running,
+    Status,
+)
 from holdfast.clock import Clock, Timer
-from holdfast.errors import CallFailed
-from holdfast.servers.server import ServerConversation
+from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.wire import jsonrpc
 
 MAX_PAGES: Final = 1000
 N = TypeVar("N", bound=Hashable)
 T = TypeVar("T")
+Start: TypeAlias = Callable[[Call, Caller], Running | None]
+"""Begins a call."""
 
 
 class Gathering(Generic[N, T]):
@@ -102,8 +117,8 @@ class Deaf:
 class Lister(Deaf):
     """The caller of one server's list: follows its pages to the end."""
 
-    def __init__(self, conversation: ServerConversation, method: str, then: Callable[[Listed], None]) -> None:
-        self._conversation = conversation
+    def __init__(self, start: Start, method: str, then: Callable[[Listed], None]) -> None:
+        self._start = start
         self._method = method
         self._then: Callable[[Listed], None] | None = then
         self._pages: list[Raw] = []
@@ -152,7 +167,7 @@ class Lister(Deaf):
         self._is_asking = True
         while self._then is not None and self._following is not None:
             params, self._following = self._following, None
-            running = self._conversation.start(Call(self._method, params), self)
+            running = self._start(Call(self._method, params), self)
             if self._then is not None and self._following is None:  # else it was answered on the spot
                 self._running = running
         self._is_asking = False
@@ -161,3 +176,55 @@ class Lister(Deaf):
         then, self._then, self._running = self._then, None, None
         if then is not None:
             then(listed)
+
+
+class Later:
+    """A call that begins once something else is known. A `Running`."""
+
+    def __init__(self, caller: Caller, server: str) -> None:
+        """`server` is what the caller is told of, should it cancel before."""
+        self._caller = caller
+        self._server = server
+        self._running: Running | None = None
+        self._is_waiting = True
+
+    def go_on(self, begin: Callable[[], Running | None]) -> None:
+        """All is known: the call is what `begin` gives, unless it was cancelled."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._running = begin()
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        if self._running is not None:
+            self._running.reply(ask_id, reply)
+
+    def pause(self) -> None:
+        if self._running is not None:
+            self._running.pause()
+
+    def resume(self) -> None:
+        if self._running is not None:
+            self._running.resume()
+
+    def cancel(self, reason: str) -> None:
+        if self._running is not None:
+            self._running.cancel(reason)
+        elif self._is_waiting:
+            self._is_waiting = False
+            self._abandon(reason)
+            self._caller.answer(cancelled(reason, self._server))
+
+    def _abandon(self, reason: str) -> None:
+        """Stop finding out."""
+        raise NotImplementedError
+
+
+def cancelled(reason: str, server: str) -> CallFailed:
+    """What a call is told that was cancelled before anything came of it."""
+    return CallFailed(
+        Code.OUTCOME_UNKNOWN,
+        f"The call was cancelled: {reason}.",
+        server=server,
+        delivery=Delivery.NOT_SENT,
+        retryable=False,
+    )

@@ -12,8 +12,7 @@ from msgspec import Raw
 
 from holdfast.call import AskId, Call, Caller, Json, Reply, Result, RpcError, Running, Status, StatusWord
 from holdfast.clock import Clock
-from holdfast.errors import CallFailed, Code, Delivery
-from holdfast.servers.gathering import Gathering, Listed, Lister
+from holdfast.servers.gathering import Gathering, Later, Listed, Lister, cancelled
 from holdfast.servers.member import Member
 from holdfast.servers.server import ServerConversation
 from holdfast.session.watch import Watcher
@@ -74,7 +73,7 @@ class _Lists:
 
         gathering: Gathering[tuple[str, str], Listed] = Gathering(wanted, self._house.clock, LIST_PATIENCE, gathered)
         self._gathering = gathering
-        self._listers = [Lister(part, each[1], partial(report, each)) for each, part in wanted.items()]
+        self._listers = [Lister(part.start, each[1], partial(report, each)) for each, part in wanted.items()]
         for lister in self._listers:
             lister.start()
         gathering.settle()
@@ -143,10 +142,10 @@ class JointList(_Lists):
         caller, self._caller = self._caller, None
         if caller is not None:
             self._abandon(reason)
-            caller.answer(_cancelled(reason))
+            caller.answer(cancelled(reason, "holdfast"))
 
 
-class Preparation(_Lists):
+class Preparation(_Lists, Later):
     """A call that can only be routed once lists are known; then it is what `then` gives."""
 
     def __init__(
@@ -157,11 +156,10 @@ class Preparation(_Lists):
         then: Callable[[], Running | None],
         caller: Caller,
     ) -> None:
-        super().__init__(house, parts)
+        _Lists.__init__(self, house, parts)
+        Later.__init__(self, caller, "holdfast")
         self._methods = tuple(methods)
-        self._then: Callable[[], Running | None] | None = then
-        self._caller = caller
-        self._running: Running | None = None
+        self._then = then
 
     def start(self) -> Running:
         """Ask for the lists."""
@@ -172,29 +170,7 @@ class Preparation(_Lists):
         for member in self._parts:
             for method in self._methods:
                 _learn(method, member, listed[member.server.name, method])
-        then, self._then = self._then, None
-        if then is not None:
-            self._running = then()
-
-    def reply(self, ask_id: AskId, reply: Reply) -> None:
-        if self._running is not None:
-            self._running.reply(ask_id, reply)
-
-    def pause(self) -> None:
-        if self._running is not None:
-            self._running.pause()
-
-    def resume(self) -> None:
-        if self._running is not None:
-            self._running.resume()
-
-    def cancel(self, reason: str) -> None:
-        if self._running is not None:
-            self._running.cancel(reason)
-        elif self._then is not None:
-            self._then = None
-            self._abandon(reason)
-            self._caller.answer(_cancelled(reason))
+        self.go_on(self._then)
 
 
 def _learn(method: str, member: Member, listed: Listed) -> None:
@@ -243,13 +219,3 @@ def _read_cursor(cursor: Json) -> str | None:
         return base64.urlsafe_b64decode(cursor).decode() if isinstance(cursor, str) else None
     except (binascii.Error, ValueError):
         return None
-
-
-def _cancelled(reason: str) -> CallFailed:
-    return CallFailed(
-        Code.OUTCOME_UNKNOWN,
-        f"The call was cancelled: {reason}.",
-        server="holdfast",
-        delivery=Delivery.NOT_SENT,
-        retryable=False,
-    )

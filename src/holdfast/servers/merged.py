@@ -203,7 +203,7 @@ class MergedConversation:
         name = member.server.name
         part = self._parts.get(name)
         if part is None or part.server is not member.server:
-            part = self._parts[name] = member.server.converse(self._asker)
+            part = self._parts[name] = member.server.converse(self._asker, member.tools.public)
         return part
 
     def attach(self, watcher: Watcher) -> None:

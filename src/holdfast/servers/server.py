@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Literal, TypeAlias
 
@@ -16,7 +17,10 @@ from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, ServerSettings
 from holdfast.identity.asker import Asker
+from holdfast.servers.explicit import OF_TOOLS, ExplicitSessions
 from holdfast.servers.gate import FilteredList, Gate, unknown_tool
+from holdfast.servers.handles import Handles
+from holdfast.servers.offered import Public
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.service import Conversation
 from holdfast.session.key import SessionKey, private
@@ -49,6 +53,7 @@ class Server:
         emit: events.Emit,
         rng: Random,
         quota: Quota | None = None,
+        handles: Handles | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         """`close` closes what the sessions share."""
@@ -63,6 +68,9 @@ class Server:
         self._passes = frozenset(settings.pass_headers)
         self._emit = emit
         self._hinted: set[str] = set()
+        self._handles = handles if handles is not None else Handles(clock)
+        self._explicit = self._explicit_by(settings)
+        """None where calls name no session."""
         self._gates: dict[str, Gate] = {}
         """Of the clients that may not see everything, by name."""
         self._seen_by: frozenset[str] | None = None
@@ -113,13 +121,36 @@ class Server:
             self.settings = settings
             self.pool.reconfigure(settings)
             self.catalog.reconfigure(settings)
+            if self._explicit is None:
+                self._explicit = self._explicit_by(settings)
+            elif settings.handles:
+                self._explicit.reconfigure(settings)
+            else:
+                self._explicit.drop()
+                self._explicit = None
+
+    def _explicit_by(self, settings: ServerSettings) -> ExplicitSessions | None:
+        if not settings.handles:
+            return None
+        return ExplicitSessions(settings, self._handles, self._run, self.pool.end_session_of, self._emit)
 
     def succeed(self, old: Server) -> None:
         """Take the place of `old`: who used its sessions is told once that what they remembered is gone."""
         self.pool.inherit(old.pool, revision=self._revision, credential=self._credential)
+        if self._explicit is not None and old._explicit is not None:
+            renew = partial(replace, revision=self._revision, credential=self._credential)
+            self._explicit.inherit(old._explicit, renew)
+
+    def close_sessions_of(self, client: str) -> None:
+        """End all that is there for a configured client that may call no more."""
+        if self._explicit is not None:
+            self._explicit.drop(client)
+        self.pool.close_sessions_of(client)
 
     def terminate(self) -> None:
         """Drop every session, and the connections that they share."""
+        if self._explicit is not None:
+            self._explicit.drop()
         self.pool.terminate()
         self._close()
 
@@ -158,9 +189,9 @@ class Server:
 
     # What callers use.
 
-    def converse(self, asker: Asker) -> ServerConversation:
-        """The conversation of a request."""
-        return ServerConversation(self, self.key_for(asker), asker)
+    def converse(self, asker: Asker, public: Public = str) -> ServerConversation:
+        """The conversation of a request; `public` says what the server's tools are called there."""
+        return ServerConversation(self, self.key_for(asker), asker, public)
 
     def renew(self, conversation: Conversation, watcher: Watcher) -> ServerConversation:
         """The conversation that follows one with the server whose place this one takes."""
@@ -213,8 +244,13 @@ class Server:
         """What the caller behind `key` may see; None where that is everything."""
         return self._gates.get(key.caller.client) if self._gates and key.caller is not None else None
 
-    def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
-        """Answer `call` from the catalogue or run it in the session of `key`; None where it was refused."""
+    def start(
+        self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None, public: Public = str
+    ) -> Running | None:
+        """Answer `call` from the catalogue or run it in the session of `key`; None where it was refused.
+
+        `public` says what the server's tools are called where the caller meets them.
+        """
         if self._seen_by is not None and key.caller is not None and key.caller.client not in self._seen_by:
             caller.answer(parted(self.name, f"{self.name} is no longer served to this client"))
             return None  # it was while the call was on its way here
@@ -225,6 +261,11 @@ class Server:
                 return None
             if call.method == "tools/list":
                 caller = FilteredList(caller, gate)
+        if self._explicit is not None and call.method in OF_TOOLS:
+            return self._explicit.start(key, call, caller, watcher, public)
+        return self._run(key, call, caller, watcher)
+
+    def _run(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
         if key.lacks and key.lacks not in self._hinted and call.method not in CAPABILITY:
             self._hinted.add(key.lacks)
             self._emit(events.CallUnnamed(self.name, call.method, key.lacks, call.request))
@@ -314,6 +355,7 @@ class ServerConversation:
     server: Server
     key: SessionKey
     asker: Asker = field(compare=False)
+    public: Public = field(default=str, compare=False)
 
     @property
     def is_private(self) -> bool:
@@ -348,7 +390,7 @@ class ServerConversation:
         self.server.introduce(self.key, then)
 
     def start(self, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
-        return self.server.start(self.key, call, caller, watcher)
+        return self.server.start(self.key, call, caller, watcher, self.public)
 
     def attach(self, watcher: Watcher) -> None:
         self.server.attach(self.key, watcher)

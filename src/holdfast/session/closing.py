@@ -13,7 +13,7 @@ from holdfast.events import Ending
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.dispatch import Dispatch
-from holdfast.session.key import is_of
+from holdfast.session.key import SessionKey, is_of
 from holdfast.session.lifecycle import Event, State
 from holdfast.session.place import Places
 from holdfast.session.roster import Roster
@@ -29,6 +29,7 @@ _SENTENCES: Final[Mapping[Ending, str]] = {
     Ending.UNUSED_SPARE: "a spare that nobody used",
     Ending.EVICTED: "fewer sessions are allowed now",
     Ending.CLIENT_ENDED: "its client session ended",
+    Ending.HANDLE_ENDED: "its handle was closed or has expired",
     Ending.CALL_ENDED: "its call has ended",
     Ending.OPERATOR: "an operator ended its session",
     Ending.CLIENT_REMOVED: "its client may call no more",
@@ -87,6 +88,19 @@ class Closing:
             self.close(session, Ending.SERVER_REMOVED, self.parting or "")
         elif session.state is State.IDLE and session.key is not None and session.key.is_private:
             self.close(session, Ending.CALL_ENDED, leaves_marker=False)
+
+    def close_key(self, key: SessionKey, kind: Ending) -> None:
+        """End all that is there for `key`: nobody will come back for it."""
+        self._settling.markers.discard(key)
+        place = self._places.get(key)
+        if place is None:
+            return
+        session = place.session
+        for run in list(place.waiting):
+            run.abort(_SENTENCES[kind])
+        if session is not None:
+            self.close(session, kind, leaves_marker=False)
+        self._places.tidy(place)
 
     def close_by_id(self, session_id: str) -> bool:
         """As `Pool.close_session`."""

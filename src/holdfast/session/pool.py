@@ -174,12 +174,12 @@ class Pool:
         if session is not None:
             session.detach(watcher)
         if key.ends_with_client and not place.watchers:
-            self._markers.discard(key)
-            for run in list(place.waiting):
-                run.abort("its client session ended")
-            if session is not None:
-                self._closing.close(session, Ending.CLIENT_ENDED, leaves_marker=False)
+            self._closing.close_key(key, Ending.CLIENT_ENDED)
         self._places.tidy(place)
+
+    def end_session_of(self, key: SessionKey) -> None:
+        """End all that is there for `key`, which nobody will call with any more, and leave it no marker."""
+        self._closing.close_key(key, Ending.HANDLE_ENDED)
 
     def session_of(self, key: SessionKey) -> Session | None:
         """The open session of `key`, if there is one."""
