@@ -1445,6 +1445,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Whatever acquires, calls, cancels, releases and invalidates in whatever order: no lease is left, nobody "
         "meets another's state, nobody else's call fails.",
         "threats-and-faults 1 and 41",
+    ),
     # handles
     "handles:opened": Requirement(
         "A tool opens a session and returns its name; whoever of the same principal names it in a call runs in it.",
@@ -1489,6 +1490,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "handles:reload": Requirement(
         "Handles can be switched on and off while the gateway runs, and clients hear that the tools have changed.",
         "decision 10",
+    ),
+    "interop:sdk:handles": Requirement(
+        "The official SDK's client opens a session by a tool, and another one, of either era, goes on in it.",
+        "MCP 2026-07-28, Tools, Stateful Tools",
+    ),
+    "interop:curl:handles": Requirement(
+        "The lines of the README open a session with curl and keep its state from call to call.",
+        "decision 12",
     ),
     "handles:off": Requirement(
         "Without the setting lists and calls pass as they are, an argument called session included.",

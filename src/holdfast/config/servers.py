@@ -13,7 +13,15 @@ from pydantic import SecretStr, ValidationError
 from holdfast.config.headers import HEADER_NAME, OWN_HEADERS, PER_REQUEST
 from holdfast.config.names import name_clashes
 from holdfast.config.rules import read_rules
-from holdfast.config.settings import CLOSER, NAME_PATTERN, OPENER, GatewaySettings, ServerSettings, ServerTools, url_fault
+from holdfast.config.settings import (
+    CLOSER,
+    NAME_PATTERN,
+    OPENER,
+    GatewaySettings,
+    ServerSettings,
+    ServerTools,
+    url_fault,
+)
 from holdfast.config.source import Item
 from holdfast.config.values import Values, Where, shown, shown_url
 

@@ -245,7 +245,7 @@ class ServerSettings(_Settings):
     @model_validator(mode="after")
     def _has_sessions_to_name(self) -> Self:
         if self.handles and self.scope == "shared":
-            what = "lets callers have sessions of their own, and scope: shared has one session for all; write scope: chat or user"
+            what = "is for sessions that callers open, and scope: shared has one for all; write scope: chat or user"
             _misfit(type(self), [(("handles",), what)])
         if self.handles and self.lists == "session":
             what = "is for tools that are the same in every session, which lists: session says they are not"

@@ -212,7 +212,7 @@ class SessionPool:
         if server is None and principal is None:
             raise ValueError("say whose sessions, or with which server: server=…, principal=…")
         for each in self._servers() if server is None else (self._find(server),):
-            each.pool.close_sessions_of(_LIBRARY, principal, kind=Ending.INVALIDATED)
+            each.close_sessions_of(_LIBRARY, principal, kind=Ending.INVALIDATED)
             if principal is None:
                 for session in each.pool.sessions:
                     if session.key is not None and session.key.is_shared:

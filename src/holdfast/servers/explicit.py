@@ -82,9 +82,9 @@ class ExplicitSessions:
 
     # Its handles, when the settings change.
 
-    def drop(self, client: str | None = None) -> None:
-        """Forget every handle, or those of one configured client."""
-        self._handles.drop(self, client)
+    def drop(self, client: str | None = None, user: str | None = None) -> None:
+        """Forget every handle, or those of one configured client, or of one user of that client."""
+        self._handles.drop(self, client, user)
 
     def inherit(self, old: ExplicitSessions, renew: Callable[[SessionKey], SessionKey]) -> None:
         """The handles of `old` lead here from now on, unless its sessions were shared by others."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from holdfast.clock import Clock
 from holdfast.config import Limits
-from holdfast.session.key import KeyScope, Principal, SessionKey
+from holdfast.session.key import KeyScope, Principal, SessionKey, is_of
 
 PREFIX: Final = "hs_"
 _BYTES: Final = 16
@@ -112,10 +112,13 @@ class Handles:
         self._forget(handle)
         handle.keeper.end(handle.key)
 
-    def drop(self, keeper: Keeper, client: str | None = None) -> None:
-        """Forget the handles of `keeper`, or those of one configured client there; calls under way end in order."""
+    def drop(self, keeper: Keeper, client: str | None = None, user: str | None = None) -> None:
+        """Forget the handles of `keeper`, or those of one configured client there, or of one user of that client.
+
+        Sessions without calls end at once, the others in time.
+        """
         for handle in list(self._kept.get(keeper, ())):
-            if client is None or (handle.key.principal is not None and handle.key.principal.client == client):
+            if client is None or is_of(handle.key.principal, client, user):
                 self._forget(handle)
                 if not handle.calls:
                     keeper.end(handle.key)

@@ -141,11 +141,13 @@ class Server:
             renew = partial(replace, revision=self._revision, credential=self._credential)
             self._explicit.inherit(old._explicit, renew)
 
-    def close_sessions_of(self, client: str) -> None:
-        """End all that is there for a configured client that may call no more."""
+    def close_sessions_of(
+        self, client: str, user: str | None = None, *, kind: events.Ending = events.Ending.CLIENT_REMOVED
+    ) -> None:
+        """End all that is there for a configured client, or for one user of it, and leave it no marker."""
+        self.pool.close_sessions_of(client, user, kind=kind)
         if self._explicit is not None:
-            self._explicit.drop(client)
-        self.pool.close_sessions_of(client)
+            self._explicit.drop(client, user)
 
     def terminate(self) -> None:
         """Drop every session, and the connections that they share."""

@@ -11,12 +11,13 @@ from typing import Any, Final
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator, validators
 from msgspec import Raw
 
 from holdfast.servers import argument
 from holdfast.servers.argument import names_like, with_argument
 from requirements import requirement
+
+jsonschema: Any = pytest.importorskip("jsonschema")  # comes with mcp
 
 DEFINITION: Final = {"type": "string", "description": "d"}
 A: Final = {"a": {"type": "integer"}}
@@ -29,7 +30,7 @@ def extended(schema: Any) -> tuple[str, Any] | None:
 
 
 def accepts(schema: Any, arguments: Any) -> bool:
-    validator: Any = validators.validator_for(schema, default=Draft202012Validator)
+    validator = jsonschema.validators.validator_for(schema, default=jsonschema.Draft202012Validator)
     valid: bool = validator(schema).is_valid(arguments)
     return valid
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from msgspec import Raw
 
-from holdfast.call import Call
+from holdfast.call import Call, Json
 from holdfast.config import ServerSettings
 from holdfast.servers import offered
 from holdfast.servers.offered import OfferedTools, may_concern_sessions, tools_of
@@ -129,7 +129,7 @@ def test_a_page_that_was_shown_under_other_names_is_shown_anew() -> None:
 def test_which_argument_names_the_session_is_what_the_list_said() -> None:
     tools = made()
     tools.learn(tools_of(page(TOOL, OWN, CLOSED, BARE)))
-    both = {"session": 4, "holdfast_session": HANDLE}
+    both: dict[str, Json] = {"session": 4, "holdfast_session": HANDLE}
     assert tools.argument_of("remember", both) == "session"
     assert tools.argument_of("remember", {"key": "k"}) is None
     assert tools.argument_of("seat", both) == "holdfast_session"
