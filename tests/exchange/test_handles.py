@@ -234,6 +234,31 @@ def own(name: str, schema: Any) -> Tool:
     return Tool(ran, {"name": name, "inputSchema": schema})
 
 
+@requirement("handles:schemas")
+async def test_arguments_that_headers_repeat_are_checked_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    region = {"region": {"type": "string", "x-mcp-header": "Region"}}
+    monkeypatch.setitem(TOOLS, "located", own("located", {"type": "object", "properties": region}))
+    async with rig(handles=True) as running:
+        client = ModernClient(running)
+        session = (await client.result(client.tool("open_session")))["structuredContent"]["session"]
+        body = client.tool("located", region="north", session=session)
+        assert text_in(await client.result(body, mcp_param_region="north")) == '{"region": "north"}'
+        assert (await client.refused(body, mcp_param_region="south"))[1] == -32020
+        listed = await client.result(client.message("tools/list"))
+        (schema,) = (tool["inputSchema"] for tool in listed["tools"] if tool["name"] == "located")
+        assert schema["properties"]["region"] == region["region"]
+
+
+@requirement("handles:every-face")
+@every_kind_over_http
+async def test_before_a_server_of_2026_07_28_they_do_no_harm(kind: Kind) -> None:
+    async with rig(handles=True, options={"era": "modern"}) as running, calling(running, kind) as caller:
+        session = await caller.opened()
+        assert json.loads(await caller.text("echo", x=1, session=session))["arguments"] == {"x": 1}
+        await caller.text("close_session", session=session)
+        await caller.refusal("echo", session=session)
+
+
 @requirement("handles:lists")
 @requirement("handles:the-server-sees-nothing")
 @pytest.mark.parametrize("start", ["eager", "lazy"])

@@ -367,7 +367,7 @@ class Limits(_Settings):
     """What the whole gateway takes on; for one server, see its own settings."""
 
     sessions: Count = 10_000
-    """Sessions of clients, and as many with servers."""
+    """Sessions of clients, as many with servers, and as many handles."""
     sessions_per_user: Count = 100
     """Of a user whom a trusted client names: who opens more loses those of its own that are idle."""
     user_rate: Rate | None = 100.0

@@ -30,6 +30,21 @@ def test_servers_come_differ_and_go() -> None:
     assert change.tools_differ == {"c"}
 
 
+def test_handles_and_how_long_they_live_are_what_a_list_of_tools_says() -> None:
+    def told(before: dict[str, Any], after: dict[str, Any]) -> bool:
+        (server,) = settings("a").servers
+        editions = [
+            settings("a").model_copy(update={"servers": (server.model_copy(update=fields),)})
+            for fields in (before, after)
+        ]
+        return "a" in Change(*editions).tools_differ
+
+    assert told({}, {"handles": True})
+    assert told({"handles": True}, {"handles": True, "idle_timeout": 5.0})
+    assert not told({}, {"idle_timeout": 5.0})
+    assert not told({"handles": True}, {"handles": True, "call_timeout": 5.0})
+
+
 def test_nothing_differs_from_itself() -> None:
     same = settings("a", host={"servers": {"a": ToolRules(deny=("x",))}}, guest={"trust": Trust(user="x-user")})
     change = Change(same, same)

@@ -485,6 +485,17 @@ servers:
     ]
 
 
+@pytest.mark.parametrize("rules", ["allow: [search]", "deny: [close_*]", "allow: [open_session]"])
+def test_rules_that_leave_out_the_tools_that_open_and_close_sessions_are_noted(loads: Load, rules: str) -> None:
+    text = "servers:\n  a:\n    url: http://h/\n    tools: {%s}\n    handles: true\n"
+    (note,) = loads(text % rules).notes
+    assert note.startswith(
+        "holdfast.yaml:5: servers.a.handles: adds open_session and close_session, which tools leaves"
+    )
+    assert loads(text % "allow: [search, '*_session']").notes == []
+    assert loads((text % rules).replace("true", "false")).notes == []
+
+
 def test_naming_users_without_a_key_is_allowed_on_loopback_and_noted(loads: Load) -> None:
     (note,) = loads("clients: {a: {trust: openwebui}}\n" + SERVERS).notes
     assert note.endswith("clients.a: has no key, so any program on this machine may name any user and chat")

@@ -177,6 +177,15 @@ MISTAKES = [
         TWO.format("tools: {aliases: {x: b__y}}", "scope: chat"),
         "4: servers.a.tools.aliases.x: 'b__y' begins like the tools of b (line 5); an alias is a whole name, without a",
     ),
+    # Sessions that callers open.
+    (
+        server("handles: true", "scope: shared"),
+        "4: servers.a.handles: 'true' is for sessions that callers open, and scope: shared has one for all; write sc",
+    ),
+    (
+        server("lists: session", "handles: true"),
+        "5: servers.a.handles: 'true' is for tools that are the same in every session, which lists: session says they",
+    ),
     # Headers of the client.
     (
         server("pass_headers: X-Tenant"),
