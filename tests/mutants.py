@@ -28,6 +28,7 @@ from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import Responder
 from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Clients
+from holdfast.servers.handles import Handle, Handles
 from holdfast.servers.server import Server
 from holdfast.servers.service import Service
 from holdfast.session.key import Principal, SessionKey
@@ -44,6 +45,13 @@ Mutant: TypeAlias = Callable[[Patch], None]
 
 
 # The key.
+
+
+def handles_prove_themselves(patch: Patch) -> None:
+    def find(self: Handles, name: str, *_: object) -> Handle | None:
+        return self._by_name.get(name)
+
+    patch.setattr(Handles, "find", find)
 
 
 def key_without_principal(patch: Patch) -> None:

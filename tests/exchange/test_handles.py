@@ -113,7 +113,7 @@ async def test_two_hundred_sessions_keep_each_its_own_memory(figure: Figure) -> 
             callers = (ada, ben, cem)
             names = [await rng.choice(callers).opened() for _ in range(200)]
             assert len(set(names)) == 200
-            steps = [(name, step) for name in names for step in range(3)]
+            steps = [(name, step) for name in names for step in range(2)]
             rng.shuffle(steps)
             gate = asyncio.Semaphore(16)
             counted: dict[str, list[int]] = {name: [] for name in names}
@@ -128,9 +128,12 @@ async def test_two_hundred_sessions_keep_each_its_own_memory(figure: Figure) -> 
             async with asyncio.TaskGroup() as group:
                 for name, number in steps:
                     group.create_task(step(name, number))
-            assert all(sorted(each) == [1, 2, 3] for each in counted.values())
-        assert len(running.upstream.sessions) >= 200
-        figure("200 handles x 9 calls, interleaved")
+            assert all(sorted(each) == [1, 2] for each in counted.values())
+            assert len(running.upstream.sessions) >= 200
+            for name in names:
+                await ben.text("close_session", session=name)
+            await running.until(lambda: len(running.upstream.sessions) <= 1)  # that of the start may still be there
+        figure("200 handles x 6 calls, interleaved")
 
 
 # Names, not rights.

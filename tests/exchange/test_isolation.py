@@ -19,12 +19,15 @@ from hypothesis import strategies as st
 
 import crossings
 import mutants
+from handle_rig import calling
 from hijacking import hijack
+from holdfast.config import ClientSettings, Trust, key_digest
 from holdfast.session.key import Principal, SessionKey
 from isolation import IDS, Report, run_world
 from mutants import Mutant
 from pool_rig import pool_rig
 from requirements import requirement
+from rig import rig
 from rows import Figure, row
 
 Leaks: TypeAlias = Callable[[], Awaitable[list[str]]]
@@ -141,6 +144,20 @@ async def leaks_of_hijacking() -> list[str]:
     return []
 
 
+async def leaks_of_handles() -> list[str]:
+    """Everybody but its owner tries a handle; a session that runs their calls leaks."""
+    trust = Trust(user="x-user")
+    clients = tuple(ClientSettings(name=key, key_digests=(key_digest(key),), trust=trust) for key in ("k1", "k2"))
+    async with rig(handles=True, clients=clients) as running:
+        async with calling(running, "curl", authorization="Bearer k1", x_user="ann") as ann:
+            session = await ann.opened()
+            await ann.text("count", session=session)
+        for key, user in (("k1", "bob"), ("k2", "ann")):
+            async with calling(running, "curl", authorization=f"Bearer {key}", x_user=user) as other:
+                await other.result("count", session=session)
+        return [str(call) for call in running.upstream.calls()[1:]]
+
+
 CHECKS: Final[dict[Leaks, tuple[Mutant, ...]]] = {
     leaks_of_a_world: (
         mutants.key_without_principal,
@@ -166,6 +183,7 @@ CHECKS: Final[dict[Leaks, tuple[Mutant, ...]]] = {
     leaks_of("lists_of_two", 50): (mutants.lists_of_one_session_for_all,),
     leaks_of("cancellations", 20, 1): (mutants.cancellations_by_id_alone,),
     leaks_of_hijacking: (mutants.wrong_keys_are_the_first_client,),
+    leaks_of_handles: (mutants.handles_prove_themselves, mutants.key_without_user),
 }
 """For each check, the gateways that it must find out."""
 CASES: Final = [(mutant, check) for check, found in CHECKS.items() for mutant in found]
