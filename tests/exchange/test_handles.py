@@ -107,33 +107,33 @@ async def test_an_empty_name_is_no_name_since_models_fill_in_what_they_leave_out
 
 @requirement("handles:apart")
 async def test_two_hundred_sessions_keep_each_its_own_memory(figure: Figure) -> None:
-    async with rig(handles=True, max_sessions=300) as running:
-        rng = Random(7)
-        async with modern(running) as ada, calling(running, "curl") as ben, calling(running, "handshake") as cem:
-            callers = (ada, ben, cem)
-            names = [await rng.choice(callers).opened() for _ in range(200)]
-            assert len(set(names)) == 200
-            steps = [(name, step) for name in names for step in range(2)]
-            rng.shuffle(steps)
-            gate = asyncio.Semaphore(16)
-            counted: dict[str, list[int]] = {name: [] for name in names}
+    async with (
+        rig(handles=True, max_sessions=300) as running,
+        modern(running) as ada,
+        calling(running, "curl") as ben,
+        calling(running, "handshake") as cem,
+    ):
+        client, rng, gate = running.client(), Random(7), asyncio.Semaphore(16)
+        opened = await client.ask([client.tool("open_session") for _ in range(200)])
+        names: list[str] = [answer["result"]["structuredContent"]["session"] for answer in opened]
+        assert len(set(names)) == 200
+        told: dict[str, list[str]] = {name: [] for name in names}
 
-            async def step(name: str, number: int) -> None:
-                async with gate:
-                    caller = rng.choice(callers)
-                    await caller.text("remember", key=f"k{number}", value=name, session=name)
-                    counted[name].append(int(await caller.text("count", session=name)))
-                    assert await caller.text("recall", key=f"k{number}", session=name) == name
+        async def call(tool: str, name: str) -> None:
+            async with gate:
+                arguments = {"key": "k", "value": name} if tool == "remember" else {"key": "k"}
+                told[name].append(await rng.choice((ada, ben, cem)).text(tool, session=name, **arguments))
 
+        for tool in ("remember", "recall"):
             async with asyncio.TaskGroup() as group:
-                for name, number in steps:
-                    group.create_task(step(name, number))
-            assert all(sorted(each) == [1, 2] for each in counted.values())
-            assert len(running.upstream.sessions) >= 200
-            for name in names:
-                await ben.text("close_session", session=name)
-            await running.until(lambda: len(running.upstream.sessions) <= 1)  # that of the start may still be there
-        figure("200 handles x 6 calls, interleaved")
+                for name in rng.sample(names, len(names)):
+                    group.create_task(call(tool, name))
+        assert told == {name: ["remembered", name] for name in names}
+        assert len(running.upstream.sessions) >= 200
+        closed = await client.ask([client.tool("close_session", session=name) for name in names])
+        assert [text_of(answer) for answer in closed] == [f"Closed session {name}." for name in names]
+        await running.until(lambda: len(running.upstream.sessions) <= 1)  # that of the start may still be there
+        figure("200 handles, remembered and recalled in any order")
 
 
 # Names, not rights.
