@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from holdfast.call import ANYBODY
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.session.key import KeyScope, Principal, SessionKey, is_of
@@ -172,4 +173,4 @@ class Handles:
 
 def _behind(key: SessionKey, scope: KeyScope, name: str) -> SessionKey:
     """The key of the session behind a handle, for whoever calls with `key`."""
-    return replace(key, scope=scope, scope_id=f"handle:{name}", ends_with_client=False, lacks="", declares=True)
+    return replace(key, scope=scope, scope_id=f"handle:{name}", ends_with_client=False, lacks="", declares=ANYBODY)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from holdfast.call import ANYBODY
 from holdfast.config import Limits
 from holdfast.servers.handles import PREFIX, Handle, Handles
 from holdfast.session.key import Principal, SessionKey
@@ -15,7 +16,7 @@ from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rows import row
 
-ANN: Final = SessionKey("srv", "r1", "c1", "private", Principal("host", "ann"), "17", lacks="chat", declares=False)
+ANN: Final = SessionKey("srv", "r1", "c1", "private", Principal("host", "ann"), "17", lacks="chat", declares=None)
 BOB: Final = replace(ANN, principal=Principal("host", "bob"))
 LOCAL: Final = replace(ANN, principal=Principal("local"))
 
@@ -90,7 +91,7 @@ def test_the_key_behind_a_handle_is_of_a_session_that_stays(made: Callable[..., 
         "chat",
         False,
         "",
-        True,
+        ANYBODY,
         False,
     )
     assert made().opened(replace(ANN, ends_with_client=True)).key.ends_with_client is False
