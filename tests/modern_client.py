@@ -66,7 +66,7 @@ class ModernClient:
         mirrored: dict[str, str | None] = {
             "mcp_protocol_version": "2026-07-28",
             "mcp_method": body.get("method"),
-            "mcp_name": params.get("uri", params.get("name")),
+            "mcp_name": params.get("uri", params.get("name", params.get("taskId"))),
         }
         async with self.http.request("POST", body, self.path, **(mirrored | headers)) as response:
             yield response

@@ -112,6 +112,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Everything that the reference server offers works through the gateway, over stdio and HTTP.",
         "issue 1, proof by real programs",
     ),
+    "interop:everything:tasks": Requirement(
+        "A tool of server-everything that must be a task is called by a client that knows none, and asks it.",
+        "issue 4, tasks across eras",
+    ),
     "interop:sdk:every-handshake-feature": Requirement(
         "The official SDK's client finds every feature of a handshake server, in its default mode too.",
         "issue 1, proof by real programs",
@@ -328,6 +332,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "exchange:asks:complete": Requirement(
         "That an elicitation is complete is told to the client that was asked, and to nobody else.",
         "threats-and-faults 3",
+    ),
+    "exchange:asks:pages": Requirement(
+        "Error -32042 goes to the caller as it is, and who got it hears that its pages are done.",
+        "MCP 2025-11-25, Elicitation; bridging, row elicitation url",
     ),
     "exchange:asks:pushed": Requirement(
         "A question of no call goes to the one client with a GET stream, else is answered at once.",
@@ -1502,6 +1510,64 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "handles:off": Requirement(
         "Without the setting lists and calls pass as they are, an argument called session included.",
         "decision 12",
+    ),
+    # tasks
+    "tasks:awaited:every-caller": Requirement(
+        "A tool that a server of 2025-11-25 runs only as a task is a call like any for every client.",
+        "issue 4, tasks across eras",
+    ),
+    "tasks:awaited:relayed": Requirement(
+        "Progress, log and questions of a task that is waited for are those of the call, and say nothing of a task.",
+        "issue 4, tasks across eras",
+    ),
+    "tasks:awaited:cancel": Requirement(
+        "A call that is cancelled cancels the task that was waited for.",
+        "MCP 2025-11-25, Tasks; SEP-2663",
+    ),
+    "tasks:awaited:time": Requirement(
+        "A task that its server shows at work is waited for, however long nothing else is heard of it.",
+        "architecture 5, time",
+    ),
+    "tasks:awaited:lost": Requirement(
+        "A task that has begun is not begun again, and no failure looks as if it had not begun.",
+        "threats-and-faults F",
+    ),
+    "tasks:lists": Requirement(
+        "Who cannot begin a task is not told that a tool must be one.",
+        "MCP 2025-11-25, Tasks, tool-level negotiation",
+    ),
+    "tasks:handshake:pass": Requirement(
+        "Tasks of 2025-11-25 pass: their status, result, list, cancellation, progress and questions.",
+        "issue 4, tasks; bridging, row tasks",
+    ),
+    "tasks:owners": Requirement(
+        "A task is unknown to all but the conversation that began it, and what belongs to it reaches nobody else.",
+        "threats-and-faults 3 and 4; MCP 2025-11-25, Tasks, security",
+    ),
+    "tasks:lost": Requirement(
+        "Who comes back for a task whose session is lost is told.",
+        "threats-and-faults 32",
+    ),
+    "tasks:modern:pass": Requirement(
+        "Tasks of the extension for 2026-07-28 pass between its clients and servers: results, questions, cancellation.",
+        "SEP-2663; issue 4, tasks",
+    ),
+    "tasks:modern:declared": Requirement(
+        "Only who declares the extension on a request is answered with a task, and may ask of one.",
+        "SEP-2663, capability negotiation",
+    ),
+    "tasks:modern:awaited": Requirement(
+        "A tool that a modern server runs only as a task is a call like any for who knows nothing of the extension.",
+        "issue 4, tasks across eras",
+    ),
+    # apps
+    "apps:pass": Requirement(
+        "What a server says of its interfaces (MCP Apps) passes untouched, whatever revisions meet.",
+        "issue 4, MCP Apps",
+    ),
+    "apps:declared": Requirement(
+        "Servers are told that interfaces can be shown: modern ones by whom, others that they are relayed.",
+        "architecture 5, capabilities declared upstream",
     ),
 }
 

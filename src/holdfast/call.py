@@ -41,6 +41,15 @@ class Abilities:
     roots: bool = False
     other: bool = False
     """There is a way back for requests of the server that we do not know."""
+    tasks: bool = False
+    """It may be answered with a task of the extension for 2026-07-28."""
+    extensions: bytes = b""
+    """The other extensions that it declared, as a JSON object; empty for none."""
+
+    @property
+    def can_answer_any(self) -> bool:
+        """Whether there is anything that it can be asked."""
+        return self.elicitation_form or self.elicitation_url or self.sampling or self.roots or self.other
 
     def can_answer(self, ask: Ask) -> bool:
         """Whether `ask` may be put to this caller."""
@@ -58,6 +67,9 @@ class Abilities:
 NOBODY: Final = Abilities()
 """The caller cannot be asked anything."""
 
+APPS: Final = b'{"io.modelcontextprotocol/ui":{"mimeTypes":["text/html;profile=mcp-app"]}}'
+"""MCP Apps: metadata and resources that pass as they are, so it is declared for whoever there may be."""
+
 ANYBODY: Final = Abilities(
     elicitation_form=True,
     elicitation_url=True,
@@ -65,8 +77,11 @@ ANYBODY: Final = Abilities(
     sampling_tools=True,
     sampling_context=True,
     roots=True,
+    extensions=APPS,
 )
 """All that can be declared to a server, where it is not known who will be asked."""
+OURSELVES: Final = Abilities(extensions=APPS)
+"""What is asked of a server in nobody's name, as its lists, which are everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,8 @@ class Result:
     """The server's `result`, byte for byte."""
 
     raw: Raw
+    is_task: bool = False
+    """It is a task that stands for the result (2026-07-28, extension tasks); only its caller's own wish brings one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,45 @@ async def test_that_an_elicitation_is_complete_is_told_to_who_was_asked_and_nobo
             assert (await next_message(theirs))["method"] == "test/event"
 
 
+@row(3)
+@requirement("exchange:asks:pages")
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_pages_that_a_server_wants_visited_first_are_named_as_it_names_them(
+    transport: Transport, revision: str
+) -> None:
+    async with rig(transport) as running:
+        for client in (await running.connected(revision, ABLE), running.client()):
+            error = (await client.ask(client.tool("sign_in")))["error"]
+            assert (error["code"], error["message"]) == (-32042, "Sign in first.")
+            (page,) = error["data"]["elicitations"]
+            assert page == {
+                "mode": "url",
+                "elicitationId": page["elicitationId"],
+                "url": f"https://example.test/{page['elicitationId']}",
+                "message": "Sign in.",
+            }
+
+
+@row(3)
+@requirement("exchange:asks:pages")
+@pytest.mark.parametrize("scope", ["user", "shared"])
+@pytest.mark.parametrize("where", ["call", "push"])
+async def test_that_such_a_page_is_done_is_told_to_whose_call_it_was_and_nobody_else(where: str, scope: str) -> None:
+    async with rig(scope=scope) as running:
+        client, other = await running.connected(capabilities=ABLE), await running.connected(capabilities=ABLE)
+        await other.tool_text("count")
+        await running.upstream.pushing()
+        async with client.stream() as mine, other.stream() as theirs:
+            error = (await client.ask(client.tool("sign_in")))["error"]
+            done = {"elicitationId": error["data"]["elicitations"][0]["elicitationId"]}
+            await other.tool_text("emit", method="notifications/elicitation/complete", params=done, where=where)
+            message = await next_message(mine)
+            assert (message["method"], message["params"]) == ("notifications/elicitation/complete", done)
+            running.push(other, 1)
+            assert (await next_message(theirs))["method"] == "test/event"
+
+
 @requirement("exchange:asks:pushed")
 async def test_a_question_of_no_call_goes_to_the_get_stream_of_the_one_client_there() -> None:
     async with rig() as running:

@@ -192,8 +192,10 @@ async def test_a_person_who_is_sent_to_a_url_is_asked_once(transport: Transport)
         async with asked(client, "ask", message="sign in", mode="url") as (stream, question):
             assert question["params"]["mode"] == "url"
             assert question["params"]["url"].startswith("https://")
-            assert question["params"]["elicitationId"]
             await client.reply(question, action="accept")
+            complete = await next_message(stream)
+            assert complete["method"] == "notifications/elicitation/complete"
+            assert complete["params"] == {"elicitationId": question["params"]["elicitationId"]}
             assert reply_of(await next_message(stream)) == {"action": "accept"}
 
 

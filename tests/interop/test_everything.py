@@ -81,6 +81,22 @@ async def test_the_server_asks_the_model_and_the_person(url: str) -> None:
         assert "Ada Lovelace" in text_of(await c.call_tool("trigger-elicitation-request", {}))
 
 
+async def clarified(_context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+    assert "Please clarify" in params.message
+    return types.ElicitResult(action="accept", content={"interpretation": "snake"})
+
+
+@requirement("interop:everything:tasks")
+async def test_a_tool_that_must_be_a_task_is_called_by_a_client_that_knows_none(url: str) -> None:
+    """The official SDK for Python has no tasks."""
+    research = {"topic": "python", "ambiguous": True}
+    async with asyncio.timeout(PATIENCE), sdk_client(url, elicitation_callback=clarified) as client:
+        result = await client.call_tool("simulate-research-query", research)
+        assert not result.is_error
+        assert "python (snake)" in text_of(result)
+        assert not result.meta or "io.modelcontextprotocol/related-task" not in result.meta
+
+
 async def test_a_client_that_cannot_be_asked_is_answered_for(url: str) -> None:
     async with asyncio.timeout(PATIENCE), sdk_client(url) as client:
         result = await client.call_tool("trigger-sampling-request", {"prompt": "why?", "maxTokens": 10})

@@ -154,6 +154,7 @@ async def test_a_session_without_repeated_nonsense_ends_without_a_summary(
                 "roots": {"listChanged": True},
                 "sampling": {"tools": {}, "context": {}},
                 "elicitation": {"form": {}, "url": {}},
+                "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}},
             },
         ),
     ],

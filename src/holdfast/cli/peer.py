@@ -80,7 +80,7 @@ class Peer:
             stack.push_async_callback(watchdog.aclose)
             self._scope = await stack.enter_async_context(TaskScope())
             link = self._link(stack, watchdog)
-            self._upstream = HandshakeUpstream(link, _Listener(self), _CAPABILITIES)
+            self._upstream = HandshakeUpstream(link, _Listener(self), _CAPABILITIES, clock=self._clock)
             stack.callback(self._upstream.terminate)
             stack.push_async_callback(self._upstream.close)
             limit = self._server.open_timeout
@@ -228,6 +228,8 @@ class _Exchange(Exchange):
             self.outcome.set_result(fault)
 
     def suspend(self) -> None: ...
+
+    def alive(self) -> None: ...
 
     def progress(self, update: Fields) -> None:
         if self._peer.hearer is not None:

@@ -19,9 +19,12 @@ from holdfast.servers.service import Conversation, Service
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.watch import answer_for_nobody
 from holdfast.wire import jsonrpc
+from holdfast.wire.tasks import EXTENSION
 
 MAX_CONVERSATIONS: Final = 1024
 """Those that one client session may have taken part in before those without a session are forgotten."""
+MAX_EXTENSIONS: Final = 16 * 1024
+"""Bytes of the extensions that a client may declare; with more it counts as having none."""
 
 
 class OpenCall(Protocol):
@@ -196,4 +199,13 @@ def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
         sampling_context=isinstance(with_what.get("context"), dict),
         roots=isinstance(capabilities.get("roots"), dict),
         other=True,
+        extensions=_extensions_of(capabilities),
     )
+
+
+def _extensions_of(capabilities: Mapping[str, Json]) -> bytes:
+    """The extensions that a client declared, as servers of 2026-07-28 may hear of them."""
+    declared = capabilities.get("extensions")
+    kept = {name: each for name, each in declared.items() if name != EXTENSION} if isinstance(declared, dict) else {}
+    encoded = jsonrpc.encode(kept) if kept else b""
+    return encoded if len(encoded) <= MAX_EXTENSIONS else b""

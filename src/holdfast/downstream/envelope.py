@@ -21,6 +21,7 @@ from holdfast.wire.revisions import (
     MODERN,
     MODERN_VERSION_KEY,
 )
+from holdfast.wire.tasks import EXTENSION
 
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
@@ -31,10 +32,18 @@ LISTEN: Final = "subscriptions/listen"
 LISTS: Final = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 ASKING: Final[Mapping[str, str]] = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """The methods during which a server may ask, and the parameter that `Mcp-Name` mirrors."""
-METHODS: Final = frozenset({DISCOVER, LISTEN, "completion/complete", *LISTS, *ASKING})
+TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""What the extension for tasks adds."""
+NAMED: Final[Mapping[str, str]] = {**ASKING, **dict.fromkeys(TASKS, "taskId")}
+METHODS: Final = frozenset({DISCOVER, LISTEN, "completion/complete", *LISTS, *ASKING, *TASKS})
+
+NO_TASKS: Final = "This is about tasks, and the client does not declare that it knows any."
+NEEDS_TASKS: Final[Mapping[str, Any]] = {"requiredCapabilities": {"extensions": {EXTENSION: {}}}}
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 _OF_THE_RETRY: Final = frozenset({"inputResponses", "requestState"})
+_NOT_ASKED_FOR: Final = _OF_THE_RETRY | {"task"}
+"""What a server of the handshake era must not see: no client of this revision says whether there is a task."""
 _OF_THE_ENVELOPE: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY}
 
 
@@ -76,23 +85,30 @@ def read_envelope(request: ClientRequest, headers: Mapping[str, str], offered: C
     _must_mirror(request, headers, "Mcp-Method", request.method)
     if request.method not in METHODS:
         raise _refused(request, jsonrpc.METHOD_NOT_FOUND, f"{request.method} is not part of {MODERN}.", status=404)
-    if request.method in ASKING:
-        field = ASKING[request.method]
+    has_tasks = _has_tasks(capabilities)
+    if request.method in ASKING or (request.method in TASKS and has_tasks):
+        field = NAMED[request.method]
         name = request.params.get(field)
         if not isinstance(name, str):
             raise bad_params(request, f"{request.method} needs {field}, a string.")
         _must_mirror(request, headers, "Mcp-Name", name)
+    if not has_tasks and _listens_for_tasks(request):
+        raise _refused(request, MISSING_CAPABILITY, NO_TASKS, data=NEEDS_TASKS)
     _check_params(request)
     level = said.get(LOG_LEVEL_KEY)
     if level is not None and level not in LOG_LEVELS:
         raise bad_params(request, f"{LOG_LEVEL_KEY} is one of {', '.join(LOG_LEVELS)}.")
-    abilities = replace(abilities_of(capabilities), other=False) if request.method in ASKING else Abilities()
-    return Envelope(abilities, level if isinstance(level, str) else None, *_retry(request))
+    abilities = Abilities()
+    if request.method in NAMED:
+        abilities = replace(abilities_of(capabilities), other=False, tasks=has_tasks)
+    again = (None, None) if request.method in TASKS else _retry(request)
+    return Envelope(abilities, level if isinstance(level, str) else None, *again)
 
 
 def without_envelope(request: ClientRequest) -> ClientRequest:
     """The request as a server of the handshake era may see it."""
-    params = {name: value for name, value in request.params.items() if name not in _OF_THE_RETRY}
+    dropped = frozenset[str]() if request.method in TASKS else _NOT_ASKED_FOR
+    params = {name: value for name, value in request.params.items() if name not in dropped}
     meta = params.get("_meta")
     if isinstance(meta, dict):
         kept = {name: value for name, value in meta.items() if name not in _OF_THE_ENVELOPE}
@@ -153,6 +169,16 @@ def _retry(request: ClientRequest) -> tuple[dict[str, dict[str, Json]] | None, s
     if len(results) < len(responses):
         raise bad_params(request, "Each of inputResponses must be an object.")
     return results, state
+
+
+def _has_tasks(capabilities: Mapping[str, Json]) -> bool:
+    extensions = capabilities.get("extensions")
+    return isinstance(extensions, dict) and EXTENSION in extensions
+
+
+def _listens_for_tasks(request: ClientRequest) -> bool:
+    wanted = request.params.get("notifications") if request.method == LISTEN else None
+    return isinstance(wanted, dict) and "taskIds" in wanted
 
 
 def _must_mirror(request: ClientRequest, headers: Mapping[str, str], header: str, value: str) -> None:

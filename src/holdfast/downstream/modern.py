@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, Outcome
+from holdfast.call import LOG_LEVELS, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
@@ -20,6 +20,10 @@ from holdfast.downstream.envelope import (
     ASKING,
     DISCOVER,
     LISTEN,
+    MISSING_CAPABILITY,
+    NEEDS_TASKS,
+    NO_TASKS,
+    TASKS,
     Envelope,
     bad_params,
     check_mirrored,
@@ -38,7 +42,8 @@ from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
-from holdfast.wire.revisions import SERVED, WITH_SESSIONS
+from holdfast.wire.revisions import MODERN, SERVED, WITH_SESSIONS
+from holdfast.wire.tasks import has_extension
 
 _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -104,6 +109,8 @@ class Modern:
             self._discover(post, message, envelope)
         elif message.method == LISTEN:
             self.listeners.open(post, message)
+        elif message.method in TASKS and not envelope.abilities.tasks:
+            self._refuse_tasks(post, message, envelope)
         else:
             self._call(post, message, envelope, headers)
 
@@ -123,13 +130,32 @@ class Modern:
 
         conversation.introduce(introduced)
 
+    def _refuse_tasks(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
+        """Say what is missing: the client's word for it, or that the server has such methods."""
+        leg = self._leg(post, request, None, envelope)
+
+        def introduced(hello: Hello | CallFailed) -> None:
+            if isinstance(hello, CallFailed):
+                leg.answer(hello)
+            elif hello.protocol_version == MODERN and has_extension(hello.capabilities):
+                leg.answer(RpcError(Raw(jsonrpc.error_object(MISSING_CAPABILITY, NO_TASKS, NEEDS_TASKS))))
+            else:
+                message = f"{request.method} is not part of {MODERN}."
+                leg.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
+
+        target = post.target
+        target.service.converse(target.asker(request.params)).introduce(introduced)
+
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
         if envelope.level is not None:
             call = replace(call, log_level=envelope.level)
-        declares = envelope.abilities if request.method in ASKING else None
-        asker = replace(target.asker(request.params), declares=declares)
+        asker = target.asker(request.params)
+        if asker.owner is None and call.method == "tools/call":  # a task would be anybody's
+            envelope = replace(envelope, abilities=replace(envelope.abilities, tasks=False))
+        declares = replace(envelope.abilities, tasks=False) if request.method in ASKING else None
+        asker = replace(asker, declares=declares)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))

@@ -12,7 +12,7 @@ import hmac
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from msgspec import Raw
@@ -293,8 +293,7 @@ def _fit_to_keep(outcome: Outcome, server: str) -> Outcome:
     if isinstance(outcome, CallFailed):
         return outcome
     if len(outcome.raw) <= MAX_KEPT:
-        kind = type(outcome)
-        return kind(outcome.raw.copy())
+        return replace(outcome, raw=outcome.raw.copy())
     return CallFailed(
         Code.OVERLOADED,
         "The answer was too large to keep for a client that was away.",

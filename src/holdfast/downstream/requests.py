@@ -14,6 +14,7 @@ from holdfast.servers.service import Conversation
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification
+from holdfast.wire.tasks import without_extension
 
 NONE: Final = Raw(b"{}")
 EMPTY: Final = Result(NONE)
@@ -129,7 +130,7 @@ def cancel(message: ClientNotification, client: Client) -> None:
 
 def introduction(hello: Hello, revision: str) -> Raw:
     """The server's own words, in our revision. Every client may get log messages, if only ours."""
-    capabilities = hello.capabilities if "logging" in hello.capabilities else {**hello.capabilities, "logging": NONE}
+    capabilities = {"logging": NONE, **without_extension(hello.capabilities)}
     fields = {
         **jsonrpc.decode_fields(hello.raw),
         "protocolVersion": Raw(jsonrpc.encode(revision)),

@@ -17,7 +17,8 @@ from holdfast.downstream.envelope import (
 )
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
-from holdfast.wire.revisions import SERVER_INFO_KEY
+from holdfast.wire.revisions import MODERN, SERVER_INFO_KEY
+from holdfast.wire.tasks import without_extension, without_support
 
 RESOURCE_NOT_FOUND: Final = -32002
 URL_NEEDED: Final = -32042
@@ -33,6 +34,7 @@ STATUSES: Final[Mapping[int, int]] = {
 
 _CACHED: Final = LISTS | {"resources/read", DISCOVER}
 _COMPLETE: Final = Raw(b'"complete"')
+_TASK: Final = Raw(b'"task"')
 _NOTHING: Final = Raw(b"{}")
 _HINTS: Final[Fields] = {"ttlMs": Raw(b"0"), "cacheScope": Raw(b'"private"')}
 """Nothing may be kept: a server of the handshake era may change what it lists within any session, and
@@ -44,9 +46,10 @@ _UNUSABLE: Final = frozenset({"tasks"})
 def shaped(method: str, outcome: Outcome, abilities: Abilities, server_info: Raw | None) -> Outcome:
     """What the server said, as a client of this revision must get it."""
     if isinstance(outcome, Result):
-        fields = jsonrpc.decode_fields(outcome.raw)
+        fields = jsonrpc.decode_fields(without_support(outcome.raw) if method == "tools/list" else outcome.raw)
         hints = _HINTS if method in _CACHED else {}
-        return Result(encode_result({**fields, "resultType": _COMPLETE, **hints}, server_info))
+        kind = _TASK if outcome.is_task else _COMPLETE
+        return Result(encode_result({**fields, "resultType": kind, **hints}, server_info))
     if isinstance(outcome, RpcError):
         return _error(outcome, abilities, server_info)
     return outcome
@@ -55,7 +58,9 @@ def shaped(method: str, outcome: Outcome, abilities: Abilities, server_info: Raw
 def discovered(hello: Hello, revisions: Sequence[str]) -> Result:
     """What a server said when it was initialized, as the answer to `server/discover` that names `revisions`."""
     said = jsonrpc.decode_fields(hello.raw)
-    offered = {name: raw for name, raw in hello.capabilities.items() if name not in _UNUSABLE}
+    is_modern = hello.protocol_version == MODERN
+    capabilities = hello.capabilities if is_modern else without_extension(hello.capabilities)
+    offered = {name: raw for name, raw in capabilities.items() if name not in _UNUSABLE}
     fields: dict[str, Any] = {
         "resultType": _COMPLETE,
         "supportedVersions": revisions,

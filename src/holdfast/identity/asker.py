@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from holdfast.call import Abilities
 from holdfast.identity.caller import Identity
-from holdfast.session.key import Principal, stranger
+from holdfast.session.key import Principal, TaskOwner, stranger
 
 _numbers = itertools.count(1)
 
@@ -46,6 +46,14 @@ class Asker:
     def chat(self) -> str | None:
         """The chat that the request names, by the first way that is there; None for the client's own session."""
         return self.named or self.identity.chat or self.path
+
+    @property
+    def owner(self) -> TaskOwner | None:
+        """Whose the tasks are that the request begins; None where it may be anybody's."""
+        if self.identity.lacks_user:
+            return None
+        chat = self.chat
+        return TaskOwner(self.identity.principal, chat, self.client if chat is None else None)
 
     @property
     def is_unnamed(self) -> bool:

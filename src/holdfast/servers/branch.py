@@ -136,6 +136,11 @@ class BranchCaller(CallerProxy):
         self._branch = branch
         self._asks: set[AskId] = set()
 
+    @property
+    def abilities(self) -> Abilities:
+        """Tasks of several servers cannot be told apart by their ids, so there are none."""
+        return replace(super().abilities, tasks=False)
+
     def notify(self, method: str, params: Raw | None) -> None:
         super().notify(method, params if self._branch is None else self._branch.translated(method, params))
 

@@ -12,6 +12,7 @@ from holdfast.servers.gate import name_of
 from holdfast.servers.names import Names, fits, mark_of, qualified, scheme_of, unqualified
 from holdfast.servers.server import Server
 from holdfast.wire import jsonrpc
+from holdfast.wire.tasks import tool_without_support
 
 _PAGES_KEPT: Final = 16
 MAX_URIS: Final = 10_000
@@ -62,7 +63,7 @@ class Member:
             own = name_of(item)
             if isinstance(own, str):
                 public = names.listed(own)
-                fields = {**jsonrpc.decode_fields(item), "name": Raw(jsonrpc.encode(public))}
+                fields = {**jsonrpc.decode_fields(tool_without_support(item)), "name": Raw(jsonrpc.encode(public))}
                 items.append((public, Raw(jsonrpc.encode(fields))))
         if self._settings.has_common_lists:
             self._pages.append((page, items))

@@ -25,6 +25,7 @@ from holdfast.servers.introduction import SERVER_INFO, introduce
 from holdfast.servers.joint import OF_RESOURCES, JointList, Preparation
 from holdfast.servers.member import Member, owner_of
 from holdfast.servers.server import Server, ServerConversation
+from holdfast.servers.tasks import without_task
 from holdfast.session.watch import Watcher
 from holdfast.wire import jsonrpc
 
@@ -248,7 +249,7 @@ class MergedConversation:
                 parts = {member: self._part(member) for member in self._members.values()}
                 return JointList(self._merged, parts, call, caller, watcher).start()
             case "tools/call" | "prompts/get":
-                return self._named(call, caller, watcher)
+                return self._named(without_task(call), caller, watcher)
             case "resources/read":
                 return self._located(call, caller, watcher, ServerConversation.start)
             case "completion/complete":

@@ -23,12 +23,14 @@ from holdfast.servers.handles import Handles
 from holdfast.servers.offered import Public
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.service import Conversation
+from holdfast.servers.tasks import admit
 from holdfast.session.key import SessionKey, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
 from holdfast.session.retry import parted
 from holdfast.session.roster import Connect
+from holdfast.session.tasks import METHODS
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Hello, Inquiry
@@ -207,9 +209,13 @@ class Server:
         """Which session serves a request: the ladder of docs/sessions.md."""
         scope, identity = self.settings.scope, asker.identity
         if scope == "shared":
-            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker.principal)
+            return SessionKey(
+                self.name, self._revision, self._credential, scope, None, asker=asker.principal, owner=asker.owner
+            )
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
-        whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal, passed=passed)
+        whole = SessionKey(
+            self.name, self._revision, self._credential, scope, identity.principal, passed=passed, owner=asker.owner
+        )
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
         if scope == "user":
@@ -268,6 +274,13 @@ class Server:
         return self._run(key, call, caller, watcher)
 
     def _run(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
+        if call.method in METHODS or "task" in call.params:
+            is_held = self.pool.holds(key) or self.pool.is_lost(key)
+            admitted = admit(call, key, self.catalog.hello, caller.abilities, is_held=is_held)
+            if not isinstance(admitted, Call):
+                caller.answer(admitted)
+                return None
+            call = admitted
         if key.lacks and key.lacks not in self._hinted and call.method not in CAPABILITY:
             self._hinted.add(key.lacks)
             self._emit(events.CallUnnamed(self.name, call.method, key.lacks, call.request))

@@ -16,6 +16,7 @@ from holdfast.session.lifecycle import State
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
 from holdfast.session.slots import Admission, Slots
+from holdfast.session.tasks import METHODS, TaskBook
 
 
 class Calls(Protocol):
@@ -40,6 +41,8 @@ class Dispatch:
         """They wait until it is known whether the server is back."""
         self._levels = Levels(self._take, clock)
         self._is_sending = False
+        self._tasks = TaskBook()
+        """Of a server whose tasks belong to no session."""
 
     @property
     def queued(self) -> int:
@@ -47,7 +50,13 @@ class Dispatch:
         return self.slots.queued + len(self._held)
 
     def admit(self, run: RunningCall, session: Session) -> None:
-        """Send `run` in `session`, which it holds, now or in its turn."""
+        """Send `run` in `session`, which it holds, now or in its turn, unless the answer is known here."""
+        if session.hello is not None and session.hello.is_stateless:
+            session.tasks = self._tasks
+        refusal = session.tasks.refusal(run.call, run.owner, run.watcher) if run.call.method in METHODS else None
+        if refusal is not None:
+            run.end(refusal)
+            return
         if self._breaker.bars_calls and not self._passes(run):
             return
         if not self._levels.holds(run, session):

@@ -26,6 +26,16 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskOwner:
+    """Whose a task is: a principal, in one conversation. Compared whole before a task is read, listed or cancelled."""
+
+    principal: Principal
+    chat: str | None = None
+    client: str | None = None
+    """The client's own MCP session, where nothing else names the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionKey:
     """The whole identity of a session; two calls share one only where every field is equal."""
 
@@ -49,6 +59,8 @@ class SessionKey:
     """What the request did not name, so that its session is private."""
     declares: Abilities | None = field(default=ANYBODY, compare=False, repr=False)
     """What its session tells the server that can be asked; None where its request says nothing of that."""
+    owner: TaskOwner | None = field(default=None, compare=False, repr=False)
+    """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +88,7 @@ class SessionKey:
     @property
     def may_adopt(self) -> bool:
         """Whether a spare, which declares all that can be relayed, has not declared more than the request."""
-        return self.declares is None or self.declares == ANYBODY
+        return self.declares is None or replace(self.declares, extensions=ANYBODY.extensions) == ANYBODY
 
     @property
     def digest(self) -> str:

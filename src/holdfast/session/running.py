@@ -29,9 +29,10 @@ from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session import retry
-from holdfast.session.key import SessionKey, is_of
+from holdfast.session.key import SessionKey, TaskOwner, is_of
 from holdfast.session.retry import Safety
 from holdfast.session.session import Session
+from holdfast.session.tasks import concerns_tasks
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
 
@@ -151,6 +152,17 @@ class RunningCall:
         """Whether what it does is remembered, so that a person would miss it."""
         return retry.leaves_traces(self.call, self.safety)
 
+    @property
+    def owner(self) -> TaskOwner | None:
+        """Whose the tasks are that it begins."""
+        return self.key.owner
+
+    @property
+    def fetches(self) -> str | None:
+        """The task whose result it waits for."""
+        task = self.call.params.get("taskId") if self.call.method == "tasks/result" else None
+        return task if isinstance(task, str) else None
+
     def is_of(self, client: str, user: str | None = None) -> bool:
         """Whether a configured client sent it, for that user where one is given."""
         return is_of(self.key.caller, client, user)
@@ -264,20 +276,36 @@ class RunningCall:
     def abilities(self) -> Abilities:
         return self.caller.abilities
 
+    def alive(self) -> None:
+        self._heard_at = self._clock.now()
+
     def progress(self, update: Fields) -> None:
         self._relay(lambda: self.caller.progress(update))
 
     def log(self, params: Raw) -> None:
+        if self.session is not None and self.session.notices("notifications/message", params, self):
+            self._heard_at = self._clock.now()
+            return
         self._relay(lambda: self.caller.log(params))
 
     def notify(self, method: str, params: Raw | None) -> None:
         if self.session is not None and self.session.notices(method, params, self):
             self._heard_at = self._clock.now()
             return
-        self._relay(lambda: self.caller.notify(method, params))
+        self.relay(method, params)
+
+    def relay(self, method: str, params: Raw | None) -> None:
+        """Pass on a notification that is known to belong to this call."""
+        if method == "notifications/message" and params is not None:
+            self._relay(lambda: self.caller.log(params))
+        else:
+            self._relay(lambda: self.caller.notify(method, params))
 
     def ask(self, ask: Ask) -> None:
         if self.session is None:
+            return
+        if self.session.is_of_another(ask, self):
+            self.session.asked(ask)
             return
         if self.phase is not Phase.SENT or not self.caller.abilities.can_answer(ask):
             self._heard_at = self._clock.now()
@@ -300,6 +328,10 @@ class RunningCall:
         self._guard(self.caller.suspend)
 
     def answered(self, outcome: Result | RpcError) -> None:
+        if isinstance(outcome, Result) and self.session is not None and concerns_tasks(self.call, outcome):
+            outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
+        elif isinstance(outcome, RpcError) and self.session is not None:
+            self.session.remember_pages(outcome, self.watcher)
         self.end(outcome)
 
     def failed(self, fault: Fault) -> None:

@@ -14,11 +14,12 @@ from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcErro
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
-from holdfast.session.key import Principal, SessionKey
+from holdfast.session.key import Principal, SessionKey, TaskOwner
 from holdfast.session.lifecycle import OPEN, Event, State, advance
+from holdfast.session.tasks import Task, TaskBook, with_token
 from holdfast.session.watch import Watcher, answer_for_nobody, lowest, lowest_level, only, subscribers
 from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Sent, Upstream
-from holdfast.wire import jsonrpc
+from holdfast.wire import jsonrpc, tasks
 from holdfast.wire.revisions import MODERN
 
 LIST_CHANGES: Final = frozenset(
@@ -30,6 +31,8 @@ LIST_CHANGES: Final = frozenset(
 )
 
 MAX_URLS: Final = 1000
+URL_NEEDED: Final = -32042
+"""MCP 2025-11-25, Elicitation: pages must be visited before the call can succeed."""
 
 _numbers = itertools.count(1)
 
@@ -52,9 +55,22 @@ class InFlight(Exchange, Protocol):
         """Whether what it does is remembered, so that a person would miss it."""
         ...
 
+    @property
+    def owner(self) -> TaskOwner | None:
+        """Whose the tasks are that it begins."""
+        ...
+
+    @property
+    def fetches(self) -> str | None:
+        """The task whose result it waits for."""
+        ...
+
     def is_of(self, client: str, user: str | None = None) -> bool:
         """Whether a configured client sent it, for that user where one is given."""
         ...
+
+    def relay(self, method: str, params: Raw | None) -> None:
+        """Pass on a notification that is known to belong to this call."""
 
     def abort(self, reason: str) -> None:
         """End it: its session ends."""
@@ -98,6 +114,7 @@ class Session:
         self.hello: Hello | None = None
         self.opened_at = self.last_used_at = clock.now()
         self.watchers: list[Watcher] = []
+        self.tasks = TaskBook()
         self.calls: set[InFlight] = set()
         self.leases = 0
         self._is_dirty = False
@@ -275,8 +292,30 @@ class Session:
             if len(self._urls) > MAX_URLS:
                 del self._urls[next(iter(self._urls))]
 
+    def remember_pages(self, error: RpcError, watcher: Watcher | None) -> None:
+        """Remember who is to hear that pages are done which the server wants visited first, if that is the error."""
+        fields = jsonrpc.decode_fields(error.raw)
+        if jsonrpc.decode_value(fields.get("code", b"null")) != URL_NEEDED:
+            return
+        pages = jsonrpc.decode_items(jsonrpc.decode_fields(fields.get("data", b"{}")).get("elicitations", b"[]"))
+        for page in pages[:MAX_URLS]:
+            elicitation_id = jsonrpc.decode_value(jsonrpc.decode_fields(page).get("elicitationId", b"null"))
+            self.remember_url(elicitation_id if isinstance(elicitation_id, str) else None, watcher)
+
+    def is_of_another(self, ask: Ask, run: InFlight) -> bool:
+        """Whether a question that came on the stream of `run` belongs to a task of somebody else, or of nobody."""
+        if tasks.task_of(ask.method, ask.params) is None:
+            return False
+        task = self.tasks.of(ask.method, ask.params)
+        return task is None or task.owner != run.owner
+
     def notices(self, method: str, params: Raw | None, run: InFlight) -> bool:
         """Take in a notification that came on the stream of `run`; True if it is not for the caller of `run`."""
+        if tasks.task_of(method, params) is not None:
+            task = self.tasks.of(method, params)
+            if task is None or task.owner != run.owner:
+                self._tell_of_task(task, method, params)
+                return True
         if method in LIST_CHANGES:
             self._owner.lists_changed(self, method, run.watcher)
             return False
@@ -298,6 +337,9 @@ class Session:
             for watcher in self._audience(method, params):
                 watcher.push(method, params)
             return
+        if tasks.task_of(method, params) is not None:
+            self._tell_of_task(self.tasks.of(method, params), method, params)
+            return
         if self._is_mixed:
             return  # it may speak of another principal's call, even of one that has ended, and nothing says whose
         in_flight = self._in_flight
@@ -312,6 +354,9 @@ class Session:
             watcher.push(method, params)
 
     def asked(self, ask: Ask) -> None:
+        if tasks.task_of(ask.method, ask.params) is not None:
+            self._ask_of_task(self.tasks.of(ask.method, ask.params), ask)
+            return
         in_flight = self._in_flight
         run, watcher = only(in_flight), only(self.watchers)
         if self._is_mixed and (not self._serial or self._has_abandoned or run is None):
@@ -321,10 +366,7 @@ class Session:
         elif in_flight or watcher is None or not watcher.abilities.can_answer(ask):
             self.decline(ask)
         else:
-            timer = self._clock.call_later(self.ask_timeout, lambda: self._give_up_pushed(ask.id))
-            self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
-            self.remember_url(ask.elicitation_id, watcher)
-            watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
+            self._push_ask(ask, watcher)
 
     def asked_too_late(self, ask: Ask) -> None:
         self.decline(ask)
@@ -353,6 +395,42 @@ class Session:
     def _in_flight(self) -> list[InFlight]:
         """The calls that something from the server can belong to: not those that still wait for a slot."""
         return [run for run in self.calls if run.is_on_its_way]
+
+    def _push_ask(self, ask: Ask, watcher: Watcher) -> None:
+        timer = self._clock.call_later(self.ask_timeout, lambda: self._give_up_pushed(ask.id))
+        self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
+        self.remember_url(ask.elicitation_id, watcher)
+        watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
+
+    def _ask_of_task(self, task: Task | None, ask: Ask) -> None:
+        """Put a question of a task to whoever waits for its result, or else to its client's push stream."""
+        run = None if task is None else self._fetching(task, ask.method, ask.params)
+        watcher = None if task is None else task.watcher
+        if run is not None:
+            run.ask(ask)
+        elif watcher is not None and watcher in self.watchers and watcher.abilities.can_answer(ask):
+            self._push_ask(ask, watcher)
+        else:
+            self.decline(ask)
+
+    def _tell_of_task(self, task: Task | None, method: str, params: Raw | None) -> None:
+        """Tell the caller of a task, and nobody else, what belongs to it; nobody where it is not known whose it is."""
+        if task is None:
+            return
+        run = self._fetching(task, method, params)
+        if method == "notifications/progress":
+            if task.token is None:
+                return
+            params = with_token(task, method, params)
+        if run is not None:
+            run.relay(method, params)
+        elif task.watcher is not None and task.watcher in self.watchers:
+            task.watcher.push(method, params)
+
+    def _fetching(self, task: Task, method: str, params: Raw | None) -> InFlight | None:
+        """The call of its owner that waits for the result of the task that a message belongs to."""
+        task_id = tasks.task_of(method, params)
+        return next((run for run in self._in_flight if run.owner == task.owner and run.fetches == task_id), None)
 
     def _reply_pushed(self, ask_id: AskId, reply: Reply) -> None:
         if self._close_pushed(ask_id) is not None:

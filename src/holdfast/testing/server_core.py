@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -19,6 +19,9 @@ from holdfast.call import LOG_LEVELS, Json
 from holdfast.clock import Clock, LoopClock
 from holdfast.tasks import TaskScope
 from holdfast.wire import jsonrpc, revisions
+
+if TYPE_CHECKING:
+    from holdfast.testing.server_tasks import ScriptedTask
 
 MAX_LEDGER_ENTRIES: Final = 100_000
 MAX_RECEIVED_REQUESTS: Final = 10_000
@@ -230,6 +233,8 @@ class ServerCore:
         self.note = "empty"
         self.memory: dict[str, str] = {}
         """Of the modern era, where there are no sessions to remember anything."""
+        self.tasks: dict[str, ScriptedTask] = {}
+        """Everything that was begun as a task, whosever it is."""
         self.request_numbers = count(1)
         self._numbers = count(1)
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from holdfast import __version__
 from holdfast.call import LOG_LEVELS, Json
+from holdfast.testing import server_tasks
 from holdfast.testing.server_core import LedgerEntry, Outlet, RpcFailure, ServerCore, Session
-from holdfast.testing.server_tools import NOTE_URI, TOOLS, ToolCall
+from holdfast.testing.server_tools import APPS, NOTE_URI, TOOLS, VIEW, VIEW_URI, ToolCall
 from holdfast.wire import jsonrpc
 
 ITEM_URI: Final = "memo://item/{id}"
@@ -30,6 +31,8 @@ def initialize_result(session: Session) -> dict[str, Any]:
             "prompts": {"listChanged": True},
             "logging": {},
             "completions": {},
+            "tasks": server_tasks.CAPABILITY,
+            "extensions": APPS,
         },
         "serverInfo": {"name": "holdfast-test-server", "version": __version__},
         "instructions": "A server for tests: it does what it is told.",
@@ -74,8 +77,12 @@ async def _serve(request: jsonrpc.ClientRequest, entry: LedgerEntry, call: ToolC
     reply: bytes | None = None
     try:
         with call.core.executing(entry):
-            if request.method == "tools/call":
-                result: Mapping[str, Any] = await call_tool(request.params, call)
+            if request.method == "tools/call" and "task" in request.params:
+                result: Mapping[str, Any] = server_tasks.begin(call.core, call, request.params)
+            elif request.method == "tools/call":
+                result = await call_tool(request.params, call)
+            elif request.method in server_tasks.METHODS:
+                result = await server_tasks.answer(call.core, call, request.method, request.params)
             else:
                 result = answer(call.core, call.session, request.method, request.params)
         reply = jsonrpc.result(key, jsonrpc.encode(result))
@@ -95,6 +102,8 @@ async def call_tool(params: _Params, call: ToolCall) -> dict[str, Any]:
         raise RpcFailure(jsonrpc.INVALID_PARAMS, f"Unknown tool: {name}")
     if not isinstance(params.get("arguments", {}), dict):
         raise RpcFailure(jsonrpc.INVALID_PARAMS, "The arguments of a tool are an object.")
+    if "execution" in tool.declaration:
+        raise RpcFailure(jsonrpc.METHOD_NOT_FOUND, f"{name} must be called as a task.")
     return await tool.run(call)
 
 
@@ -133,7 +142,8 @@ def _list_tools(core: ServerCore, _session: Session, params: _Params) -> Mapping
 
 
 def _list_resources(core: ServerCore, _session: Session, params: _Params) -> Mapping[str, Any]:
-    return _page(core, params, "resources", [{"uri": NOTE_URI, "name": "note", "mimeType": "text/plain"}])
+    note = {"uri": NOTE_URI, "name": "note", "mimeType": "text/plain"}
+    return _page(core, params, "resources", [note, VIEW])
 
 
 def _list_templates(core: ServerCore, _session: Session, params: _Params) -> Mapping[str, Any]:
@@ -156,6 +166,9 @@ def _resource_text(core: ServerCore, uri: Json) -> tuple[str, str]:
 
 
 def _read_resource(core: ServerCore, _session: Session, params: _Params) -> Mapping[str, Any]:
+    if params.get("uri") == VIEW_URI:
+        about = {name: value for name, value in VIEW.items() if name != "name"}
+        return {"contents": [{**about, "text": "<!doctype html><p>seen</p>"}]}
     uri, text = _resource_text(core, params.get("uri"))
     return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": text}]}
 

@@ -14,9 +14,10 @@ from msgspec import Raw
 
 from holdfast import __version__
 from holdfast.call import LOG_LEVELS, Json
+from holdfast.testing import server_modern_tasks
 from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session
 from holdfast.testing.server_methods import answer, call_tool
-from holdfast.testing.server_tools import TOOLS, Tool, ToolCall, text_result
+from holdfast.testing.server_tools import APPS, TOOLS, Tool, ToolCall, text_result
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN, MODERN_VERSION_KEY
 
@@ -116,6 +117,10 @@ MODERN_TOOLS: Final[dict[str, Tool]] = {
             "inputSchema": {"type": "object"},
             "outputSchema": {"type": "array", "items": {"type": "integer"}},
         },
+    ),
+    "errand": Tool(
+        server_modern_tasks.errand,
+        {name: value for name, value in TOOLS["errand"].declaration.items() if name != "execution"},
     ),
     "misnamed": Tool(
         _measure,
@@ -281,12 +286,14 @@ async def _result(call: ToolCall, message: jsonrpc.ClientRequest) -> dict[str, A
             name = message.params.get("name")
             modern = MODERN_TOOLS.get(name) if isinstance(name, str) else None
             found = await (call_tool(message.params, call) if modern is None else modern.run(call))
-            return {**found, **about}
+            return {**about, **found, "_meta": {**found.get("_meta", {}), **about["_meta"]}}
         case "tools/list":
             listed = [tool.declaration for tool in (TOOLS | MODERN_TOOLS).values()]
             if not call.core.has_extra_tool:
                 listed = [tool for tool in listed if tool["name"] != "extra"]
             return {**_page(call.core, message.params, listed), **about}
+        case method if method in server_modern_tasks.METHODS:
+            return {**server_modern_tasks.answer(call.core, call.session, method, message.params), **about}
         case method:
             return {**answer(call.core, call.session, method, message.params), **about}
 
@@ -309,6 +316,7 @@ _DISCOVERY: Final[dict[str, Any]] = {
         "prompts": {"listChanged": True},
         "logging": {},
         "completions": {},
+        "extensions": server_modern_tasks.CAPABILITY | APPS,
     },
     "instructions": "A server for tests: it does what it is told.",
 }
@@ -335,6 +343,8 @@ def _check_headers(message: jsonrpc.ClientRequest, headers: Mapping[str, str]) -
     params = message.params
     wanted = {"mcp-protocol-version": MODERN, "mcp-method": message.method}
     named_by = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}.get(message.method)
+    if message.method in server_modern_tasks.METHODS:
+        named_by = "taskId"
     if named_by is not None:
         wanted["mcp-name"] = str(params.get(named_by))
     arguments = params.get("arguments")

@@ -14,6 +14,15 @@ from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session
 from holdfast.wire import jsonrpc
 
 NOTE_URI: Final = "memo://note"
+VIEW_URI: Final = "ui://holdfast-test/view"
+VIEW: Final[dict[str, Any]] = {
+    "uri": VIEW_URI,
+    "name": "view",
+    "mimeType": "text/html;profile=mcp-app",
+    "_meta": {"ui": {"csp": {"connectDomains": ["https://example.test"]}, "prefersBorder": True}},
+}
+"""What MCP Apps shows beside the tool `view`."""
+APPS: Final[dict[str, Any]] = {"io.modelcontextprotocol/ui": {}}
 _ELICITATION_NUMBERS: Final = count(1)
 
 
@@ -92,7 +101,14 @@ _FLAG: Final = {"type": "boolean"}
 
 
 def _tool(
-    name: str, description: str, *, required: tuple[str, ...] = (), hints: dict[str, bool] | None = None, **schema: Any
+    name: str,
+    description: str,
+    *,
+    required: tuple[str, ...] = (),
+    hints: dict[str, bool] | None = None,
+    execution: dict[str, str] | None = None,
+    meta: dict[str, Any] | None = None,
+    **schema: Any,
 ) -> Callable[[_Run], _Run]:
     declaration: dict[str, Any] = {
         "name": name,
@@ -101,6 +117,10 @@ def _tool(
     }
     if hints:
         declaration["annotations"] = hints
+    if execution:
+        declaration["execution"] = execution
+    if meta:
+        declaration["_meta"] = meta
 
     def register(run: _Run) -> _Run:
         TOOLS[name] = Tool(run, declaration)
@@ -232,6 +252,19 @@ async def ask(call: ToolCall) -> dict[str, Any]:
     return await call.ask("elicitation/create", params)
 
 
+@_tool("sign_in", "Wants a page to be visited first: error -32042.")
+async def sign_in(_call: ToolCall) -> dict[str, Any]:
+    """Refuse, with the page that would help."""
+    number = next(_ELICITATION_NUMBERS)
+    page = {
+        "mode": "url",
+        "elicitationId": f"e{number}",
+        "url": f"https://example.test/e{number}",
+        "message": "Sign in.",
+    }
+    raise RpcFailure(-32042, "Sign in first.", {"elicitations": [page]})
+
+
 @_tool("sample", "Asks the client's model.", required=("prompt",), prompt=_TEXT)
 async def sample(call: ToolCall) -> dict[str, Any]:
     """Have the client's model answer."""
@@ -249,6 +282,42 @@ async def roots(call: ToolCall) -> dict[str, Any]:
     if "roots" not in call.session.client_capabilities:
         return text_result("the client has no roots: it declared none", is_error=True)
     return await call.ask("roots/list")
+
+
+@_tool(
+    "errand",
+    "Takes its time, and runs only as a task: it reports, logs, asks and waits as it is told.",
+    execution={"taskSupport": "required"},
+    steps=_COUNT,
+    log=_TEXT,
+    question=_TEXT,
+    gate=_TEXT,
+    whom=_TEXT,
+)
+async def errand(call: ToolCall) -> dict[str, Any]:
+    """Report progress, log, ask, and wait at a gate, each only where it is asked for."""
+    steps = int(call.number("steps", 0))
+    for step in range(1, steps + 1):
+        call.progress(step, steps)
+    if "log" in call.args:
+        call.notify("notifications/message", {"level": "info", "logger": "test", "data": call.text("log")})
+    if "gate" in call.args:
+        await call.core.wait_at_gate(call.text("gate"))
+    if "question" in call.args:
+        schema = {"type": "object", "properties": {"answer": {"type": "string"}}}
+        return await call.ask("elicitation/create", {"message": call.text("question"), "requestedSchema": schema})
+    return text_result(f"done for {call.text('whom', 'nobody')}")
+
+
+@_tool(
+    "view",
+    "Has an interface that hosts may show (MCP Apps).",
+    hints=_READ_ONLY,
+    meta={"ui": {"resourceUri": VIEW_URI, "visibility": ["model", "app"]}},
+)
+async def view(_call: ToolCall) -> dict[str, Any]:
+    """Return a text, and what the interface shows."""
+    return {**text_result("viewed"), "structuredContent": {"seen": True}, "_meta": {"ui": {"state": 1}}}
 
 
 @_tool("whoami", "Tells how the server sees this client.", hints=_READ_ONLY)

@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from urllib.parse import urlsplit
 
-from holdfast.call import NOBODY, Abilities
+from holdfast.call import Abilities
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.tasks import TaskScope
@@ -21,6 +21,7 @@ from holdfast.upstream.modern_answer import MirroredArguments
 from holdfast.upstream.modern_link import ModernHttpLink, ModernLink, ModernPipe
 from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.streamable_http import StreamableHttpLink
+from holdfast.upstream.tasks import TaskTools
 from holdfast.upstream.transport import Link, Listener, Upstream
 from holdfast.upstream.watchdog import Watchdog
 
@@ -49,6 +50,7 @@ class Connector:
         self._habit = Habit()
         self._era = KnownEra()
         self._mirrored = MirroredArguments()
+        self._task_tools = TaskTools()
         if settings.url is not None:
             parts = urlsplit(settings.url)
             self._http = HttpClient(settings.url, scope, clock)
@@ -62,10 +64,17 @@ class Connector:
         `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
         with every request.
         """
-        can_ask = declares != NOBODY
+        can_ask = declares.can_answer_any
 
         def converse(link: Link) -> HandshakeUpstream:
-            return HandshakeUpstream(link, listener, declared(declares), server=self._settings.name)
+            return HandshakeUpstream(
+                link,
+                listener,
+                declared(declares),
+                server=self._settings.name,
+                tools=self._task_tools,
+                clock=self._clock,
+            )
 
         def converse_modern(link: ModernLink) -> ModernUpstream:
             return ModernUpstream(

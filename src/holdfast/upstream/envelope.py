@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from holdfast import __version__
 from holdfast.call import Abilities, Json
+from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN, MODERN_VERSION_KEY
+from holdfast.wire.tasks import EXTENSION
 
 CAPABILITIES_KEY: Final = "io.modelcontextprotocol/clientCapabilities"
 CLIENT_KEY: Final = "io.modelcontextprotocol/clientInfo"
@@ -33,7 +35,7 @@ def envelope(given: Json, abilities: Abilities, *, level: str | None, progress_t
 
 
 def capabilities(abilities: Abilities) -> dict[str, Any]:
-    """What a caller can be asked, as servers read it."""
+    """What a caller can be asked and answered with, as servers read it."""
     declared: dict[str, Any] = {}
     elicitation: dict[str, Any] = {}
     if abilities.elicitation_form:
@@ -46,4 +48,9 @@ def capabilities(abilities: Abilities) -> dict[str, Any]:
         declared["sampling"] = {"tools": {}, "context": {}}
     if abilities.roots:
         declared["roots"] = {}
+    extensions: dict[str, Any] = dict(jsonrpc.decode_fields(abilities.extensions)) if abilities.extensions else {}
+    if abilities.tasks:
+        extensions[EXTENSION] = {}
+    if extensions:
+        declared["extensions"] = extensions
     return declared

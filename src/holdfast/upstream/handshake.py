@@ -15,9 +15,11 @@ from msgspec import Raw
 
 from holdfast import __version__
 from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.clock import Clock, LoopClock
 from holdfast.errors import OpenFailed
+from holdfast.upstream.tasks import AwaitedTasks, TaskTools
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
-from holdfast.wire import jsonrpc
+from holdfast.wire import jsonrpc, tasks
 from holdfast.wire.lines import Oversized
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
 
@@ -46,6 +48,8 @@ def declared(abilities: Abilities) -> Mapping[str, Any]:
         capabilities["sampling"] = {name: {} for name, is_known in sampling.items() if is_known}
     if any(elicitation.values()):
         capabilities["elicitation"] = {mode: {} for mode, is_known in elicitation.items() if is_known}
+    if abilities.extensions:
+        capabilities["extensions"] = jsonrpc.decode_value(abilities.extensions)
     return capabilities
 
 
@@ -57,6 +61,8 @@ class Misunderstood(OpenFailed):
 class _OpenAsk:
     wire_id: bytes
     exchange: Exchange | None
+    task: str | None
+    """The server's task that it belongs to."""
 
 
 _OF_THE_SESSION: Final = frozenset(
@@ -96,11 +102,18 @@ class _SentCall:
 class HandshakeUpstream:
     """An `Upstream` of the revisions with `initialize`, and the `Receiver` of its link.
 
-    `server` is what the log calls the server.
+    `server` is what the log calls the server; `tools` is shared by the conversations with it.
     """
 
     def __init__(
-        self, link: Link, listener: Listener, capabilities: Mapping[str, Any], *, server: str = "the server"
+        self,
+        link: Link,
+        listener: Listener,
+        capabilities: Mapping[str, Any],
+        *,
+        server: str = "the server",
+        tools: TaskTools | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._server = server
         self._link = link
@@ -109,6 +122,7 @@ class HandshakeUpstream:
         self._next_id = 0
         self._exchanges: dict[int, Exchange] = {}
         self._asks: dict[AskId, _OpenAsk] = {}
+        self._tasks = AwaitedTasks(self, listener, tools or TaskTools(), clock or LoopClock())
         self._lost: Fault | None = None
         self._unreadable = 0
         """Messages of the server that were no JSON-RPC."""
@@ -142,10 +156,15 @@ class HandshakeUpstream:
         self._link.established(version)
         self._link.post(jsonrpc.notification("notifications/initialized"))
         capabilities = jsonrpc.decode_fields(answer.get("capabilities", b"{}"))
+        self._tasks.is_offered = tasks.runs_tools(jsonrpc.decode_value(capabilities.get("tasks", b"null")))
         copied = {name: raw.copy() for name, raw in capabilities.items()}
         return Hello(outcome.raw.copy(), version, copied, is_stateless=self._link.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
+        return self._tasks.take(call, exchange) or self.transmit(call, exchange)
+
+    def transmit(self, call: Call, exchange: Exchange) -> Sent:
+        """Send `call` as it is."""
         request_id = self._mint(exchange)
         params: Mapping[str, Any] = call.params
         if call.wants_progress:
@@ -164,8 +183,9 @@ class HandshakeUpstream:
             return
         if reply.error is not None:
             self._link.post(jsonrpc.error(ask.wire_id, reply.error))
-        else:
-            self._link.post(jsonrpc.result(ask.wire_id, reply.result or Raw(b"{}")))
+            return
+        result = reply.result or Raw(b"{}")
+        self._link.post(jsonrpc.result(ask.wire_id, result if ask.task is None else tasks.related(result, ask.task)))
 
     def cancel(self, request_id: int, reason: str) -> None:
         """Forget a request and tell the server so; one that has ended is ignored."""
@@ -176,10 +196,13 @@ class HandshakeUpstream:
 
     async def close(self) -> None:
         self._sum_up()
+        await self._tasks.finish_cancelling()
+        self._tasks.stop()
         await self._link.close()
 
     def terminate(self) -> None:
         self._sum_up()
+        self._tasks.stop()
         self._exchanges.clear()
         self._link.terminate()
 
@@ -224,6 +247,7 @@ class HandshakeUpstream:
         while self._exchanges:
             _, exchange = self._exchanges.popitem()
             exchange.failed(fault)
+        self._tasks.lost(fault)
         self._listener.lost(fault)
 
     def _skip(self) -> None:
@@ -241,10 +265,15 @@ class HandshakeUpstream:
 
     # What the messages mean.
 
-    def _mint(self, exchange: Exchange) -> int:
+    def mint(self) -> int:
+        """A number that no other request has."""
         self._next_id += 1
-        self._exchanges[self._next_id] = exchange
         return self._next_id
+
+    def _mint(self, exchange: Exchange) -> int:
+        request_id = self.mint()
+        self._exchanges[request_id] = exchange
+        return request_id
 
     def _answer(self, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
         own_id = envelope.own_id
@@ -266,12 +295,13 @@ class HandshakeUpstream:
         if method == "ping":
             self._link.post(jsonrpc.result(bytes(envelope.id), b"{}"))
             return
-        exchange = self._exchanges.get(request_id) if request_id is not None else None
-        ask = _read_ask(next_ask_id(), method, envelope.params or None)
-        self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange)
+        params = envelope.params or None
+        exchange = self._tasks.of(method, params) or self._exchange_of(request_id)
+        ask, task = _read_ask(next_ask_id(), method, params), tasks.task_of(method, params)
+        self._asks[ask.id] = _OpenAsk(bytes(envelope.id), exchange, task)
         if exchange is not None:
             exchange.ask(ask)
-        elif request_id is None:
+        elif request_id is None or task is not None:  # what belongs to a task may come on any stream
             self._listener.asked(ask)
         else:
             self._listener.asked_too_late(ask)
@@ -283,11 +313,10 @@ class HandshakeUpstream:
         if method == "notifications/cancelled":
             self._withdraw(params)
             return
-        exchange = self._exchanges.get(request_id) if request_id is not None else None
+        exchange = self._tasks.of(method, params) or self._exchange_of(request_id)
         if exchange is None:
-            if (
-                request_id is None or method in _OF_THE_SESSION
-            ):  # else it is of a call that has ended, and of its caller
+            has_whom = method in _OF_THE_SESSION or tasks.task_of(method, params) is not None
+            if request_id is None or has_whom:  # else it is of a call that has ended, and of its caller
                 self._listener.pushed(method, params)
         elif method == "notifications/message" and params is not None:
             exchange.log(params)
@@ -298,9 +327,15 @@ class HandshakeUpstream:
         """By its token, never by its stream: supergateway sends it on another call's."""
         update = jsonrpc.decode_fields(params or b"{}")
         token = bytes(update.get("progressToken", b""))
-        exchange = self._exchanges.get(int(token)) if token.isdigit() and len(token) <= 16 else None
+        number = int(token) if token.isdigit() and len(token) <= 16 else 0
+        exchange = self._exchanges.get(number) or self._tasks.with_token(number)
         if exchange is not None:
             exchange.progress(update)
+        elif tasks.task_of("notifications/progress", params) is not None:
+            self._listener.pushed("notifications/progress", params)  # the token outlives the call that began a task
+
+    def _exchange_of(self, request_id: int | None) -> Exchange | None:
+        return None if request_id is None else self._exchanges.get(request_id)
 
     def _withdraw(self, params: Raw | None) -> None:
         wire_id = bytes(jsonrpc.decode_fields(params or b"{}").get("requestId", b""))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, AskId, Call, Reply, Result, RpcError
+from holdfast.call import OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import NotModern, read_discovery
@@ -23,6 +24,7 @@ from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, he
 from holdfast.upstream.modern_call import Leg, ModernCall
 from holdfast.upstream.modern_errands import Doubt, Listing
 from holdfast.upstream.modern_link import ModernLink
+from holdfast.upstream.tasks import heard
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Listener, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
@@ -65,6 +67,8 @@ class ModernUpstream:
         self._offers_logging = False
         self._can_subscribe = False
         self._listening: Listening | None = None
+        self._errands: dict[Inquiry, None] = {}
+        """What is said of tasks that nobody waits for any more, and not answered yet."""
         self._listings: list[Callable[[bool], None]] = []
         """Who waits for the tools to be listed again."""
         self._is_open = False
@@ -122,6 +126,7 @@ class ModernUpstream:
             call.reply(ask_id, reply)
 
     async def close(self) -> None:
+        await heard(self._errands, self.clock)
         self._stop()
         await self._link.close()
 
@@ -146,16 +151,25 @@ class ModernUpstream:
 
     def ask(self, leg: Leg, call: Call) -> Sent:
         """Send a request of our own."""
-        return self._post(leg, call, {}, envelope(None, NOBODY, level=None, progress_token=None))
+        return self._post(leg, call, {}, envelope(None, OURSELVES, level=None, progress_token=None))
 
-    def transmit(self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any]) -> Sent:
+    def transmit(
+        self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any], *, has_tasks: bool = False
+    ) -> Sent:
+        abilities = exchange.abilities if self._declares else _unasked(exchange.abilities)
         meta = envelope(
             call.params.get("_meta"),
-            exchange.abilities if self._declares else NOBODY,
+            replace(abilities, tasks=True) if has_tasks else abilities,
             level=(self._level or DEFAULT_LEVEL) if self._offers_logging else None,
             progress_token=self._next_id if call.wants_progress else None,
         )
         return self._post(leg, call, extra, meta)
+
+    def errand(self, call: Call, exchange: Exchange) -> None:
+        inquiry = Inquiry(self._listener.asked)
+        self._errands[inquiry] = None
+        inquiry.outcome.add_done_callback(lambda _: self._errands.pop(inquiry, None))
+        self.transmit(inquiry, call, exchange, {}, has_tasks=True)
 
     def list_anew(self, then: Callable[[bool], None]) -> None:
         self._listings.append(then)
@@ -290,6 +304,11 @@ class ModernUpstream:
     def _leg(self, wire_id: Raw | None) -> Leg | None:
         text = b"" if wire_id is None else bytes(wire_id)
         return self._legs.get(int(text)) if text.isdigit() and len(text) <= 16 else None
+
+
+def _unasked(abilities: Abilities) -> Abilities:
+    """What is left of what a caller can do where it is asked nothing."""
+    return Abilities(tasks=abilities.tasks, extensions=abilities.extensions)
 
 
 class _SentLeg:

@@ -92,7 +92,7 @@ class MirroredArguments:
 def understood(method: str, raw: Raw, fields: Fields, mirrored: MirroredArguments) -> Raw:
     """A complete result without what is new in it; what a list says of tools is noted."""
     changed = dict(fields)
-    for name in _NEW:
+    for name in _NEW if not method.startswith("tasks/") else ("resultType",):  # a task has a `ttlMs` of its own
         changed.pop(name, None)
     if method == "tools/call" and "structuredContent" in changed:
         _keep_as_text(changed)

@@ -11,8 +11,9 @@ from msgspec import Raw
 from holdfast.call import Ask, AskId, Call, Fields, Reply, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.modern_answer import MirroredArguments, understood
+from holdfast.upstream.polled_task import PolledTask, needs_extension
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, next_ask_id
-from holdfast.wire import jsonrpc
+from holdfast.wire import jsonrpc, tasks
 
 MAX_ROUNDS: Final = 10
 """Requests for input that one call may make; the official SDKs' own."""
@@ -58,9 +59,17 @@ class Desk(Protocol):
         """0 to 1."""
         ...
 
-    def transmit(self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any]) -> Sent:
-        """Send `call` with `extra` among its params; the leg may be ended before this returns."""
+    def transmit(
+        self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any], *, has_tasks: bool = False
+    ) -> Sent:
+        """Send `call` with `extra` among its params; the leg may be ended before this returns.
+
+        `has_tasks`: it may be answered with a task, whatever its caller knows of tasks.
+        """
         ...
+
+    def errand(self, call: Call, exchange: Exchange) -> None:
+        """Send a request about a task, of which nothing more is to be heard."""
 
     def list_anew(self, then: Callable[[bool], None]) -> None:
         """Learn the tools again, then say whether that went well."""
@@ -91,9 +100,12 @@ class ModernCall:
         self._open: dict[AskId, tuple[str, Ask]] = {}
         """The questions that nobody has answered yet, and the server's names of them."""
         self._replies: dict[str, Raw] = {}
-        self._accepted: set[str] = set()
-        """The URLs that a person agreed to open: the server is asked again until it is content."""
+        self._accepted: dict[str, str | None] = {}
+        """The URLs that a person agreed to open, and our names of them: the server is asked until it is content."""
         self._timer: Timer | None = None
+        self._awaits_task = False
+        """The server runs it only as a task, of which its caller knows nothing."""
+        self._task: PolledTask | None = None
         self._is_paused = False
         self._is_over = False
 
@@ -101,8 +113,8 @@ class ModernCall:
         """Send the call, or send it again with what the server asked for."""
         self._timer = None
         self._sent = None
-        sent = self._desk.transmit(self, self._call, self._exchange, self._extra)
-        if self._is_over or self._timer is not None or self._open:
+        sent = self._desk.transmit(self, self._call, self._exchange, self._extra, has_tasks=self._awaits_task)
+        if self._is_over or self._timer is not None or self._open or self._task is not None:
             return  # it was answered or failed at once
         self._sent = sent
         if self._is_paused:
@@ -111,6 +123,8 @@ class ModernCall:
     def cancel(self, reason: str) -> None:
         sent = self._sent
         if not self._is_over:
+            if self._task is not None:
+                self._task.cancel()
             self._end()
             if sent is not None:
                 sent.cancel(reason)
@@ -146,6 +160,10 @@ class ModernCall:
                 self._has_listed = True
                 self._desk.list_anew(lambda is_done: self._listed(outcome, is_done=is_done))
                 return
+            if not self._awaits_task and self._call.method == "tools/call" and needs_extension(outcome):
+                self._awaits_task = True
+                self.start()
+                return
             if _code(outcome) in _OUT_OF_PLACE:
                 self._desk.doubt()
             self._finish(outcome)
@@ -156,6 +174,11 @@ class ModernCall:
             self._finish(Result(understood(self._call.method, outcome.raw, fields, self._desk.mirrored)))
         elif kind == "input_required":
             self._ask(fields)
+        elif kind == "task" and self._call.method == "tools/call" and self._exchange.abilities.tasks:
+            self._finish(Result(outcome.raw, is_task=True))
+        elif kind == "task" and self._awaits_task and (task := tasks.task_id(fields)) is not None:
+            self._task = PolledTask(self, task, self._desk.clock)
+            self._task.begin(fields)
         else:
             self._fail("the server answered with a kind of result that nobody asked for")
 
@@ -183,9 +206,13 @@ class ModernCall:
         elif ask.method == "roots/list":
             self._replies[name] = _NO_ROOTS
         else:
+            if self._task is not None:
+                self._task.cancel()
             self._finish(RpcError(reply.error))  # only results can be given to the server
             return
-        if not self._open:
+        if not self._open and self._task is not None:
+            self._task.update(self._replies)
+        elif not self._open:
             self._extra["inputResponses"] = self._replies
             self.start()
 
@@ -231,7 +258,36 @@ class ModernCall:
         action = jsonrpc.decode_value(jsonrpc.decode_fields(result).get("action", b"null"))
         url = _url(ask)
         if url is not None and action == "accept":
-            self._accepted.add(url)
+            self._accepted[url] = ask.elicitation_id
+
+    # Tool: what becomes of a task that is waited for.
+
+    def request(self, leg: Leg, call: Call) -> Sent:
+        return self._desk.transmit(leg, call, self._exchange, {}, has_tasks=True)
+
+    def errand(self, call: Call) -> None:
+        self._desk.errand(call, self._exchange)
+
+    def works(self) -> None:
+        self._exchange.alive()
+
+    def asks(self, requests: Fields) -> None:
+        asks = {name: _read_ask(jsonrpc.decode_fields(raw)) for name, raw in requests.items()}
+        if all(ask is not None for ask in asks.values()):
+            self._put({name: ask for name, ask in asks.items() if ask is not None}, set())
+        else:
+            self._fail("the server asked for input in a way that is not MCP")
+
+    def done(self, outcome: Result | RpcError) -> None:
+        if isinstance(outcome, Result):
+            fields = jsonrpc.decode_fields(outcome.raw)
+            outcome = Result(understood(self._call.method, outcome.raw, fields, self._desk.mirrored))
+        self._finish(outcome)
+
+    def undone(self, fault: Fault) -> None:
+        if not self._is_over:
+            self._end()
+            self._exchange.failed(fault)
 
     def _listed(self, outcome: RpcError, *, is_done: bool) -> None:
         if self._is_over:
@@ -244,7 +300,15 @@ class ModernCall:
     def _finish(self, outcome: Result | RpcError) -> None:
         if not self._is_over:
             self._end()
+            if isinstance(outcome, Result):
+                self._tell_complete()
             self._exchange.answered(outcome)
+
+    def _tell_complete(self) -> None:
+        """What the revision no longer says: a server that has gone on has got what its pages were for."""
+        for elicitation_id in self._accepted.values():
+            params = Raw(jsonrpc.encode({"elicitationId": elicitation_id}))
+            self._exchange.notify("notifications/elicitation/complete", params)
 
     def _fail(self, detail: str) -> None:
         if not self._is_over:
@@ -257,6 +321,8 @@ class ModernCall:
         self._open = {}
         if self._timer is not None:
             self._timer.cancel()
+        if self._task is not None:
+            self._task.stop()
         self._desk.ended(self)
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import OURSELVES, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
 
 _ask_ids = itertools.count(1)
 
@@ -87,6 +87,9 @@ class Exchange(Protocol):
         """What may be asked on this request, for servers that are told so with each."""
         ...
 
+    def alive(self) -> None:
+        """The server is at work on this request, and says nothing more than that."""
+
     def progress(self, update: Fields) -> None:
         """The params of a progress notification that bore this request's token."""
 
@@ -125,7 +128,7 @@ class Inquiry:
 
     @property
     def abilities(self) -> Abilities:
-        return NOBODY
+        return OURSELVES
 
     def answered(self, outcome: Result | RpcError) -> None:
         if not self.outcome.done():
@@ -134,6 +137,8 @@ class Inquiry:
     def failed(self, fault: Fault) -> None:
         if not self.outcome.done():
             self.outcome.set_result(fault)
+
+    def alive(self) -> None: ...
 
     def progress(self, update: Fields) -> None: ...
 

@@ -18,7 +18,14 @@ ANNOTATION: Final = "x-mcp-header"
 Annotations: TypeAlias = Mapping[tuple[str, ...], str]
 """The header's name behind `Mcp-Param-`, by the path of the argument."""
 
-_NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED_BY: Final = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 _TYPES: Final = frozenset({"string", "integer", "boolean"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PLAIN: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
