@@ -6,7 +6,8 @@ transport turns a `Call` into its wire. Nothing here knows a socket, an era or a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, NewType, Protocol, TypeAlias
 
@@ -66,6 +67,8 @@ class Ask:
     elicitation_id: str | None = None
     timeout: float = 600.0
     """Seconds for which the server is kept waiting for the answer."""
+    name: str | None = None
+    """What the server itself calls the question, where it gave it a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,20 @@ class Reply:
 
     result: Raw | None = None
     error: Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a caller of 2026-07-28 says with its request, for servers of the same revision.
+
+    It takes `input_required` as it is, and comes back with a call of its own.
+    """
+
+    capabilities: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    log_level: str | None = None
+    """The lowest level of the log messages that it wants; None for none at all."""
+    input: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """The `inputResponses` and the server's own `requestState`, as far as it brings them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,8 @@ class Call:
     """The client gave a progress token; the upstream conversation mints its own."""
     request: str = field(default="", compare=False)
     """The id of the HTTP request that brought it, for the log."""
+    declared: Declared | None = None
+    """None for a caller of the handshake era, and for what we ask ourselves."""
 
     @property
     def target(self) -> str | None:
@@ -96,14 +115,30 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The server's `result`, byte for byte."""
+    """The server's `result`, in the words of the handshake era: byte for byte where it is of that era."""
 
     raw: Raw
+    modern: Raw | None = field(default=None, compare=False)
+    """The same byte for byte from a server of 2026-07-28."""
+    age: float = 0.0
+    """Seconds since it was true for certain; 0 for what the server says now."""
+
+    def copied(self) -> Result:
+        """The same in bytes of its own, to be kept."""
+        return self.rewritten(Raw.copy)
+
+    def rewritten(self, change: Callable[[Raw], Raw]) -> Result:
+        """The same with a change to what it says, in either era."""
+        raw = change(self.raw)
+        modern = self.modern
+        if modern is not None:
+            modern = raw if modern is self.raw else change(modern)
+        return replace(self, raw=raw, modern=modern)
 
 
 @dataclass(frozen=True, slots=True)
 class InputRequired:
-    """A 2026-07-28 `input_required` result that passes to a caller of the same era."""
+    """An `input_required` result of 2026-07-28, for a caller of that revision: the end of its call."""
 
     raw: Raw
 
@@ -115,7 +150,10 @@ class RpcError:
     raw: Raw
 
 
-Outcome: TypeAlias = Result | InputRequired | RpcError | CallFailed
+Answered: TypeAlias = Result | InputRequired | RpcError
+"""What a server says to a call."""
+
+Outcome: TypeAlias = Answered | CallFailed
 """The one thing that ends a call."""
 
 

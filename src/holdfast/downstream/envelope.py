@@ -45,6 +45,8 @@ class Envelope:
 
     abilities: Abilities
     """What may be asked while it runs."""
+    capabilities: dict[str, Json]
+    """The same and more, as the client says it."""
     level: str | None
     """The lowest level of the log messages that it wants; None for none at all."""
     responses: dict[str, dict[str, Json]] | None
@@ -84,7 +86,7 @@ def read_envelope(request: ClientRequest, headers: Mapping[str, str]) -> Envelop
     if level is not None and level not in LOG_LEVELS:
         raise bad_params(request, f"{LOG_LEVEL_KEY} is one of {', '.join(LOG_LEVELS)}.")
     abilities = replace(abilities_of(capabilities), other=False) if request.method in ASKING else Abilities()
-    return Envelope(abilities, level if isinstance(level, str) else None, *_retry(request))
+    return Envelope(abilities, capabilities, level if isinstance(level, str) else None, *_retry(request))
 
 
 def without_envelope(request: ClientRequest) -> ClientRequest:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Outcome
+from holdfast.call import LOG_LEVELS, NOBODY, Declared, Json, Outcome
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
@@ -63,7 +63,7 @@ class Leg(AnswerCaller[Answer]):
             super().log(params)
 
     def answer(self, outcome: Outcome) -> None:
-        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service.server_info)
+        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
         super().answer(outcome)
 
@@ -126,16 +126,20 @@ class Modern:
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = _terms(target, asker, request)
+        brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         if envelope.state is not None:
-            parked = self.parked.take(envelope.state, terms)
-            if parked is None:
+            taken = self.parked.take(envelope.state, terms)
+            if taken is None:
                 raise bad_params(
                     request, "This requestState is unknown: it was used, is too old, or is not of this request."
                 )
-            leg = self._leg(post, request, token, envelope)
-            post.responder.on_gone = partial(parked.leave, leg)
-            parked.come_back(leg, envelope.responses or {})
-            return
+            if isinstance(taken, ModernCall):
+                leg = self._leg(post, request, token, envelope)
+                post.responder.on_gone = partial(taken.leave, leg)
+                taken.come_back(leg, envelope.responses or {})
+                return
+            brought["requestState"] = taken
+        call = replace(call, declared=Declared(envelope.capabilities, envelope.level, brought))
         service = target.service
         started = ModernCall(
             self.parked,

@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Outcome, RpcError, Running, Status
+from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Outcome, Result, RpcError, Running, Status
 from holdfast.clock import Clock, Timer
 from holdfast.errors import CallFailed
 from holdfast.servers.server import ServerConversation
@@ -102,9 +102,13 @@ class Deaf:
 class Lister(Deaf):
     """The caller of one server's list: follows its pages to the end."""
 
-    def __init__(self, conversation: ServerConversation, method: str, then: Callable[[Listed], None]) -> None:
+    def __init__(
+        self, conversation: ServerConversation, method: str, then: Callable[[Listed], None], *, is_modern: bool = False
+    ) -> None:
+        """`is_modern`: the pages are for a caller of 2026-07-28."""
         self._conversation = conversation
         self._method = method
+        self._is_modern = is_modern
         self._then: Callable[[Listed], None] | None = then
         self._pages: list[Raw] = []
         self._cursors: set[str] = set()
@@ -132,6 +136,8 @@ class Lister(Deaf):
             code = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null"))
             offers_none = code == jsonrpc.METHOD_NOT_FOUND
             self._end(Listed() if offers_none else Listed(hindrance=jsonrpc.error_message(outcome.raw)))
+        elif isinstance(outcome, Result) and outcome.modern is not None and self._is_modern:
+            self._page(outcome.modern)
         else:
             self._page(outcome.raw)
 

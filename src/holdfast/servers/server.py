@@ -67,6 +67,7 @@ class Server:
         """Of the clients that may not see everything, by name."""
         self._seen_by: frozenset[str] | None = None
         """The clients for which it exists, once it was told."""
+        self._is_seen_by_all = True
 
     @property
     def name(self) -> str:
@@ -77,6 +78,11 @@ class Server:
     def passes(self) -> frozenset[str]:
         """The headers of a request that go on to it."""
         return self._passes
+
+    @property
+    def is_common(self) -> bool:
+        """Whether every client may see all of it, with nothing of its own in the requests."""
+        return not self._gates and not self._passes and self._is_seen_by_all
 
     @property
     def server_info(self) -> Raw | None:
@@ -196,6 +202,7 @@ class Server:
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""
         self._seen_by = frozenset(client.name for client in clients if client.may_see(self.name))
+        self._is_seen_by_all = all(client.may_see(self.name) for client in clients)
         rules = {client.name: (client.servers or {}).get(self.name) for client in clients}
         self._gates = {
             name: Gate(*wanted, keeps_pages=self.settings.has_common_lists)

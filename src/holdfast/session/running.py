@@ -13,6 +13,7 @@ from msgspec import Raw
 from holdfast import events
 from holdfast.call import (
     Abilities,
+    Answered,
     Ask,
     AskId,
     Call,
@@ -20,7 +21,6 @@ from holdfast.call import (
     Fields,
     Outcome,
     Reply,
-    Result,
     RpcError,
     Status,
     StatusWord,
@@ -299,7 +299,7 @@ class RunningCall:
     def suspend(self) -> None:
         self._guard(self.caller.suspend)
 
-    def answered(self, outcome: Result | RpcError) -> None:
+    def answered(self, outcome: Answered) -> None:
         self.end(outcome)
 
     def failed(self, fault: Fault) -> None:

@@ -17,8 +17,14 @@ _OURS: Final = frozenset({MODERN_VERSION_KEY, CAPABILITIES_KEY, CLIENT_KEY, LEVE
 _CLIENT: Final = {"name": "holdfast", "version": __version__}
 
 
-def envelope(given: Json, abilities: Abilities, *, level: str | None, progress_token: int | None) -> Mapping[str, Any]:
-    """The `_meta` of a request; of what the caller had given, that which is not ours to say."""
+_NOT_CARRIED: Final = frozenset({"io.modelcontextprotocol/tasks"})
+"""Extensions whose messages do not pass through us."""
+
+
+def envelope(
+    given: Json, able: Mapping[str, Any], *, level: str | None, progress_token: int | None
+) -> Mapping[str, Any]:
+    """The `_meta` of a request whose caller is `able`; of what it had given, that which is not ours to say."""
     meta: dict[str, Any] = {}
     if isinstance(given, dict):
         meta = {name: value for name, value in given.items() if name not in _OURS}
@@ -28,12 +34,20 @@ def envelope(given: Json, abilities: Abilities, *, level: str | None, progress_t
         meta["progressToken"] = progress_token
     meta[MODERN_VERSION_KEY] = MODERN
     meta[CLIENT_KEY] = _CLIENT
-    meta[CAPABILITIES_KEY] = capabilities(abilities)
+    meta[CAPABILITIES_KEY] = able
     return meta
 
 
+def carried(declared: Mapping[str, Json]) -> Mapping[str, Any]:
+    """What a caller of this revision declared, as far as it can be used through us."""
+    extensions = declared.get("extensions")
+    if not isinstance(extensions, dict) or not extensions.keys() & _NOT_CARRIED:
+        return declared
+    return {**declared, "extensions": {name: each for name, each in extensions.items() if name not in _NOT_CARRIED}}
+
+
 def capabilities(abilities: Abilities) -> dict[str, Any]:
-    """What a caller can be asked, as servers read it."""
+    """What a caller of the handshake era can be asked, as servers read it."""
     declared: dict[str, Any] = {}
     elicitation: dict[str, Any] = {}
     if abilities.elicitation_form:

@@ -16,7 +16,7 @@ from holdfast.call import NOBODY, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import NotModern, read_discovery
-from holdfast.upstream.envelope import envelope
+from holdfast.upstream.envelope import capabilities, carried, envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
 from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds
@@ -146,16 +146,18 @@ class ModernUpstream:
 
     def ask(self, leg: Leg, call: Call) -> Sent:
         """Send a request of our own."""
-        return self._post(leg, call, {}, envelope(None, NOBODY, level=None, progress_token=None))
+        return self._post(leg, call, {}, envelope(None, {}, level=None, progress_token=None))
 
     def transmit(self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any]) -> Sent:
-        meta = envelope(
-            call.params.get("_meta"),
-            exchange.abilities if self._declares else NOBODY,
-            level=(self._level or DEFAULT_LEVEL) if self._offers_logging else None,
-            progress_token=self._next_id if call.wants_progress else None,
-        )
-        return self._post(leg, call, extra, meta)
+        said, declared = call.params.get("_meta"), call.declared
+        token = self._next_id if call.wants_progress else None
+        if declared is not None:
+            level = declared.log_level if self._offers_logging else None
+            meta = envelope(said, carried(declared.capabilities), level=level, progress_token=token)
+            return self._post(leg, call, {**declared.input, **extra}, meta)
+        level = (self._level or DEFAULT_LEVEL) if self._offers_logging else None
+        able = capabilities(exchange.abilities if self._declares else NOBODY)
+        return self._post(leg, call, extra, envelope(said, able, level=level, progress_token=token))
 
     def list_anew(self, then: Callable[[bool], None]) -> None:
         self._listings.append(then)

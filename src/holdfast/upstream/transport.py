@@ -16,7 +16,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import NOBODY, Abilities, Answered, Ask, AskId, Call, Fields, InputRequired, Reply, Result, RpcError
 
 _ask_ids = itertools.count(1)
 
@@ -105,8 +105,8 @@ class Exchange(Protocol):
     def suspend(self) -> None:
         """The server closed this request's stream and will answer on a resumed one."""
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        """The server's answer."""
+    def answered(self, outcome: Answered) -> None:
+        """The server's answer; `InputRequired` only to a call that declares what its caller can be asked."""
 
     def failed(self, fault: Fault) -> None:
         """There will be no answer."""
@@ -127,8 +127,10 @@ class Inquiry:
     def abilities(self) -> Abilities:
         return NOBODY
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        if not self.outcome.done():
+    def answered(self, outcome: Answered) -> None:
+        if isinstance(outcome, InputRequired):
+            self.failed(Fault(FaultKind.INVALID, "the server asked for input where nobody can be asked"))
+        elif not self.outcome.done():
             self.outcome.set_result(outcome)
 
     def failed(self, fault: Fault) -> None:
