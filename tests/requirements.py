@@ -1359,6 +1359,35 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server of the official SDK that speaks 2026-07-28 alone is used over HTTP and over stdio.",
         "protocol 4",
     ),
+    # clients of 2026-07-28 at servers of 2026-07-28
+    "both-modern:questions": Requirement(
+        "Questions pass between a client and a server of 2026-07-28 under the server's names; no call waits for them.",
+        "bridging, column M to M",
+    ),
+    "both-modern:sealed": Requirement(
+        "A server's own state comes back through us from the same principal, conversation and request alone.",
+        "threats-and-faults 4; 2026-07-28, Multi Round-Trip Requests",
+    ),
+    "both-modern:a-thousand": Requirement(
+        "Of a thousand interleaved questions every answer lands in its own call.",
+        "threats-and-faults 3",
+    ),
+    "both-modern:envelope": Requirement(
+        "A modern server is told what the asking modern client declares, and refuses it in its own words.",
+        "bridging, row `_meta` envelope",
+    ),
+    "both-modern:results": Requirement(
+        "Results of a modern server reach a modern client as they are.",
+        "bridging, column M to M",
+    ),
+    "both-modern:hints": Requirement(
+        "Cache hints of a modern server are kept as far as they are true through us.",
+        "protocol 4, caching",
+    ),
+    "both-modern:merged": Requirement(
+        "At `/mcp`, servers of both eras are asked and answered as each alone.",
+        "bridging, column M to M",
+    ),
     "modern-servers:mirrored": Requirement(
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",

@@ -7,7 +7,7 @@ transport turns a `Call` into its wire. Nothing here knows a socket, an era or a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NewType, Protocol, TypeAlias
 
@@ -118,10 +118,14 @@ class Result:
     """The server's `result`, in the words of the handshake era: byte for byte where it is of that era."""
 
     raw: Raw
-    modern: Raw | None = field(default=None, compare=False)
+    modern: Raw | None = None
     """The same byte for byte from a server of 2026-07-28."""
     age: float = 0.0
     """Seconds since it was true for certain; 0 for what the server says now."""
+
+    def aged(self, age: float) -> Result:
+        """The same, which was true for certain `age` seconds ago."""
+        return Result(self.raw, self.modern, age)
 
     def copied(self) -> Result:
         """The same in bytes of its own, to be kept."""
@@ -133,7 +137,7 @@ class Result:
         modern = self.modern
         if modern is not None:
             modern = raw if modern is self.raw else change(modern)
-        return replace(self, raw=raw, modern=modern)
+        return Result(raw, modern, self.age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,8 @@ async def test_the_state_of_a_server_goes_back_byte_for_byte() -> None:
             assert meta["dev.x"] == 1
             assert "progressToken" not in meta
         c.line.say(second["id"], result={"content": [], "resultType": "complete"})
-        assert exchange.outcome == Result(Raw(b'{"content":[]}'))
+        assert isinstance(exchange.outcome, Result)
+        assert bytes(exchange.outcome.raw) == b'{"content":[]}'
 
 
 @requirement("modern-servers:rounds")

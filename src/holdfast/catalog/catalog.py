@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from msgspec import Raw
@@ -293,7 +293,7 @@ class Catalog:
         cursor = waiting.call.params.get("cursor")
         page = kept.pages.get(cursor) if cursor is None or isinstance(cursor, str) else None
         if page is not None:
-            waiting.answer(page if page.modern is None else replace(page, age=self._age(waiting.call.method, kept)))
+            waiting.answer(page if page.modern is None else page.aged(self._age(waiting.call.method, kept)))
             return
         # A cursor of an earlier edition, or none of ours: the server knows what it is worth.
         waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
