@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from msgspec import Raw
@@ -214,6 +214,9 @@ class Catalog:
     # Observer: what sessions reveal.
 
     def opened(self, hello: Hello) -> None:
+        kept = self._hello
+        if kept is not None and hello.speaks_both and hello.is_stateless and not kept.is_stateless:
+            hello = replace(kept, speaks_both=True, discovery=hello)
         self._hello = hello
         self._introduce(hello)
 
@@ -270,6 +273,10 @@ class Catalog:
         if waiting.is_over:
             return
         method = waiting.call.method
+        if waiting.key.is_modern and self._hello is not None and self._hello.speaks_both:
+            # What is kept is as older revisions have it.
+            waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
+            return
         if not self._offers(method):
             message = f"{self._settings.name} offers no {CAPABILITY[method]}."
             waiting.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))

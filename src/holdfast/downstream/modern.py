@@ -113,15 +113,15 @@ class Modern:
         leg = self._leg(post, request, None, envelope)
 
         def introduced(hello: Hello | CallFailed) -> None:
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello))
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello))
 
         target = post.target
-        target.service.converse(target.asker(request.params)).introduce(introduced)
+        target.service.converse(target.asker(request.params, is_modern=True)).introduce(introduced)
 
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
-        asker = replace(target.asker(request.params), can_answer=envelope.abilities != NOBODY)
+        asker = replace(target.asker(request.params, is_modern=True), can_answer=envelope.abilities != NOBODY)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))

@@ -34,6 +34,8 @@ class Asker:
     """The headers that may go on to a server (`pass_headers`): names in lower case, and values."""
     can_answer: bool = False
     """Questions can reach whoever asks, although no session of its own names the request."""
+    is_modern: bool = False
+    """It is a request of 2026-07-28."""
 
     @property
     def principal(self) -> Principal:

@@ -172,11 +172,12 @@ class Server:
 
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md."""
-        scope, identity = self.settings.scope, asker.identity
+        scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
+        whole = SessionKey(self.name, self._revision, self._credential, scope, None, is_modern=is_modern)
         if scope == "shared":
-            return SessionKey(self.name, self._revision, self._credential, scope, None, asker=asker.principal)
+            return replace(whole, asker=asker.principal)
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
-        whole = SessionKey(self.name, self._revision, self._credential, scope, identity.principal, passed=passed)
+        whole = replace(whole, principal=identity.principal, passed=passed)
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce, declares=asker.can_answer)
         if scope == "user":
@@ -185,7 +186,16 @@ class Server:
             return replace(whole, scope_id=f"chat:{asker.chat}")
         if asker.client is not None:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
+        if self._remembers_nothing_of(asker):
+            return whole  # nothing could be mixed up, and a process may have to know its own states again
         return private(whole, identity.principal, "chat", asker.nonce, declares=asker.can_answer)
+
+    def _remembers_nothing_of(self, asker: Asker) -> bool:
+        """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
+        hello = self.catalog.hello
+        if hello is None:
+            return self.settings.era == "modern"
+        return asker.is_modern if hello.speaks_both else hello.is_stateless
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.

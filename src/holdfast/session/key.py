@@ -47,6 +47,8 @@ class SessionKey:
     """What the request did not name, so that its session is private."""
     declares: bool = field(default=True, compare=False, repr=False)
     """Its session may ask whoever calls in it, so it declares all that can be relayed."""
+    is_modern: bool = field(default=False, compare=False, repr=False)
+    """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -75,7 +75,8 @@ class Line:
                 self._roster,
                 self.settings.session_limit,
                 [place.key.principal for place in line],
-                may_adopt=not self.settings.pass_headers,  # a spare was opened without the caller's
+                # With `pass_headers` a spare was opened without the caller's.
+                unfit=[n for n, place in enumerate(line) if self.settings.pass_headers or self._wants_other(place)],
             )
             if isinstance(step, Wait):
                 return
@@ -92,6 +93,13 @@ class Line:
                 self._opener.evict(victim, "evicted to make room")
             else:
                 self._give(place, None)
+
+    def _wants_other(self, place: Place) -> bool:
+        """Whether a spare of a server that speaks both eras is of the wrong one: it has shaken hands."""
+        return place.key.is_modern and any(
+            spare.is_spare and spare.hello is not None and spare.hello.speaks_both and not spare.hello.is_stateless
+            for spare in self._roster
+        )
 
     def _give(self, place: Place, adopt: Adopt[Session] | None) -> None:
         """Give `place` a spare or a session of its own, if the quota lets it; else it waits there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -77,18 +77,19 @@ class Wait:
 
 
 def plan(
-    sessions: Iterable[V], limit: int, line: Sequence[Principal | None], *, may_adopt: bool = True
+    sessions: Iterable[V], limit: int, line: Sequence[Principal | None], *, unfit: Container[int] = ()
 ) -> Adopt[V] | Open | Evict[V] | Wait:
     """Decide what is done for `line`: whose keys wait, none of which has a session, first come first.
 
     `sessions` are all that take up room, those that are still closing included. A user who holds more
     than its share of `limit` comes after those who do not, and loses its own sessions before theirs.
-    Spares are handed over only where they `may_adopt`.
+    Those at the places `unfit` of `line` can take no spare.
     """
     present = list(sessions)
     spares = [s for s in present if s.is_spare and s.state is State.IDLE]
-    if spares and may_adopt:
-        return Adopt(_turns(present, limit, line)[0], max(spares, key=lambda s: s.opened_at))
+    adopting = [turn for turn in _turns(present, limit, line) if turn not in unfit] if spares else []
+    if adopting:
+        return Adopt(adopting[0], max(spares, key=lambda s: s.opened_at))
     if len(present) < limit:
         return Open(_turns(present, limit, line)[0])
     leaving = sum(s.state in {State.CLOSED, State.LOST, State.DRAINING} for s in present)

@@ -34,10 +34,18 @@ SPARE_TTL: Final = 60.0
 class Connect(Protocol):
     """Makes the conversation for a new session."""
 
-    def __call__(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+    def __call__(
+        self,
+        listener: Listener,
+        *,
+        declares: bool,
+        passed: tuple[tuple[str, str], ...] = (),
+        is_modern: bool = False,
+    ) -> Upstream:
         """`declares`: offer the server all that can be relayed, else nothing.
 
-        `passed`: headers of the caller's that go with every request.
+        `passed`: headers of the caller's that go with every request. `is_modern`: it is for a caller of
+        2026-07-28, which counts where the server speaks that and older revisions.
         """
         ...
 
@@ -174,9 +182,13 @@ class Roster:
             session.upstream.terminate()
 
     def _connect_anew(self, session: Session) -> None:
-        declares = session.key is None or session.key.declares
-        passed = () if session.key is None else session.key.passed
-        session.upstream = self._connect(session, declares=declares, passed=passed)
+        key = session.key
+        session.upstream = self._connect(
+            session,
+            declares=key is None or key.declares,
+            passed=() if key is None else key.passed,
+            is_modern=key is not None and key.is_modern,
+        )
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:

@@ -56,11 +56,18 @@ class Connector:
             self._http = HttpClient(settings.url, scope, clock)
             self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
-    def __call__(self, listener: Listener, *, declares: bool, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+    def __call__(
+        self,
+        listener: Listener,
+        *,
+        declares: bool,
+        passed: tuple[tuple[str, str], ...] = (),
+        is_modern: bool = False,
+    ) -> Upstream:
         """A conversation that is not open yet.
 
         `declares`: offer the server all that can be relayed, else nothing. `passed`: headers of the
-        caller's that go with every request.
+        caller's that go with every request. `is_modern`: it is for a caller of 2026-07-28.
         """
         capabilities = ALL_CAPABILITIES if declares else _NO_CAPABILITIES
 
@@ -87,7 +94,7 @@ class Connector:
                 return openings.handshake()
             case "auto":
                 limit = min(PROBE_TIMEOUT, self._settings.open_timeout / 2)
-                return ProbingUpstream(self._era, openings, self._clock, probe_timeout=limit)
+                return ProbingUpstream(self._era, openings, self._clock, is_modern=is_modern, probe_timeout=limit)
 
     def _openings(
         self,

@@ -2,12 +2,13 @@
 
 A server of 2026-07-28 answers `server/discover`, which no older one knows. The probe is the
 opening itself where it succeeds; where it does not, `initialize` follows, over stdio in the same process.
+A server that speaks both is spoken to as the caller speaks for whom its session is opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -26,10 +27,11 @@ PROBE_TIMEOUT: Final = 5.0
 
 
 class Era(Enum):
-    """The two ways in which MCP is spoken."""
+    """The two ways in which MCP is spoken, and servers that know both."""
 
     HANDSHAKE = "handshake"
     MODERN = "modern"
+    BOTH = "both"
 
 
 class KnownEra:
@@ -37,6 +39,8 @@ class KnownEra:
 
     def __init__(self) -> None:
         self.era: Era | None = None
+        self.discovery: Hello | None = None
+        """What a server of both said when it was last discovered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +54,68 @@ class Openings:
 
 
 class ProbingUpstream:
-    """An `Upstream` that becomes one of either era when it is opened."""
+    """An `Upstream` that becomes one of either era when it is opened.
+
+    `is_modern`: it is for a caller of 2026-07-28, and speaks that to a server of both.
+    """
 
     def __init__(
-        self, known: KnownEra, openings: Openings, clock: Clock, *, probe_timeout: float = PROBE_TIMEOUT
+        self,
+        known: KnownEra,
+        openings: Openings,
+        clock: Clock,
+        *,
+        is_modern: bool = False,
+        probe_timeout: float = PROBE_TIMEOUT,
     ) -> None:
         self._known = known
         self._openings = openings
         self._clock = clock
+        self._is_modern = is_modern
         self._probe_timeout = probe_timeout
         self._chosen: Upstream | None = None
 
     async def open(self) -> Hello:
         refusal: Misunderstood | None = None
-        if self._known.era is Era.HANDSHAKE:
+        era = self._known.era
+        if era is Era.HANDSHAKE or (era is Era.BOTH and not self._is_modern):
             try:
-                return await self._shake_hands()
+                return await self._shake_hands(era)
             except Misunderstood as error:
                 refusal = error  # it may have been replaced by one of the other era
-        modern = self._openings.modern()
-        self._follow(modern)
+        modern = self._converse_modern()
         try:
-            if self._known.era is Era.MODERN:
-                hello = await modern.open()
-            else:
-                async with timeout(self._clock, self._probe_timeout):
-                    hello = await modern.open()
+            discovery = await self._discover(modern)
         except (NotModern, TimeoutError):
             self._known.era = None
             if refusal is not None:
                 raise refusal from None
-            return await self._shake_hands()
-        self._settle(Era.MODERN)
-        return hello
+            return await self._shake_hands(Era.HANDSHAKE)
+        speaks_both = discovery.speaks_both and era is not Era.MODERN and refusal is None
+        if speaks_both and not self._is_modern:
+            self._known.discovery = discovery
+            try:
+                return await self._shake_hands(Era.BOTH)
+            except Misunderstood:
+                speaks_both = False  # it only says so
+                modern = self._converse_modern()
+        hello = await modern.open()
+        self._settle(Era.BOTH if speaks_both else Era.MODERN)
+        return replace(hello, speaks_both=speaks_both)
 
-    async def _shake_hands(self) -> Hello:
+    async def _discover(self, modern: ModernUpstream) -> Hello:
+        """Raises `NotModern`, `TimeoutError` where it is not known what the server is, and `OpenFailed`."""
+        if self._known.era in {Era.MODERN, Era.BOTH}:
+            return await modern.discover()
+        async with timeout(self._clock, self._probe_timeout):
+            return await modern.discover()
+
+    def _converse_modern(self) -> ModernUpstream:
+        modern = self._openings.modern()
+        self._follow(modern)
+        return modern
+
+    async def _shake_hands(self, era: Era) -> Hello:
         """Raises `OpenFailed`; where the server did not understand, it is asked for its era again."""
         process = self._openings.process
         try:
@@ -96,8 +127,8 @@ class ProbingUpstream:
             if process is None or not process.has_ended_in_turn:
                 raise
             hello = await self._open_handshake()  # it ended over a question that it did not know
-        self._settle(Era.HANDSHAKE)
-        return hello
+        self._settle(era)
+        return replace(hello, speaks_both=True, discovery=self._known.discovery) if era is Era.BOTH else hello
 
     async def _open_handshake(self) -> Hello:
         handshake = self._openings.handshake()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from msgspec import Raw
@@ -19,7 +20,7 @@ from holdfast.upstream.discovery import NotModern, read_discovery
 from holdfast.upstream.envelope import capabilities, carried, envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
-from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds
+from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds, speaks_both
 from holdfast.upstream.modern_call import Leg, ModernCall
 from holdfast.upstream.modern_errands import Doubt, Listing
 from holdfast.upstream.modern_link import ModernLink
@@ -64,6 +65,7 @@ class ModernUpstream:
         self._level: str | None = None
         self._offers_logging = False
         self._can_subscribe = False
+        self._discovery: Raw | None = None
         self._listening: Listening | None = None
         self._listings: list[Callable[[bool], None]] = []
         """Who waits for the tools to be listed again."""
@@ -72,11 +74,10 @@ class ModernUpstream:
         self._lost: Fault | None = None
 
     async def open(self) -> Hello:
-        """Discover the server. Raises `NotModern` where an older revision should be tried."""
-        await self._link.start(self)
-        discovering = Inquiry(self._listener.asked)
-        self.ask(discovering, Call("server/discover"))
-        discovery = read_discovery(await self._outcome(discovering))
+        """Discover the server, unless that is done, and listen to it. Raises as `discover`."""
+        if self._discovery is None:
+            await self.discover()
+        discovery = self._discovery or Raw(b"{}")
         self._link.established(MODERN)
         self._can_subscribe = self._declares and can_subscribe(discovery)
         kinds = list_kinds(discovery) if self._declares else frozenset[str]()
@@ -91,6 +92,15 @@ class ModernUpstream:
         self._is_open = True
         listening.promise(listening.announced)
         return hello
+
+    async def discover(self) -> Hello:
+        """What the server says it is and speaks, before it is listened to. Raises `NotModern` and `OpenFailed`."""
+        await self._link.start(self)
+        discovering = Inquiry(self._listener.asked)
+        self.ask(discovering, Call("server/discover"))
+        self._discovery = discovery = read_discovery(await self._outcome(discovering))
+        hello = hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
+        return replace(hello, speaks_both=speaks_both(discovery))
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         match call.method:

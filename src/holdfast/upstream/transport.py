@@ -77,6 +77,10 @@ class Hello:
     capabilities: Fields
     is_stateless: bool = False
     """It remembers nothing between two requests: no session with it can be lost."""
+    speaks_both: bool = False
+    """It is known to speak 2026-07-28 and older revisions, so that the caller's era decides."""
+    discovery: Hello | None = None
+    """What it says to clients of 2026-07-28, where this is what it says to older ones."""
 
 
 class Exchange(Protocol):
