@@ -1388,6 +1388,23 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "At `/mcp`, servers of both eras are asked and answered as each alone.",
         "bridging, column M to M",
     ),
+    "both-modern:nameless": Requirement(
+        "Requests that name no chat share a session with a server of 2026-07-28, which is one process over stdio.",
+        "bridging 1, stdio upstream",
+    ),
+    # servers of both eras
+    "both-eras:mirrored": Requirement(
+        "A server of both eras is spoken to in the era of who opens the session, so that nobody gets less than alone.",
+        "issue: every client to every server",
+    ),
+    "both-eras:lists": Requirement(
+        "A server of both eras is introduced and listed to each client as in the client's own era.",
+        "issue: every client to every server",
+    ),
+    "both-eras:found-out": Requirement(
+        "Whether a server speaks both eras is found out once, and again when that fails.",
+        "protocol 5",
+    ),
     "modern-servers:mirrored": Requirement(
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",

@@ -122,7 +122,7 @@ async def test_a_handshake_server_over_http_is_asked_once() -> None:
 
 
 @requirement("modern-servers:probe")
-@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 1)])
+@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 2)])
 async def test_the_era_can_be_said_beforehand(era: str, expected: int) -> None:
     options = ServerOptions(era="handshake" if era == "handshake" else "modern")
     async with ScriptedServer(options) as server, gateway_to(server.url, era=era) as running:

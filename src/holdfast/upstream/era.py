@@ -91,17 +91,31 @@ class ProbingUpstream:
             if refusal is not None:
                 raise refusal from None
             return await self._shake_hands(Era.HANDSHAKE)
-        speaks_both = discovery.speaks_both and era is not Era.MODERN and refusal is None
-        if speaks_both and not self._is_modern:
+        is_alone = era is Era.MODERN or refusal is not None
+        if not is_alone and not self._is_modern:
             self._known.discovery = discovery
-            try:
-                return await self._shake_hands(Era.BOTH)
-            except Misunderstood:
-                speaks_both = False  # it only says so
-                modern = self._converse_modern()
+            hello = await self._shake_hands_too()
+            if hello is not None:
+                return hello
+            is_alone, modern = True, self._converse_modern()
         hello = await modern.open()
-        self._settle(Era.BOTH if speaks_both else Era.MODERN)
-        return replace(hello, speaks_both=speaks_both)
+        self._settle(Era.MODERN if is_alone else Era.BOTH)
+        return hello if is_alone else replace(hello, speaks_both=True)
+
+    async def _shake_hands_too(self) -> Hello | None:
+        """What a server of 2026-07-28 says to older clients; None where it does not know them.
+
+        The versions that it names are no help: the official SDK's servers speak all, and name the new one.
+        """
+        try:
+            async with timeout(self._clock, self._probe_timeout):
+                return await self._shake_hands(Era.BOTH)
+        except TimeoutError:
+            return None
+        except OpenFailed as error:
+            if error.is_unsent:
+                raise
+            return None
 
     async def _discover(self, modern: ModernUpstream) -> Hello:
         """Raises `NotModern`, `TimeoutError` where it is not known what the server is, and `OpenFailed`."""

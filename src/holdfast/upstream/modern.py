@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from msgspec import Raw
@@ -20,7 +19,7 @@ from holdfast.upstream.discovery import NotModern, read_discovery
 from holdfast.upstream.envelope import capabilities, carried, envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
-from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds, speaks_both
+from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds
 from holdfast.upstream.modern_call import Leg, ModernCall
 from holdfast.upstream.modern_errands import Doubt, Listing
 from holdfast.upstream.modern_link import ModernLink
@@ -94,13 +93,12 @@ class ModernUpstream:
         return hello
 
     async def discover(self) -> Hello:
-        """What the server says it is and speaks, before it is listened to. Raises `NotModern` and `OpenFailed`."""
+        """What the server says it is, before it is listened to. Raises `NotModern` and `OpenFailed`."""
         await self._link.start(self)
         discovering = Inquiry(self._listener.asked)
         self.ask(discovering, Call("server/discover"))
         self._discovery = discovery = read_discovery(await self._outcome(discovering))
-        hello = hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
-        return replace(hello, speaks_both=speaks_both(discovery))
+        return hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         match call.method:

@@ -11,7 +11,7 @@ from holdfast.call import Fields, Json
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import Annotations, annotations_of
-from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST, MODERN
+from holdfast.wire.revisions import LATEST, MODERN
 
 SERVER_INFO: Final = "io.modelcontextprotocol/serverInfo"
 
@@ -69,11 +69,6 @@ def hello_of(discovery: Raw, announced: Iterable[str], *, has_updates: bool) -> 
         result["instructions"] = fields["instructions"]
     encoded = {name: Raw(jsonrpc.encode(value)) for name, value in capabilities.items()}
     return Hello(Raw(jsonrpc.encode(result)), MODERN, encoded, is_stateless=True)
-
-
-def speaks_both(discovery: Raw) -> bool:
-    """Whether the server says that it speaks revisions of the handshake era as well."""
-    return any(version in HANDSHAKE_REVISIONS for version in versions_of(discovery) or ())
 
 
 class MirroredArguments:

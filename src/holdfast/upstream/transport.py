@@ -78,7 +78,7 @@ class Hello:
     is_stateless: bool = False
     """It remembers nothing between two requests: no session with it can be lost."""
     speaks_both: bool = False
-    """It is known to speak 2026-07-28 and older revisions, so that the caller's era decides."""
+    """It speaks 2026-07-28 and, as far as is known, older revisions: the era of who opens a session decides."""
     discovery: Hello | None = None
     """What it says to clients of 2026-07-28, where this is what it says to older ones."""
 
