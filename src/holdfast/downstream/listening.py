@@ -121,11 +121,12 @@ class Listener:
         if isinstance(hello, CallFailed):
             self._finish(hello)
             return
+        hello = hello.discovery or hello
         self._honoured = {kind: True for kind in self._wanted if _offers(hello, _LISTS[kind][0], "listChanged")}
         conversation.attach(self)
         if not conversation.is_private and _offers(hello, "resources", "subscribe"):
             self._subscribing = dict.fromkeys(self._uris)
-        if hello.is_stateless or hello.speaks_both:
+        if hello.is_modern:
             conversation.start(Call("ping"), Deaf())  # such a server tells of changes on a stream of a session
         for uri in list(self._subscribing):
             call = Call("resources/subscribe", {"uri": uri})

@@ -195,7 +195,7 @@ class Server:
         hello = self.catalog.hello
         if hello is None:
             return self.settings.era == "modern"
-        return asker.is_modern if hello.speaks_both else hello.is_stateless
+        return asker.is_modern if hello.speaks_both else hello.is_modern
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.

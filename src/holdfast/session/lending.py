@@ -111,7 +111,7 @@ class Lending:
 
 def _is_of_the_other_era(session: Session) -> bool:
     """Whether a session speaks 2026-07-28 with a server whose lists are kept as older revisions have them."""
-    return session.hello is not None and session.hello.speaks_both and session.hello.is_stateless
+    return session.hello is not None and session.hello.speaks_both and session.hello.is_modern
 
 
 def _may_lend(session: Session, *, unused: bool) -> bool:

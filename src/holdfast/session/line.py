@@ -97,7 +97,7 @@ class Line:
     def _wants_other(self, place: Place) -> bool:
         """Whether a spare of a server that speaks both eras is of the wrong one: it has shaken hands."""
         return place.key.is_modern and any(
-            spare.is_spare and spare.hello is not None and spare.hello.speaks_both and not spare.hello.is_stateless
+            spare.is_spare and spare.hello is not None and spare.hello.speaks_both and not spare.hello.is_modern
             for spare in self._roster
         )
 

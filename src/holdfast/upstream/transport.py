@@ -17,6 +17,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Answered, Ask, AskId, Call, Fields, InputRequired, Reply, Result, RpcError
+from holdfast.wire.revisions import MODERN
 
 _ask_ids = itertools.count(1)
 
@@ -81,6 +82,11 @@ class Hello:
     """It speaks 2026-07-28 and, as far as is known, older revisions: the era of who opens a session decides."""
     discovery: Hello | None = None
     """What it says to clients of 2026-07-28, where this is what it says to older ones."""
+
+    @property
+    def is_modern(self) -> bool:
+        """2026-07-28 is spoken with it."""
+        return self.protocol_version == MODERN
 
 
 class Exchange(Protocol):
