@@ -87,7 +87,7 @@ async def test_questions_come_with_the_servers_own_names_all_at_once(monkeypatch
         assert result["resultType"] == "input_required"
         assert result["inputRequests"] == NAMES
         await until_nothing_runs(running)
-        answers = {"user_name": YES, "the roots": {"roots": []}}
+        answers: dict[str, Any] = {"user_name": YES, "the roots": {"roots": []}}
         brought = reply_in(await client.result(client.again(body, result, **answers)))
         assert brought == {"inputResponses": answers, "requestState": STATES[-1]}
 
@@ -241,6 +241,20 @@ async def test_a_server_that_became_one_of_the_other_era_does_not_begin_anew_wit
         assert running.upstream.calls("echo") == []
 
 
+@requirement("both-modern:questions")
+@pytest.mark.parametrize("transport", WAYS[:2])
+async def test_a_client_that_leaves_cancels_its_call_at_the_server(transport: Transport) -> None:
+    async with rig(transport, options=MODERN) as running:
+        client = ModernClient(running, chat="c")
+        async with client.post(client.tool("progress", {"progressToken": 1}, steps=1)) as response:
+            await response.body()
+        async with client.post(client.tool("slow", gate="g"), accept="text/event-stream"):
+            await running.upstream.entered("g")
+        (entry,) = running.upstream.calls("slow")
+        await running.upstream.until(lambda: entry.outcome == "cancelled")
+        await until_nothing_runs(running)
+
+
 @row(3)
 @requirement("both-modern:a-thousand")
 async def test_a_thousand_interleaved_questions_land_in_their_own_calls(figure: Figure) -> None:
@@ -293,7 +307,7 @@ async def test_a_thousand_interleaved_questions_land_in_their_own_calls(figure: 
 @requirement("both-modern:envelope")
 async def test_the_server_is_told_what_this_client_declares(monkeypatch: pytest.MonkeyPatch) -> None:
     adding(monkeypatch, "said", said)
-    declared = {
+    declared: dict[str, Any] = {
         "elicitation": {"form": {}},
         "experimental": {"dev.x": {"a": 1}},
         "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html"]}},

@@ -563,8 +563,6 @@ class Pool:
         self._line.move()
 
     def open(self, place: Place) -> Session:
-        if place.waiting and place.waiting[0].key.is_modern != place.key.is_modern:
-            place.key = place.waiting[0].key  # who opens the session decides how it is spoken in
         place.session = session = self._roster.open(
             place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
         )
