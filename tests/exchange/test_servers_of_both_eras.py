@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import pytest
 
+from holdfast.session.lifecycle import State
+from holdfast.testing.clock import ManualClock
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from holdfast.testing.server_tools import NOTE_URI
 from modern_client import YES, ModernClient, reply_in, text_in
@@ -268,3 +270,21 @@ async def test_who_names_no_chat_hears_of_resources_too() -> None:
             await client.result(client.tool("change_tools"))
             assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
         await running.until(lambda: len(running.app.modern.listeners) == 0)
+
+
+@requirement("both-modern:nameless")
+@pytest.mark.parametrize("chat", ["c", None])
+async def test_a_session_is_opened_and_kept_for_who_listens(chat: str | None) -> None:
+    clock = ManualClock()
+    async with rig(options={"era": "modern"}, clock=clock, idle_timeout=100) as running:
+        client = ModernClient(running, chat=chat)
+        body = client.message("subscriptions/listen", notifications={"toolsListChanged": True})
+        async with client.post(body, accept="text/event-stream") as stream:
+            assert "acknowledged" in (await next_message(stream))["method"]
+            await running.until(lambda: running.server.pool.count(State.IDLE) == 1)
+            await running.passing(1000)
+            running.upstream.core.notify_all("notifications/tools/list_changed")
+            assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
+        await running.until(lambda: len(running.app.modern.listeners) == 0)
+        await running.passing(1000)
+        await running.until(lambda: running.server.pool.sessions == [])

@@ -101,6 +101,10 @@ class Listener:
     def abilities(self) -> Abilities:
         return NOBODY
 
+    @property
+    def listens(self) -> bool:
+        return True
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 
@@ -126,7 +130,7 @@ class Listener:
         conversation.attach(self)
         if not conversation.is_private and _offers(hello, "resources", "subscribe"):
             self._subscribing = dict.fromkeys(self._uris)
-        if hello.is_modern:
+        if hello.is_modern and not conversation.is_private:
             conversation.start(Call("ping"), Deaf())  # such a server tells of changes on a stream of a session
         for uri in list(self._subscribing):
             call = Call("resources/subscribe", {"uri": uri})

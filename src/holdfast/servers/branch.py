@@ -103,6 +103,10 @@ class Branch:
     def abilities(self) -> Abilities:
         return self._watcher.abilities
 
+    @property
+    def listens(self) -> bool:
+        return self._watcher.listens
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 

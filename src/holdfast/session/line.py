@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 from holdfast.config import ServerSettings
@@ -75,8 +76,7 @@ class Line:
                 self._roster,
                 self.settings.session_limit,
                 [place.key.principal for place in line],
-                # With `pass_headers` a spare was opened without the caller's.
-                unfit=[n for n, place in enumerate(line) if self.settings.pass_headers or self._wants_other(place)],
+                unfit=self._unfit(line),
             )
             if isinstance(step, Wait):
                 return
@@ -94,12 +94,12 @@ class Line:
             else:
                 self._give(place, None)
 
-    def _wants_other(self, place: Place) -> bool:
-        """Whether a spare of a server that speaks both eras is of the wrong one: it has shaken hands."""
-        return place.key.is_modern and any(
-            spare.is_spare and spare.hello is not None and spare.hello.speaks_both and not spare.hello.is_modern
-            for spare in self._roster
-        )
+    def _unfit(self, line: Sequence[Place]) -> Container[int]:
+        """Who can take no spare: it was opened without the caller's headers, and has shaken hands where it could."""
+        if self.settings.pass_headers:
+            return range(len(line))
+        is_modern = [n for n, place in enumerate(line) if place.key.is_modern]
+        return is_modern if is_modern and any(map(_is_of_the_other_era, self._roster)) else ()
 
     def _give(self, place: Place, adopt: Adopt[Session] | None) -> None:
         """Give `place` a spare or a session of its own, if the quota lets it; else it waits there."""
@@ -111,3 +111,8 @@ class Line:
             self._opener.adopt(place, adopt.spare)
         else:
             self._opener.open(place)
+
+
+def _is_of_the_other_era(session: Session) -> bool:
+    """Whether it is a spare that has shaken hands with a server that speaks 2026-07-28 as well."""
+    return session.is_spare and session.hello is not None and session.hello.speaks_both and not session.hello.is_modern
