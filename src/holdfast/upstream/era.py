@@ -22,6 +22,9 @@ from holdfast.upstream.handshake import Misunderstood
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
 
+MAX_FAILURES: Final = 3
+"""Openings in which a server of 2026-07-28 may fail to shake hands before it is not asked to any more."""
+
 PROBE_TIMEOUT: Final = 5.0
 """How long a server whose era is not known may take to answer `server/discover`."""
 
@@ -40,7 +43,13 @@ class KnownEra:
     def __init__(self) -> None:
         self.era: Era | None = None
         self.discovery: Hello | None = None
-        """What a server of both said when it was last discovered."""
+        """What it said when it was last discovered."""
+        self._failures = 0
+
+    def has_refused(self, failure: OpenFailed | TimeoutError) -> bool:
+        """Whether a server of 2026-07-28 that did not shake hands never will: it said so, or always fails."""
+        self._failures += 1
+        return isinstance(failure, Misunderstood) or self._failures >= MAX_FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +100,21 @@ class ProbingUpstream:
             if refusal is not None:
                 raise refusal from None
             return await self._shake_hands(Era.HANDSHAKE)
-        is_alone = era is Era.MODERN or refusal is not None
-        if not is_alone and not self._is_modern:
-            self._known.discovery = discovery
-            hello = await self._shake_hands_too()
-            if hello is not None:
-                return hello
-            is_alone, modern = True, self._converse_modern()
+        self._known.discovery = discovery
+        found: Era | None = Era.MODERN if era is Era.MODERN or refusal is not None else Era.BOTH
+        if found is Era.BOTH and not self._is_modern:
+            # The versions that it names are no help: the official SDK's servers speak all, and name the new one.
+            try:
+                async with timeout(self._clock, self._probe_timeout):
+                    return await self._shake_hands(Era.BOTH)
+            except (OpenFailed, TimeoutError) as failure:
+                if isinstance(failure, OpenFailed) and failure.is_unsent:
+                    raise
+                found = Era.MODERN if self._known.has_refused(failure) else None
+                modern = self._converse_modern()
         hello = await modern.open()
-        self._settle(Era.MODERN if is_alone else Era.BOTH)
-        return hello if is_alone else replace(hello, speaks_both=True)
-
-    async def _shake_hands_too(self) -> Hello | None:
-        """What a server of 2026-07-28 says to older clients; None where it does not know them.
-
-        The versions that it names are no help: the official SDK's servers speak all, and name the new one.
-        """
-        try:
-            async with timeout(self._clock, self._probe_timeout):
-                return await self._shake_hands(Era.BOTH)
-        except TimeoutError:
-            return None
-        except OpenFailed as error:
-            if error.is_unsent:
-                raise
-            return None
+        self._settle(found)
+        return hello if found is Era.MODERN else replace(hello, speaks_both=True)
 
     async def _discover(self, modern: ModernUpstream) -> Hello:
         """Raises `NotModern`, `TimeoutError` where it is not known what the server is, and `OpenFailed`."""
@@ -155,7 +154,7 @@ class ProbingUpstream:
         if before is not None:
             before.terminate()
 
-    def _settle(self, era: Era) -> None:
+    def _settle(self, era: Era | None) -> None:
         self._known.era = era
         if self._openings.process is not None:
             self._openings.process.settle()
