@@ -1405,6 +1405,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Whether a server speaks both eras is found out once, and again when that fails.",
         "protocol 5",
     ),
+    "both-eras:sdk": Requirement(
+        "Clients of the official SDK, of either era, are served in theirs by its servers, which speak both.",
+        "protocol 5",
+    ),
     "modern-servers:mirrored": Requirement(
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",

@@ -104,6 +104,8 @@ class ProbingUpstream:
         found: Era | None = Era.MODERN if era is Era.MODERN or refusal is not None else Era.BOTH
         if found is Era.BOTH and not self._is_modern:
             # The versions that it names are no help: the official SDK's servers speak all, and name the new one.
+            if self._openings.process is not None:
+                self._openings.process.renew()  # and over stdio they keep to the era of their first request
             try:
                 async with timeout(self._clock, self._probe_timeout):
                     return await self._shake_hands(Era.BOTH)
@@ -213,6 +215,12 @@ class ProcessInTurns:
             self._turn = _Turn(self, self._link, is_first=False)
         self._turns += 1
         return self._turn
+
+    def renew(self) -> None:
+        """End the process, so that the next turn begins another."""
+        if self._link is not None:
+            self._link.terminate()
+        self._link = None
 
     def settle(self) -> None:
         """The conversation whose turn it is stays."""
