@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Listener, Receiver, Sent, Upstream
 from holdfast.wire import jsonrpc
 
@@ -85,7 +85,7 @@ class FakeRequest(ABC):
 class FakeSession(ABC):
     """One session, as the server sees it."""
 
-    def __init__(self, server: FakeServer, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         self.server = server
         self.declares = declares
         self.requests: list[FakeRequest] = []
@@ -158,6 +158,8 @@ class FakeServer:
         self.requests: list[FakeRequest] = []
         """What all sessions received, in order."""
         self.capabilities: dict[str, Any] = dict(CAPABILITIES)
+        self.is_stateless = False
+        """Its sessions have no ids."""
         self.holds_openings = False
         self.open_fault: Fault | None = None
         self.holds_closing = False
@@ -178,7 +180,7 @@ class FakeServer:
         self,
         listener: Listener,
         *,
-        declares: bool,
+        declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
         is_modern: bool = False,
     ) -> Upstream:
@@ -187,7 +189,7 @@ class FakeServer:
         if self.over_link:
             link = LinkSession(self, declares=declares)
             self._made(link)
-            return HandshakeUpstream(link, listener, ALL_CAPABILITIES if declares else {})
+            return HandshakeUpstream(link, listener, declared(declares))
         session = DirectSession(self, listener, declares=declares)
         self._made(session)
         return session
@@ -275,7 +277,7 @@ class DirectRequest(FakeRequest):
 class DirectSession(FakeSession):
     """A session that is the pool's `Upstream` itself."""
 
-    def __init__(self, server: FakeServer, listener: Listener, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, listener: Listener, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.listener = listener
         self.open_asks: dict[AskId, Exchange | None] = {}
@@ -292,7 +294,7 @@ class DirectSession(FakeSession):
             )
         self.is_open = True
         capabilities = {name: raw(value) for name, value in self.server.capabilities.items()}
-        return Hello(raw(self.server.hello), "2025-11-25", capabilities)
+        return Hello(raw(self.server.hello), "2025-11-25", capabilities, is_stateless=self.server.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         request = DirectRequest(self, call, exchange)
@@ -393,11 +395,15 @@ class LinkRequest(FakeRequest):
 class LinkSession(FakeSession):
     """A session behind the real conversation: the `Link`."""
 
-    def __init__(self, server: FakeServer, *, declares: bool) -> None:
+    def __init__(self, server: FakeServer, *, declares: Abilities) -> None:
         super().__init__(server, declares=declares)
         self.receiver: Receiver
         self.ask_ids = itertools.count(1)
         self._may_close = asyncio.Event()
+
+    @property
+    def is_stateless(self) -> bool:
+        return self.server.is_stateless
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver

@@ -224,8 +224,8 @@ class PoolRig:
             asker=Principal("host", user),
         )
 
-    def private_key(self, user: str = "alice") -> SessionKey:
-        return private(self.key(user=user), Principal("host", user), "chat", next_nonce())
+    def private_key(self, user: str = "alice", *, declares: Abilities | None = None) -> SessionKey:
+        return private(self.key(user=user), Principal("host", user), "chat", next_nonce(), declares=declares)
 
     def start(
         self,
@@ -289,6 +289,7 @@ class PoolRig:
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._dispatch._held == {}
+        assert self.pool._dispatch._levels._held == {}
         assert self.pool._recovery._suspicions == {}
         assert len(self.pool._settling) == 0
         for session in self.pool.sessions:

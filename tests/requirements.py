@@ -1170,6 +1170,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "`server/discover` of 2026-07-28 is answered from what the server said when it was initialized.",
         "hosts: Open WebUI",
     ),
+    "modern:discover:revisions": Requirement(
+        "A discovery that names no chat offers the revisions with sessions alone where a server would remember, "
+        "so that a client that may choose loses nothing that it had without us.",
+        "decision 11",
+    ),
     "modern:lists:from-the-catalogue": Requirement(
         "Lists and reads of 2026-07-28 are those of the handshake era, and say that nothing may be kept.",
         "bridging 1, caching hints",
@@ -1229,6 +1234,16 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "modern:parked:several-questions": Requirement(
         "Questions that come together are put together, and those without an answer are put again.",
         "bridging 3",
+    ),
+    "modern:private:declares": Requirement(
+        "A session for one request of 2026-07-28 declares to the server what that request says can be asked, "
+        "and none that has declared something else is lent to it.",
+        "protocol 7, elicitation and sampling capabilities",
+    ),
+    "modern:levels:told-to-the-server": Requirement(
+        "Before a call of 2026-07-28 that wants log messages, its session's server is set to a level as low, "
+        "and never to a higher one than any other asked for.",
+        "bridging 1, logging",
     ),
     "modern:parked:abilities": Requirement(
         "A 2026-07-28 client is asked only what its request says that it can answer.",
@@ -1309,6 +1324,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "modern:units:headers": Requirement(
         "A header that mirrors the body is read in its one form, and no other value is taken for it.",
         "threats-and-faults 20",
+    ),
+    "interop:sdk:auto-keeps-its-state": Requirement(
+        "The official SDK's client in auto mode keeps before us the state that it keeps without us, and takes "
+        "2026-07-28 where nothing is lost by it.",
+        "decision 11",
     ),
     "interop:sdk:modern": Requirement(
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",

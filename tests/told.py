@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Protocol
 
+from holdfast.call import Abilities
 from holdfast.config import GatewaySettings, ServerSettings
 from holdfast.gateway import Gateway
 from holdfast.session.roster import Connect
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.transport import Listener, Receiver, Sent, Upstream
 
 CANARY: Final = re.compile(rb"cnry\.(\w+)\.(\w+)\.(\d+)\.")
@@ -106,6 +107,8 @@ class _Forgotten:
 class ToldLink:
     """One session of a server that remembers what it was told and repeats it."""
 
+    is_stateless = False
+
     def __init__(self, world: Onlooker, settings: ServerSettings) -> None:
         self.world = world
         self.settings = settings
@@ -192,11 +195,11 @@ class ToldGateway(Gateway):
         def connect(
             listener: Listener,
             *,
-            declares: bool,
+            declares: Abilities,
             passed: tuple[tuple[str, str], ...] = (),
             is_modern: bool = False,
         ) -> Upstream:
             del passed, is_modern
-            return HandshakeUpstream(ToldLink(self._world, settings), listener, ALL_CAPABILITIES if declares else {})
+            return HandshakeUpstream(ToldLink(self._world, settings), listener, declared(declares))
 
         return connect, lambda: None

@@ -35,6 +35,10 @@ class Abilities:
     elicitation_form: bool = False
     elicitation_url: bool = False
     sampling: bool = False
+    sampling_tools: bool = False
+    """It samples with tools; a server that was not told so does without."""
+    sampling_context: bool = False
+    """It knows `includeContext`."""
     roots: bool = False
     other: bool = False
     """There is a way back for requests of the server that we do not know."""
@@ -54,6 +58,16 @@ class Abilities:
 
 NOBODY: Final = Abilities()
 """The caller cannot be asked anything."""
+
+ANYBODY: Final = Abilities(
+    elicitation_form=True,
+    elicitation_url=True,
+    sampling=True,
+    sampling_tools=True,
+    sampling_context=True,
+    roots=True,
+)
+"""All that can be declared to a server, where it is not known who will be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +101,6 @@ class Declared:
     """
 
     capabilities: Mapping[str, Json] = field(default_factory=dict[str, Json])
-    log_level: str | None = None
-    """The lowest level of the log messages that it wants; None for none at all."""
     input: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """The `inputResponses` and the server's own `requestState`, as far as it brings them."""
 
@@ -105,6 +117,8 @@ class Call:
     """The id of the HTTP request that brought it, for the log."""
     declared: Declared | None = None
     """None for a caller of the handshake era, and for what we ask ourselves."""
+    log_level: str | None = None
+    """The lowest level of log messages that the request asks for; None where it says nothing of that."""
 
     @property
     def target(self) -> str | None:

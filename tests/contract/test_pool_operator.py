@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from holdfast import events
 from holdfast.errors import Code
 from holdfast.session.key import Principal, SessionKey
@@ -89,6 +91,15 @@ async def test_an_operator_ends_a_session_with_its_calls_and_its_next_caller_is_
         assert (await rig.call()).code is Code.SESSION_LOST
         await rig.answered()
         assert len(rig.fake.sessions) == 2
+
+
+@pytest.mark.parametrize("over_link", [False, True], ids=["upstream", "handshake"])
+async def test_nothing_is_missed_of_a_server_that_keeps_nothing_in_its_sessions(over_link: bool) -> None:
+    async with pool_rig(over_link=over_link) as rig:
+        rig.fake.is_stateless = True
+        await rig.answered()
+        assert rig.pool.close_session(session_id(rig, rig.key()))
+        await rig.answered()
 
 
 async def test_ending_a_clean_session_leaves_no_marker() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast import events
-from holdfast.call import Call
+from holdfast.call import ANYBODY, NOBODY, Call
 from holdfast.errors import OpenFailed
 from holdfast.session.lifecycle import State
 from holdfast.testing.clock import settle
@@ -91,7 +91,7 @@ async def test_no_list_is_taken_from_a_private_session() -> None:
         rig.fake.holds_openings = True
         await rig.call(key=rig.private_key())
         await rig.listed()
-        assert [session.declares for session in rig.fake.sessions] == [False, True]
+        assert [session.declares for session in rig.fake.sessions] == [NOBODY, ANYBODY]
         for session in rig.fake.sessions:
             session.let_open()
         await settle()

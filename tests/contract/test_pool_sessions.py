@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdfast import events
-from holdfast.call import Call
+from holdfast.call import ANYBODY, NOBODY, Abilities, Call
 from holdfast.errors import Code, Delivery
 from holdfast.session.backoff import FAIL_FAST_AFTER
 from holdfast.session.lifecycle import State
@@ -267,7 +267,7 @@ async def test_a_spare_is_handed_to_a_private_call_and_declares_what_keyed_sessi
     async with pool_rig(spares=1) as rig:
         await settle()
         await rig.call(key=rig.private_key())
-        assert rig.fake.sessions[0].declares
+        assert rig.fake.sessions[0].declares == ANYBODY
         rig.fake.sessions[0].call.text("ok")
         await settle()
         assert rig.fake.sessions[0].is_closed
@@ -277,7 +277,33 @@ async def test_private_sessions_declare_nothing_and_keyed_ones_everything() -> N
     async with pool_rig() as rig:
         await rig.call(key=rig.private_key())
         await rig.call()
-        assert [s.declares for s in rig.fake.sessions] == [False, True]
+        assert [s.declares for s in rig.fake.sessions] == [NOBODY, ANYBODY]
+
+
+@requirement("modern:private:declares")
+@pytest.mark.parametrize("declares", [NOBODY, Abilities(sampling=True), Abilities(elicitation_form=True, roots=True)])
+async def test_a_request_that_says_what_can_be_asked_gets_a_session_that_declares_just_that(
+    declares: Abilities,
+) -> None:
+    async with pool_rig(spares=1) as rig:
+        await settle()
+        await rig.call(key=rig.private_key(declares=declares))
+        assert [s.declares for s in rig.fake.sessions] == [ANYBODY, declares]
+        assert rig.fake.sessions[1].calls
+        await rig.call(key=rig.private_key(declares=ANYBODY))
+        assert rig.fake.sessions[0].calls, "a spare has declared no more than this one can be asked"
+
+
+@requirement("modern:private:declares")
+async def test_a_spare_makes_room_for_a_request_that_it_has_declared_too_much_for() -> None:
+    async with pool_rig(spares=1, max_sessions=1) as rig:
+        await settle()
+        caller = await rig.call(key=rig.private_key(declares=NOBODY))
+        await settle()
+        rig.fake.session.call.text("done")
+        await settle()
+        assert caller.text == "done"
+        assert [s.declares for s in rig.fake.sessions][:2] == [ANYBODY, NOBODY]
 
 
 async def test_the_session_that_learned_the_lists_is_a_spare_for_a_minute() -> None:

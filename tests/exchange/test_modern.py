@@ -33,7 +33,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, failure: RpcFailure) -> None:
 @requirement("modern:discover:says-what-initialize-says")
 async def test_discover_says_what_the_server_said_when_it_was_initialized() -> None:
     async with rig() as running:
-        client = ModernClient(running)
+        client = ModernClient(running, chat="c")
         hello = await running.client().open()
         result = await client.result(client.message("server/discover"))
         assert result["supportedVersions"][0] == "2026-07-28"
@@ -148,6 +148,27 @@ async def test_logs_come_only_where_the_request_asks_for_them_and_from_its_level
         assert text_in(answer["result"]) == "emitted", "nothing else may come on a request's stream"
 
 
+@requirement("modern:levels:told-to-the-server")
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_server_is_told_the_level_that_its_session_needs(transport: Transport) -> None:
+    async with rig(transport) as running:
+
+        async def logged(client: ModernClient, level: str | None) -> tuple[str, int]:
+            """What the server says of a message at `info`, and how many the client got."""
+            meta = {} if level is None else {KEY + "logLevel": level}
+            *logs, answer = await client.events(client.tool("log", meta, level="info", message="m"))
+            own = [each for each in logs if each["params"]["logger"] == "test"]  # others say what the call waits for
+            return text_in(answer["result"]), len(own)
+
+        alone, chatting = ModernClient(running), ModernClient(running, chat="c")
+        assert await logged(alone, "error") == ("below the level", 0)
+        assert await logged(alone, "info") == ("logged", 1)
+        assert await logged(chatting, "error") == ("below the level", 0)
+        assert await logged(chatting, None) == ("below the level", 0)
+        assert await logged(chatting, "info") == ("logged", 1)
+        assert await logged(chatting, "error") == ("logged", 0), "another may still want more"
+
+
 @requirement("modern:calls:closing-cancels")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_closing_a_requests_stream_cancels_the_call_and_the_session_lives(transport: Transport) -> None:
@@ -221,7 +242,7 @@ async def test_an_envelope_that_lacks_something_is_refused() -> None:
 @requirement("modern:refusals:version")
 async def test_a_revision_that_is_not_served_is_told_which_are() -> None:
     async with rig() as running:
-        client = ModernClient(running)
+        client = ModernClient(running, chat="c")
         for version in ("2027-01-01", "2025-11-25", ""):
             body = client.message("server/discover", {KEY + "protocolVersion": version})
             status, code, error = await client.refused(body, mcp_protocol_version=version or "x")

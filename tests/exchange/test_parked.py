@@ -118,15 +118,16 @@ async def test_who_cannot_answer_is_not_asked() -> None:
 
 
 @requirement("modern:parked:abilities")
-async def test_a_private_session_declares_that_it_can_ask_only_where_its_client_can_be_asked() -> None:
-    async with rig(start="lazy", is_learnt=False) as running:
-        unable = ModernClient(running, capabilities={})
+async def test_a_private_session_declares_what_its_one_client_can_be_asked() -> None:
+    async with rig() as running:  # with the session that was opened at start, and declared everything
+        unable = ModernClient(running, capabilities={"sampling": {}})
+        assert "declared none" in text_in(await unable.result(unable.tool("roots")))
         assert "declared no elicitation" in text_in(await unable.result(unable.tool("ask", message="?")))
-        able = ModernClient(running)
+        able = ModernClient(running, capabilities={"elicitation": {}})
         body = able.tool("ask", message="?")
         result, (key,) = await able.asked(body)
         assert reply_in(await able.result(able.again(body, result, **{key: YES}))) == YES
-        await running.until(lambda: not running.upstream.sessions)
+        await running.until(lambda: len(running.upstream.sessions) == 1)  # that one
 
 
 @requirement("modern:parked:progress")
@@ -248,6 +249,42 @@ async def test_closing_a_later_request_of_the_call_cancels_it(monkeypatch: pytes
         (entry,) = running.upstream.calls("ask_and_wait")
         await running.upstream.until(lambda: entry.outcome == "cancelled")
         await until_nothing_waits(running)
+
+
+@requirement("modern:parked:cancelled")
+@pytest.mark.parametrize("is_later", [False, True], ids=["the first leg", "a later one"])
+async def test_who_leaves_while_questions_are_gathered_cancels_the_call(
+    is_later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask_again(call: ToolCall) -> dict[str, Any]:
+        for gate in ("first", "second"):
+            await call.core.wait_at_gate(gate)
+            await call.ask("elicitation/create", {"message": "?", "requestedSchema": {}})
+        return text_result("done")
+
+    adding(monkeypatch, "ask_again", ask_again)
+    clock = ManualClock()
+    async with rig(clock=clock) as running:
+        client = ModernClient(running, chat="c")
+        parked_calls = running.app.modern.parked
+        body = client.tool("ask_again")
+        if is_later:
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(client.asked(body))
+                running.upstream.open_gate("first")
+                await running.until(lambda: len(parked_calls) == 1)
+                await running.passing(parked.GATHERING)
+            result, (key,) = asking.result()
+            body = client.again(body, result, **{key: YES})
+        async with asyncio.TaskGroup() as group:
+            leaving = group.create_task(client.result(body))
+            await running.until(lambda: len(parked_calls) == 0)
+            running.upstream.open_gate("second" if is_later else "first")
+            await running.until(lambda: len(parked_calls) == 1)
+            leaving.cancel()
+        await until_nothing_waits(running)
+        (entry,) = running.upstream.calls("ask_again")
+        await running.upstream.until(lambda: entry.outcome == "cancelled")
 
 
 @requirement("modern:parked:bounded")

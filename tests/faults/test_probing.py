@@ -14,6 +14,7 @@ import pytest
 from bare_client import BareClient, Response
 from faults.odd_server import Odd, OddServer, odd_server, result_of, text
 from faults.rig import gateway_to, until
+from holdfast.call import ANYBODY
 from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock
@@ -100,7 +101,7 @@ async def test_a_silent_process_is_waited_for_a_while_and_shakes_hands_after_all
         connect = Connector(
             settings, lambda: MAX_MESSAGE_BYTES, scope=scope, clock=clock, rng=Random(1), watchdog=watchdog
         )
-        first, second = (connect(RecordedListener(), declares=True) for _ in range(2))
+        first, second = (connect(RecordedListener(), declares=ANYBODY) for _ in range(2))
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(first.open())
             await until(births.exists)

@@ -69,9 +69,9 @@ async def test_it_talks_the_modern_revision_and_is_asked(url: str, mode: str) ->
         return types.ListRootsResult(roots=[types.Root(uri=FileUrl("file:///attic"))])
 
     callbacks = {"elicitation_callback": elicited, "sampling_callback": sampled, "list_roots_callback": rooted}
-    for chat in (f"asked-{mode}", ""):  # in a session of the chat, and in private ones
+    for chat in (f"asked-{mode}", ""):  # in a session of the chat, and in one of the client's own or private ones
         async with connected(url, mode, chat, **callbacks) as client:
-            assert client.protocol_version == "2026-07-28"
+            assert client.protocol_version == ("2026-07-28" if chat or mode != "auto" else "2025-11-25")
             asked = json.loads(text_of(await client.call_tool("ask", {"message": "where?"})))
             assert asked == {"action": "accept", "content": {"answer": "re: where?"}}
             assert "forty-two" in text_of(await client.call_tool("sample", {"prompt": "why?"}))
@@ -88,6 +88,29 @@ async def test_a_chat_keeps_its_state_when_its_client_connects_anew(url: str) ->
             assert text_of(await client.call_tool("count", {})) == str(number)
     async with connected(url, "auto", "other") as client:
         assert text_of(await client.call_tool("count", {})) == "1"
+
+
+@requirement("interop:sdk:auto-keeps-its-state")
+async def test_a_client_that_may_choose_its_era_keeps_the_state_that_it_has_without_us(url: str, server: str) -> None:
+    for at in (server, url):
+        async with connected(at, "auto") as client:
+            assert client.protocol_version == "2025-11-25"
+            assert [text_of(await client.call_tool("count", {})) for _ in range(3)] == ["1", "2", "3"]
+            text_of(await client.call_tool("remember", {"key": "sky", "value": "blue"}))
+            assert "blue" in text_of(await client.call_tool("recall", {"key": "sky"}))
+    async with connected(url, "auto") as client:
+        assert text_of(await client.call_tool("count", {})) == "1", "it is nobody else's"
+    async with connected(url, "2026-07-28") as client:
+        assert [text_of(await client.call_tool("count", {})) for _ in range(2)] == ["1", "1"], "it chose that itself"
+
+
+@requirement("interop:sdk:auto-keeps-its-state")
+async def test_where_nothing_is_to_be_lost_a_client_that_may_choose_takes_the_new_revision(server: str) -> None:
+    with holdfast("--scope", "user", server) as (url, _):
+        for number in (1, 2):
+            async with connected(url, "auto") as client:
+                assert client.protocol_version == "2026-07-28"
+                assert text_of(await client.call_tool("count", {})) == str(number)
 
 
 @requirement("interop:sdk:modern")

@@ -25,6 +25,8 @@ class RecordedResponder:
     def body(self) -> bytes:
         return b"".join(self.chunks)
 
+    def watch(self) -> None: ...
+
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         assert self.status is None
         self.status, self.headers = status, dict(headers)

@@ -84,6 +84,8 @@ class _Sent:
 class RecordedLink:
     """A `Link` that keeps what it was given; the test speaks to `receiver` in its place."""
 
+    is_stateless = False
+
     def __init__(self) -> None:
         self.receiver: Receiver
         self.requests: list[int] = []

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId
+from holdfast.call import NOBODY, Ask, AskId
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
 from holdfast.tasks import TaskScope
@@ -70,7 +70,7 @@ async def connecting(answer: Answer) -> AsyncGenerator[tuple[ScriptedServer, Con
 
 async def opened(connect: Connector) -> None:
     """Open a session, and leave it."""
-    upstream = connect(Nobody(), declares=False)
+    upstream = connect(Nobody(), declares=NOBODY)
     try:
         await upstream.open()
     finally:

@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
-from holdfast.call import Call
+from holdfast.call import ANYBODY, NOBODY, Abilities, Call
+from holdfast.downstream.client import abilities_of
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import settle
-from holdfast.upstream.handshake import HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.transport import Fault, FaultKind
+from requirements import requirement
 from unit.recorded_upstream import RecordedExchange, RecordedLink, RecordedListener
 
 HELLO = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{}}}'
@@ -133,3 +136,28 @@ async def test_a_session_without_repeated_nonsense_ends_without_a_summary(
             c.upstream.received(b"{", None)
         await c.upstream.close()
         assert len(lines(caplog)) == count
+
+
+@requirement("modern:private:declares")
+@pytest.mark.parametrize(
+    ("abilities", "capabilities"),
+    [
+        (NOBODY, {}),
+        (Abilities(roots=True), {"roots": {"listChanged": True}}),
+        (Abilities(sampling=True), {"sampling": {}}),
+        (Abilities(sampling=True, sampling_tools=True), {"sampling": {"tools": {}}}),
+        (Abilities(elicitation_form=True), {"elicitation": {"form": {}}}),
+        (Abilities(elicitation_url=True), {"elicitation": {"url": {}}}),
+        (
+            ANYBODY,
+            {
+                "roots": {"listChanged": True},
+                "sampling": {"tools": {}, "context": {}},
+                "elicitation": {"form": {}, "url": {}},
+            },
+        ),
+    ],
+)
+def test_what_is_declared_is_what_can_be_asked(abilities: Abilities, capabilities: dict[str, Any]) -> None:
+    assert declared(abilities) == capabilities
+    assert abilities_of(capabilities) == replace(abilities, other=True)

@@ -138,9 +138,10 @@ class Conversation:
     def call(self, exchange: RecordedExchange, method: str = "tools/call", **params: Any) -> Sent:
         return self.upstream.send(Call(method, params or {"name": "t", "arguments": {}}), exchange)
 
-    def declare(self, exchange: RecordedExchange, **said: Any) -> Sent:
+    def declare(self, exchange: RecordedExchange, log_level: str | None = None, **said: Any) -> Sent:
         """A call of a caller of the same revision."""
-        return self.upstream.send(Call("tools/call", {"name": "t"}, declared=Declared(**said)), exchange)
+        call = Call("tools/call", {"name": "t"}, declared=Declared(**said), log_level=log_level)
+        return self.upstream.send(call, exchange)
 
     def require(self, state: str | None = "s", **requests: Any) -> None:
         """Answer the last request with questions."""

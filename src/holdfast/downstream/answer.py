@@ -101,6 +101,10 @@ class Answer:
         """The stream, once there is one."""
         return self._stream
 
+    def watch(self) -> None:
+        """Notice from now on if the client leaves."""
+        self._responder.watch()
+
     def event(self, message: bytes, *, droppable: bool) -> bool:
         """Send what is not the result; False if the client takes no stream."""
         if not self.takes_stream or self._missing == 0:

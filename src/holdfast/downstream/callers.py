@@ -69,6 +69,11 @@ class AnswerCaller(Generic[Way]):
         """The client cancelled the request and expects no answer to it."""
 
     @property
+    def way(self) -> Way:
+        """Where its messages go."""
+        return self._answer
+
+    @property
     def floor(self) -> str | None:
         """The lowest log level that the client wants; None for all."""
         return None

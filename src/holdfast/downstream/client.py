@@ -190,10 +190,14 @@ def abilities_of(capabilities: Mapping[str, Json]) -> Abilities:
     elicitation = capabilities.get("elicitation")
     modes: Mapping[str, Json] = elicitation if isinstance(elicitation, dict) else {}
     has_elicitation = isinstance(elicitation, dict)
+    sampling = capabilities.get("sampling")
+    with_what: Mapping[str, Json] = sampling if isinstance(sampling, dict) else {}
     return Abilities(
         elicitation_form=has_elicitation and ("form" in modes or "url" not in modes),
         elicitation_url=has_elicitation and "url" in modes,
-        sampling=isinstance(capabilities.get("sampling"), dict),
+        sampling=isinstance(sampling, dict),
+        sampling_tools=isinstance(with_what.get("tools"), dict),
+        sampling_context=isinstance(with_what.get("context"), dict),
         roots=isinstance(capabilities.get("roots"), dict),
         other=True,
     )

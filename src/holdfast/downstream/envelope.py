@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from holdfast.wire.revisions import (
     LOG_LEVEL_KEY,
     MODERN,
     MODERN_VERSION_KEY,
-    SERVED,
 )
 
 HEADER_MISMATCH: Final = -32020
@@ -55,8 +54,11 @@ class Envelope:
     """The `requestState` of that leg."""
 
 
-def read_envelope(request: ClientRequest, headers: Mapping[str, str]) -> Envelope:
-    """Check a request in the order in which its sender can mend it. Raises `Refusal`."""
+def read_envelope(request: ClientRequest, headers: Mapping[str, str], offered: Callable[[], Sequence[str]]) -> Envelope:
+    """Check a request in the order in which its sender can mend it. Raises `Refusal`.
+
+    `offered` gives the revisions that its sender may turn to.
+    """
     meta = request.params.get("_meta")
     said: dict[str, Json] = meta if isinstance(meta, dict) else {}
     version, capabilities = said.get(MODERN_VERSION_KEY), said.get(CAPABILITIES_KEY)
@@ -66,11 +68,12 @@ def read_envelope(request: ClientRequest, headers: Mapping[str, str]) -> Envelop
         raise bad_params(request, f"_meta lacks {CAPABILITIES_KEY}, an object.")
     _must_mirror(request, headers, "MCP-Protocol-Version", version)
     if version != MODERN:
+        supported = offered()
         raise _refused(
             request,
             UNSUPPORTED_VERSION,
-            f"Revision {version} is not served in this way; supported are {', '.join(SERVED)}.",
-            data={"supported": list(SERVED), "requested": version},
+            f"Revision {version} is not served in this way; supported are {', '.join(supported)}.",
+            data={"supported": supported, "requested": version},
         )
     _must_mirror(request, headers, "Mcp-Method", request.method)
     if request.method not in METHODS:

@@ -71,6 +71,9 @@ class Responder(Protocol):
         """More waits to be read than should: drop what may be dropped."""
         ...
 
+    def watch(self) -> None:
+        """Notice from now on if the client leaves, which is else looked for once the answer takes long."""
+
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         """A whole answer."""
 
@@ -105,6 +108,9 @@ class AsgiResponder:
         self._has_begun = False
         self._is_over = False
         self._is_slow = False
+        self._watch_now: Callable[[], None] | None = None
+        """Only while `run` runs."""
+        self._is_watched = False
 
     @property
     def is_gone(self) -> bool:
@@ -113,6 +119,11 @@ class AsgiResponder:
     @property
     def is_slow(self) -> bool:
         return self._is_slow
+
+    def watch(self) -> None:
+        self._is_watched = True
+        if self._watch_now is not None:
+            self._watch_now()
 
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         if self._is_over:
@@ -158,9 +169,13 @@ class AsgiResponder:
 
         def start_watching() -> None:
             nonlocal watch
-            watch = scope.start(self._watch(receive), "watch for a disconnect")
+            if watch is None:
+                watch = scope.start(self._watch(receive), "watch for a disconnect")
 
         timer = self._clock.call_later(WATCH_AFTER, start_watching)
+        self._watch_now = start_watching
+        if self._is_watched:
+            start_watching()
         try:
             async with self._bound:
                 while await self._drain(send):
@@ -173,6 +188,7 @@ class AsgiResponder:
             raise
         finally:
             timer.cancel()
+            self._watch_now = None
             self._stop_stall()
             if watch is not None:
                 watch.cancel()

@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, NOBODY, Declared, Json, Outcome
+from holdfast.call import LOG_LEVELS, Declared, Json, Outcome
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
+    ASKING,
     DISCOVER,
     LISTEN,
     Envelope,
@@ -33,10 +34,11 @@ from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_req
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
-from holdfast.servers.service import Service
+from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
+from holdfast.wire.revisions import SERVED, WITH_SESSIONS
 
 _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
@@ -94,7 +96,10 @@ class Modern:
             return
         if not isinstance(message, ClientRequest):
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
-        envelope = read_envelope(message, headers)
+        target = post.target
+        envelope = read_envelope(
+            message, headers, lambda: _offered(target.service.converse(target.asker(message.params, is_modern=True)))
+        )
         if message.method == DISCOVER:
             self._discover(post, message, envelope)
         elif message.method == LISTEN:
@@ -111,17 +116,21 @@ class Modern:
 
     def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
         leg = self._leg(post, request, None, envelope)
+        conversation = post.target.service.converse(post.target.asker(request.params, is_modern=True))
 
         def introduced(hello: Hello | CallFailed) -> None:
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello))
+            offered = _offered(conversation)
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello, offered))
 
-        target = post.target
-        target.service.converse(target.asker(request.params, is_modern=True)).introduce(introduced)
+        conversation.introduce(introduced)
 
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
-        asker = replace(target.asker(request.params, is_modern=True), can_answer=envelope.abilities != NOBODY)
+        if envelope.level is not None:
+            call = replace(call, log_level=envelope.level)
+        declares = envelope.abilities if request.method in ASKING else None
+        asker = replace(target.asker(request.params, is_modern=True), declares=declares)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
@@ -139,7 +148,7 @@ class Modern:
                 taken.come_back(leg, envelope.responses or {})
                 return
             brought["requestState"] = taken
-        call = replace(call, declared=Declared(envelope.capabilities, envelope.level, brought))
+        call = replace(call, declared=Declared(envelope.capabilities, brought))
         service = target.service
         started = ModernCall(
             self.parked,
@@ -152,6 +161,11 @@ class Modern:
         post.responder.on_gone = partial(started.leave, leg)
         started.attend(leg)
         started.begin(conversation.start(call, started))
+
+
+def _offered(conversation: Conversation) -> tuple[str, ...]:
+    """The revisions that a client may choose from (decision 11): none in which it would lose what a server keeps."""
+    return WITH_SESSIONS if conversation.forgets else SERVED
 
 
 def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:

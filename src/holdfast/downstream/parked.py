@@ -168,6 +168,7 @@ class ModernCall:
         self._asks[key] = (ask, self._desk.clock.now() + ask.timeout)
         self._desk.hold(self)
         if self._leg is not None and self._gathering is None:
+            self._leg.way.watch()  # who leaves before the question is out never comes back with an answer
             self._gathering = self._desk.clock.call_later(GATHERING, self._park)
 
     def withdraw(self, ask_id: AskId) -> None:

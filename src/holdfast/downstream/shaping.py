@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Raw
@@ -18,7 +18,7 @@ from holdfast.downstream.envelope import (
 from holdfast.servers.service import Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
-from holdfast.wire.revisions import SERVED, SERVER_INFO_KEY
+from holdfast.wire.revisions import SERVER_INFO_KEY
 
 RESOURCE_NOT_FOUND: Final = -32002
 URL_NEEDED: Final = -32042
@@ -58,13 +58,13 @@ def shaped(method: str, outcome: Outcome, abilities: Abilities, service: Service
     return outcome
 
 
-def discovered(hello: Hello) -> Result:
-    """What a server said when it was initialized, as the answer to `server/discover`."""
+def discovered(hello: Hello, revisions: Sequence[str]) -> Result:
+    """What a server said when it was initialized, as the answer to `server/discover` that names `revisions`."""
     said = jsonrpc.decode_fields(hello.raw)
     offered = {name: raw for name, raw in hello.capabilities.items() if name not in _UNUSABLE}
     fields: dict[str, Any] = {
         "resultType": _COMPLETE,
-        "supportedVersions": SERVED,
+        "supportedVersions": revisions,
         "capabilities": {**offered, "logging": offered.get("logging", _NOTHING)},  # ours, if not the server's
         **_HINTS,
     }

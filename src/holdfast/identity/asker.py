@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from holdfast.call import Abilities
 from holdfast.identity.caller import Identity
 from holdfast.session.key import Principal, stranger
 
@@ -32,8 +33,8 @@ class Asker:
     """The id of the client's own MCP session."""
     passed: tuple[tuple[str, str], ...] = ()
     """The headers that may go on to a server (`pass_headers`): names in lower case, and values."""
-    can_answer: bool = False
-    """Questions can reach whoever asks, although no session of its own names the request."""
+    declares: Abilities | None = None
+    """What the request says that its sender can be asked; None where it says nothing of that."""
     is_modern: bool = False
     """It is a request of 2026-07-28."""
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from holdfast import events
+from holdfast.call import ANYBODY
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import ClientSettings, GatewaySettings
 from holdfast.config.file import load, read
@@ -276,7 +277,7 @@ def _conversation(
         raise ValueError(f"the session with {server.name} is shared (scope): it takes no credential and no headers")
     identity = Identity(Principal(_LIBRARY, principal), None, lacks_user=False)
     nonce = next_nonce()
-    asker = Asker(identity, nonce, named=chat or None, client=f"lease-{nonce}", can_answer=True)
+    asker = Asker(identity, nonce, named=chat or None, client=f"lease-{nonce}", declares=ANYBODY)
     key = server.key_for(asker)
     if own:
         told = json.dumps(sorted(own.items()))

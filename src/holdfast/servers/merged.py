@@ -193,6 +193,10 @@ class MergedConversation:
         return any(part.is_in_use for part in self._parts.values())
 
     @property
+    def forgets(self) -> bool:
+        return any(self._part(member).forgets for member in self._members.values())
+
+    @property
     def _members(self) -> dict[str, Member]:
         return self._merged.visible(self._asker)
 

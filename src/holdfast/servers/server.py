@@ -25,7 +25,7 @@ from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
 from holdfast.session.retry import parted
 from holdfast.session.roster import Connect
-from holdfast.session.watch import Watcher, lowest_level
+from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Hello, Inquiry
 from holdfast.views import ServerView
@@ -89,6 +89,12 @@ class Server:
         """Who the server says it is; None before it did."""
         hello = self.catalog.hello
         return None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its sessions keep what was done in them; before it was reached, it may."""
+        hello = self.catalog.hello
+        return self.settings.era != "modern" if hello is None else not hello.is_stateless
 
     # Its life.
 
@@ -179,7 +185,7 @@ class Server:
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
         whole = replace(whole, principal=identity.principal, passed=passed)
         if identity.lacks_user:
-            return private(whole, identity.principal, "user", asker.nonce, declares=asker.can_answer)
+            return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
         if scope == "user":
             return whole
         if asker.chat is not None:
@@ -188,7 +194,7 @@ class Server:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
         if self._remembers_nothing_of(asker):
             return whole  # nothing could be mixed up, and a process may have to know its own states again
-        return private(whole, identity.principal, "chat", asker.nonce, declares=asker.can_answer)
+        return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
 
     def _remembers_nothing_of(self, asker: Asker) -> bool:
         """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
@@ -277,7 +283,7 @@ class Server:
         if session is None or session.hello is None or "logging" not in session.hello.capabilities:
             caller.answer(_EMPTY)  # it is set when the session opens, if it can be
             return None
-        lowest = lowest_level(session.watchers) or level
+        lowest = session.wanted_level or level
         if session.level == lowest:
             caller.answer(_EMPTY)
             return None
@@ -346,6 +352,10 @@ class ServerConversation:
     def is_held(self) -> bool:
         """A session is open for it."""
         return self.server.pool.session_of(self.key) is not None
+
+    @property
+    def forgets(self) -> bool:
+        return self.key.lacks == "chat" and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
         gate = self.server.gate_of(self.key)

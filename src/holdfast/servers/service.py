@@ -40,6 +40,11 @@ class Conversation(Hashable, Protocol):
         """A session is there for it, open or opening, or a call that waits for one."""
         ...
 
+    @property
+    def forgets(self) -> bool:
+        """A server behind it keeps what its sessions did, and nothing that was said keeps this one for the next."""
+        ...
+
     def mirrored(self, tool: str) -> Mirrored:
         """The arguments of a tool that its clients repeat in headers, as far as that is known."""
         ...

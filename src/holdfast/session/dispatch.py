@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from holdfast.call import StatusWord
+from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, OpenFailed
 from holdfast.events import Limit
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
+from holdfast.session.levels import Levels
 from holdfast.session.lifecycle import State
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
@@ -29,13 +31,14 @@ class Calls(Protocol):
 class Dispatch:
     """The calls of one server that have a session: sent, waiting for a slot, or for the server to be back."""
 
-    def __init__(self, calls: Calls, settings: ServerSettings, breaker: Breaker) -> None:
+    def __init__(self, calls: Calls, settings: ServerSettings, breaker: Breaker, clock: Clock) -> None:
         self.slots = Slots(settings.max_concurrency, settings.max_queue, serial=settings.serial)
         self._calls = calls
         self.settings = settings
         self._breaker = breaker
         self._held: dict[RunningCall, None] = {}
         """They wait until it is known whether the server is back."""
+        self._levels = Levels(self._take, clock)
         self._is_sending = False
 
     @property
@@ -47,6 +50,10 @@ class Dispatch:
         """Send `run` in `session`, which it holds, now or in its turn."""
         if self._breaker.bars_calls and not self._passes(run):
             return
+        if not self._levels.holds(run, session):
+            self._take(run, session)
+
+    def _take(self, run: RunningCall, session: Session) -> None:
         match self.slots.admit(run):
             case Admission.SEND:
                 run.send(session)
@@ -59,6 +66,7 @@ class Dispatch:
     def release(self, run: RunningCall) -> None:
         """Take back what `run` holds: slot, place in the queue, or probe."""
         self._held.pop(run, None)
+        self._levels.leave(run)
         self.slots.release(run)
         if self._breaker.probe is run:
             self._breaker.withdrawn(run)
@@ -71,11 +79,12 @@ class Dispatch:
 
     def waiting_in(self, session: Session) -> list[RunningCall]:
         """The calls of `session` that are not sent yet."""
-        return [*self.slots.queued_for(session), *(run for run in self._held if run.session is session)]
+        held = (run for run in self._held if run.session is session)
+        return [*self.slots.queued_for(session), *held, *self._levels.waiting_in(session)]
 
     def fail_waiting(self, failure: CallFailed) -> None:
         """End every call that is not sent yet."""
-        for run in [*self._held, *self.slots.queue]:
+        for run in [*self._held, *self.slots.queue, *self._levels.waiting]:
             run.end(failure)
 
     def send_next(self) -> None:

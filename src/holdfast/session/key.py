@@ -8,6 +8,8 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from holdfast.call import ANYBODY, Abilities
+
 _PROCESS_SECRET: Final = secrets.token_bytes(32)
 
 KeyScope = Literal["chat", "user", "shared", "private"]
@@ -45,8 +47,8 @@ class SessionKey:
     """Who asks with this very key, where the key itself does not say: `shared`."""
     lacks: Literal["", "chat", "user"] = field(default="", compare=False, repr=False)
     """What the request did not name, so that its session is private."""
-    declares: bool = field(default=True, compare=False, repr=False)
-    """Its session may ask whoever calls in it, so it declares all that can be relayed."""
+    declares: Abilities | None = field(default=ANYBODY, compare=False, repr=False)
+    """What its session tells the server that can be asked; None where its request says nothing of that."""
     is_modern: bool = field(default=False, compare=False, repr=False)
     """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
     _hash: int = field(init=False, compare=False, repr=False)
@@ -74,6 +76,11 @@ class SessionKey:
         return self.scope == "shared"
 
     @property
+    def may_adopt(self) -> bool:
+        """Whether a spare, which declares all that can be relayed, has not declared more than the request."""
+        return self.declares is None or self.declares == ANYBODY
+
+    @property
     def digest(self) -> str:
         """A keyed hash for logs: tells keys apart within a process, reveals nothing."""
         return hmac.new(_PROCESS_SECRET, repr(self._whole).encode(), hashlib.sha256).hexdigest()[:12]
@@ -94,7 +101,12 @@ def stranger(client: str, nonce: int) -> Principal:
 
 
 def private(
-    key: SessionKey, principal: Principal, lacks: Literal["chat", "user"], nonce: int, *, declares: bool = False
+    key: SessionKey,
+    principal: Principal,
+    lacks: Literal["chat", "user"],
+    nonce: int,
+    *,
+    declares: Abilities | None = None,
 ) -> SessionKey:
     """A key like `key` for one request alone, since that did not name its chat or user.
 

@@ -11,7 +11,7 @@ from holdfast.errors import CallFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
-from holdfast.session.watch import Watcher
+from holdfast.session.watch import Watcher, lowest
 
 
 @dataclass(eq=False, slots=True)
@@ -24,6 +24,17 @@ class Place:
     watchers: list[Watcher] = field(default_factory=list[Watcher])
     is_reopening: bool = False
     """Its last session was lost, and none has followed yet."""
+
+    @property
+    def level(self) -> str | None:
+        """The lowest log level that a waiting call asks for."""
+        return lowest(run.call.log_level for run in self.waiting)
+
+    def opening(self, word: StatusWord, sentence: str) -> None:
+        """Tell who waits that a session opens; the opening has a time limit of its own."""
+        for run in list(self.waiting):
+            run.wait(None)
+            run.tell(word, sentence)
 
 
 class Places:
@@ -65,6 +76,8 @@ class Places:
         if place.session is None and not place.waiting:
             place.key = run.key
         place.waiting.append(run)
+        if place.session is not None:
+            place.session.called_level = lowest((place.session.called_level, run.call.log_level))
         self.waiting += 1
 
     def leave(self, run: RunningCall) -> None:

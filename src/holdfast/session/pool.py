@@ -89,7 +89,7 @@ class Pool:
             breaker=self._breaker,
         )
         self._crashes = CrashLoops(clock, rng)
-        self._dispatch = Dispatch(self, settings, self._breaker)
+        self._dispatch = Dispatch(self, settings, self._breaker, clock)
         self._lending = Lending(self, settings, self._roster, clock)
         self._recovery = Recovery(self, settings, scope=scope, clock=clock, emit=emit, rng=rng, breaker=self._breaker)
         self._settling = Settling(
@@ -563,13 +563,12 @@ class Pool:
         self._line.move()
 
     def open(self, place: Place) -> Session:
+        delay = self._crashes.delay(place.key)
         place.session = session = self._roster.open(
-            place.key, place.watchers, is_reopened=place.is_reopening, delay=self._crashes.delay(place.key)
+            place.key, place.watchers, is_reopened=place.is_reopening, level=place.level, delay=delay
         )
         word = StatusWord.RECONNECTING if place.is_reopening else StatusWord.CONNECTING
-        for run in list(place.waiting):
-            run.wait(None)
-            run.tell(word, f"{word.capitalize()} to {self.settings.name}.")
+        place.opening(word, f"{word.capitalize()} to {self.settings.name}.")
         return session
 
     def mark_lost(self, session: Session) -> None:

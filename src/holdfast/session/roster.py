@@ -9,6 +9,7 @@ from random import Random
 from typing import Final, Protocol
 
 from holdfast import events
+from holdfast.call import ANYBODY, NOBODY, Abilities
 from holdfast.clock import Clock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -38,11 +39,11 @@ class Connect(Protocol):
         self,
         listener: Listener,
         *,
-        declares: bool,
+        declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
         is_modern: bool = False,
     ) -> Upstream:
-        """`declares`: offer the server all that can be relayed, else nothing.
+        """`declares`: what the server is told that can be asked.
 
         `passed`: headers of the caller's that go with every request. `is_modern`: it is for a caller of
         2026-07-28, which counts where the server speaks that and older revisions.
@@ -117,13 +118,20 @@ class Roster:
         return self._room
 
     def open(
-        self, key: SessionKey | None, watchers: Sequence[Watcher], *, is_reopened: bool = False, delay: float = 0.0
+        self,
+        key: SessionKey | None,
+        watchers: Sequence[Watcher],
+        *,
+        is_reopened: bool = False,
+        level: str | None = None,
+        delay: float = 0.0,
     ) -> Session:
         """Begin to open a session for `key`, or a spare, in `delay` seconds at the earliest.
 
-        What `watchers` had set up is set up again.
+        What `watchers` had set up is set up again, and `level` is the log level that its calls want.
         """
         session = Session(self._keeper, key, self.settings, self._clock)
+        session.called_level = level
         self._connect_anew(session)
         session.advance(Event.OPEN)
         self._sessions[session] = None
@@ -185,7 +193,7 @@ class Roster:
         key = session.key
         session.upstream = self._connect(
             session,
-            declares=key is None or key.declares,
+            declares=ANYBODY if key is None else key.declares or NOBODY,
             passed=() if key is None else key.passed,
             is_modern=key is not None and key.is_modern,
         )

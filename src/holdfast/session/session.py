@@ -16,9 +16,10 @@ from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.lifecycle import OPEN, Event, State, advance
-from holdfast.session.watch import Watcher, answer_for_nobody, lowest_level, only, subscribers
-from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Upstream
+from holdfast.session.watch import Watcher, answer_for_nobody, lowest, lowest_level, only, subscribers
+from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Sent, Upstream
 from holdfast.wire import jsonrpc
+from holdfast.wire.revisions import MODERN
 
 LIST_CHANGES: Final = frozenset(
     {
@@ -108,6 +109,9 @@ class Session:
         """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
         self.has_push = False
         self.level: str | None = None
+        """To which its server was set."""
+        self.called_level: str | None = None
+        """The lowest that a call in it has asked for."""
         self.subscriptions: set[str] = set()
         self.opening: asyncio.Task[None] | None = None
         self.died_of: str | None = None
@@ -207,17 +211,19 @@ class Session:
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
+        inquiry, sent = self.inquire(method, params or {})
+        try:
+            return await inquiry.outcome
+        except asyncio.CancelledError:
+            sent.cancel("no longer needed")
+            raise
+
+    def inquire(self, method: str, params: dict[str, Json]) -> tuple[Inquiry, Sent]:
+        """As `request`, without waiting for the outcome, which also comes when the session is given up."""
         inquiry = Inquiry(self.decline)
         self._inquiries.add(inquiry)
-        try:
-            sent = self.upstream.send(Call(method, params or {}), inquiry)
-            try:
-                return await inquiry.outcome
-            except asyncio.CancelledError:
-                sent.cancel("no longer needed")
-                raise
-        finally:
-            self._inquiries.discard(inquiry)
+        inquiry.outcome.add_done_callback(lambda _: self._inquiries.discard(inquiry))
+        return inquiry, self.upstream.send(Call(method, params), inquiry)
 
     def give_up(self, fault: Fault) -> None:
         """The session is over: whatever is sent and not answered will get no answer."""
@@ -227,7 +233,7 @@ class Session:
                 pushed.to.withdraw(ask_id)
         for run in list(self.calls):
             run.failed(fault)
-        for inquiry in self._inquiries:
+        for inquiry in list(self._inquiries):
             inquiry.failed(fault)
 
     def fail_opening(self, error: OpenFailed) -> None:
@@ -377,5 +383,14 @@ class Session:
 
     @property
     def wanted_level(self) -> str | None:
-        """The log level that its watchers want together."""
-        return lowest_level(self.watchers)
+        """The log level that its watchers, and the calls in it, want together."""
+        return lowest((lowest_level(self.watchers), self.called_level))
+
+    def lacks_level(self, level: str) -> bool:
+        """Whether the server could send log messages from `level` on, and was not told to.
+
+        A server of 2026-07-28 is told with each request.
+        """
+        hello = self.hello
+        offers = hello is not None and hello.protocol_version != MODERN and "logging" in hello.capabilities
+        return offers and self.level != lowest((self.level, level))

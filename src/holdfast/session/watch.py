@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 from msgspec import Raw
@@ -77,8 +77,13 @@ def only(items: Collection[R]) -> R | None:
 
 def lowest_level(watchers: Collection[Watcher]) -> str | None:
     """The most talkative log level that any of `watchers` set."""
-    levels = [LOG_LEVELS.index(w.log_level) for w in watchers if w.log_level in LOG_LEVELS]
-    return LOG_LEVELS[min(levels)] if levels else None
+    return lowest(w.log_level for w in watchers)
+
+
+def lowest(levels: Iterable[str | None]) -> str | None:
+    """The most talkative of these log levels; None where there is none."""
+    known = [LOG_LEVELS.index(level) for level in levels if level in LOG_LEVELS]
+    return LOG_LEVELS[min(known)] if known else None
 
 
 def subscribers(watchers: Collection[Watcher], key: SessionKey | None, uri: str) -> list[Watcher]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import Any, Final
 from urllib.parse import urlsplit
 
+from holdfast.call import NOBODY, Abilities
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.tasks import TaskScope
 from holdfast.upstream.era import PROBE_TIMEOUT, KnownEra, Openings, ProbingUpstream, ProcessInTurns
 from holdfast.upstream.fallback import FallbackUpstream, Habit, Ways
-from holdfast.upstream.handshake import ALL_CAPABILITIES, HandshakeUpstream
+from holdfast.upstream.handshake import HandshakeUpstream, declared
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.legacy_sse import LegacySseLink
 from holdfast.upstream.modern import ModernUpstream
@@ -23,8 +23,6 @@ from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.streamable_http import StreamableHttpLink
 from holdfast.upstream.transport import Link, Listener, Upstream
 from holdfast.upstream.watchdog import Watchdog
-
-_NO_CAPABILITIES: Final[Mapping[str, Any]] = {}
 
 
 class Connector:
@@ -60,31 +58,31 @@ class Connector:
         self,
         listener: Listener,
         *,
-        declares: bool,
+        declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
         is_modern: bool = False,
     ) -> Upstream:
         """A conversation that is not open yet.
 
-        `declares`: offer the server all that can be relayed, else nothing. `passed`: headers of the
-        caller's that go with every request. `is_modern`: it is for a caller of 2026-07-28.
+        `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
+        with every request. `is_modern`: it is for a caller of 2026-07-28.
         """
-        capabilities = ALL_CAPABILITIES if declares else _NO_CAPABILITIES
+        can_ask = declares != NOBODY
 
         def converse(link: Link) -> HandshakeUpstream:
-            return HandshakeUpstream(link, listener, capabilities, server=self._settings.name)
+            return HandshakeUpstream(link, listener, declared(declares), server=self._settings.name)
 
         def converse_modern(link: ModernLink) -> ModernUpstream:
             return ModernUpstream(
                 link,
                 listener,
-                declares=declares,
+                declares=can_ask,
                 mirrored=self._mirrored,
                 clock=self._clock,
                 jitter=self._rng.random,
             )
 
-        openings = self._openings(converse, converse_modern, passed, wants_push=declares)
+        openings = self._openings(converse, converse_modern, passed, wants_push=can_ask)
         match self._settings.era:
             case "handshake":
                 return openings.handshake()

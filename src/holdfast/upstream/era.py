@@ -274,6 +274,10 @@ class _Turn:
         self._link = link
         self._is_first = is_first
 
+    @property
+    def is_stateless(self) -> bool:
+        return self._link.is_stateless
+
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver
         if self._is_first:

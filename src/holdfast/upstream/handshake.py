@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from holdfast import __version__
-from holdfast.call import Ask, AskId, Call, Reply, Result, RpcError
+from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
 from holdfast.wire import jsonrpc
@@ -34,12 +34,19 @@ ADVICE: Final = {
 }
 """What the operator can do about a handshake that failed."""
 
-ALL_CAPABILITIES: Final[Mapping[str, Any]] = {
-    "roots": {"listChanged": True},
-    "sampling": {"tools": {}, "context": {}},
-    "elicitation": {"form": {}, "url": {}},
-}
-"""What a session declares that may have someone to ask: all that can be relayed."""
+
+def declared(abilities: Abilities) -> Mapping[str, Any]:
+    """The capabilities that a session declares whose callers can be asked this."""
+    elicitation = {"form": abilities.elicitation_form, "url": abilities.elicitation_url}
+    sampling = {"tools": abilities.sampling_tools, "context": abilities.sampling_context}
+    capabilities: dict[str, Any] = {}
+    if abilities.roots:
+        capabilities["roots"] = {"listChanged": True}
+    if abilities.sampling:
+        capabilities["sampling"] = {name: {} for name, is_known in sampling.items() if is_known}
+    if any(elicitation.values()):
+        capabilities["elicitation"] = {mode: {} for mode, is_known in elicitation.items() if is_known}
+    return capabilities
 
 
 class Misunderstood(OpenFailed):
@@ -150,7 +157,8 @@ class HandshakeUpstream:
         self._link.established(version)
         self._link.post(jsonrpc.notification("notifications/initialized"))
         capabilities = jsonrpc.decode_fields(answer.get("capabilities", b"{}"))
-        return Hello(outcome.raw.copy(), version, {name: raw.copy() for name, raw in capabilities.items()})
+        copied = {name: raw.copy() for name, raw in capabilities.items()}
+        return Hello(outcome.raw.copy(), version, copied, is_stateless=self._link.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         if call.declared is not None and "requestState" in call.declared.input:

@@ -63,6 +63,8 @@ class LegacySseLink:
     `target` and `configured` as for `StreamableHttpLink`.
     """
 
+    is_stateless = False
+
     def __init__(
         self,
         client: HttpClient,

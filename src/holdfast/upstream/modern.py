@@ -160,7 +160,7 @@ class ModernUpstream:
         said, declared = call.params.get("_meta"), call.declared
         token = self._next_id if call.wants_progress else None
         if declared is not None:
-            level = declared.log_level if self._offers_logging else None
+            level = call.log_level if self._offers_logging else None
             meta = envelope(said, carried(declared.capabilities), level=level, progress_token=token)
             return self._post(leg, call, {**declared.input, **extra}, meta)
         level = (self._level or DEFAULT_LEVEL) if self._offers_logging else None

@@ -109,6 +109,8 @@ class StdioLink:
     is reported after the last output was read, at most 0.25 seconds after the end was noticed.
     """
 
+    is_stateless = False
+
     def __init__(
         self,
         command: Sequence[str],

@@ -62,6 +62,11 @@ class StreamableHttpLink:
         """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
         return self._session.may_be_legacy
 
+    @property
+    def is_stateless(self) -> bool:
+        """The server gave the session no id."""
+        return self._session.id is None
+
     async def start(self, receiver: Receiver) -> None:
         self._session.receiver = receiver
 

@@ -262,6 +262,11 @@ class Link(Protocol):
         """
         ...
 
+    @property
+    def is_stateless(self) -> bool:
+        """Nothing ties two requests together for the server; known once the handshake is done."""
+        ...
+
     def answered_elsewhere(self, request_id: int) -> None:
         """The answer came, but not on the request's own stream: no need to keep that open.
 

@@ -15,7 +15,10 @@ LATEST: Final = HANDSHAKE_REVISIONS[-1]
 MODERN: Final = "2026-07-28"
 """The revision without sessions: every request says for itself who asks and what it can be asked."""
 
-SERVED: Final = (MODERN, *reversed(HANDSHAKE_REVISIONS))
+WITH_SESSIONS: Final = tuple(reversed(HANDSHAKE_REVISIONS))
+"""The revisions in which a client has a session of its own, newest first."""
+
+SERVED: Final = (MODERN, *WITH_SESSIONS)
 """Every revision that a client may speak to us, newest first."""
 
 MODERN_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"

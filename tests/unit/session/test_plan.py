@@ -43,6 +43,13 @@ def test_the_youngest_idle_spare_is_adopted() -> None:
     assert plan([young, old, Seen(State.IDLE)], 10, [A]) == Adopt(0, young)
 
 
+def test_who_can_take_no_spare_is_passed_by_one_who_can_and_gets_a_session_of_its_own() -> None:
+    spare = Seen(State.IDLE, is_spare=True)
+    assert plan([spare], 10, [A, B], unfit=[0]) == Adopt(1, spare)
+    assert plan([spare], 10, [A], unfit=[0]) == Open(0)
+    assert plan([spare], 1, [A], unfit=[0]) == Evict(0, spare)
+
+
 def test_a_spare_that_is_leased_or_still_opens_is_not_adopted() -> None:
     busy = [Seen(State.ACTIVE, is_spare=True), Seen(State.OPENING, is_spare=True)]
     assert plan(busy, 10, [A]) == Open(0)
