@@ -176,7 +176,15 @@ class FakeServer:
         for method in self.lists:
             self.answers[method] = lambda request: request.result(self.lists[request.method])
 
-    def connect(self, listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+    def connect(
+        self,
+        listener: Listener,
+        *,
+        declares: Abilities,
+        passed: tuple[tuple[str, str], ...] = (),
+        is_modern: bool = False,
+    ) -> Upstream:
+        del is_modern  # it speaks one era
         self.passed.append(passed)
         if self.over_link:
             link = LinkSession(self, declares=declares)

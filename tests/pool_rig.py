@@ -162,6 +162,10 @@ class FakeWatcher:
     def methods(self) -> list[str]:
         return [method for method, _ in self.pushed]
 
+    @property
+    def listens(self) -> bool:
+        return False
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self.subscriptions
 

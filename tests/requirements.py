@@ -1387,6 +1387,56 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A server of the official SDK that speaks 2026-07-28 alone is used over HTTP and over stdio.",
         "protocol 4",
     ),
+    # clients of 2026-07-28 at servers of 2026-07-28
+    "both-modern:questions": Requirement(
+        "Questions pass between a client and a server of 2026-07-28 under the server's names; no call waits for them.",
+        "bridging, column M to M",
+    ),
+    "both-modern:sealed": Requirement(
+        "A server's own state comes back through us from the same principal, conversation and request alone.",
+        "threats-and-faults 4; 2026-07-28, Multi Round-Trip Requests",
+    ),
+    "both-modern:a-thousand": Requirement(
+        "Of a thousand interleaved questions every answer lands in its own call.",
+        "threats-and-faults 3",
+    ),
+    "both-modern:envelope": Requirement(
+        "A modern server is told what the asking modern client declares, and refuses it in its own words.",
+        "bridging, row `_meta` envelope",
+    ),
+    "both-modern:results": Requirement(
+        "Results of a modern server reach a modern client as they are.",
+        "bridging, column M to M",
+    ),
+    "both-modern:hints": Requirement(
+        "Cache hints of a modern server are kept as far as they are true through us.",
+        "protocol 4, caching",
+    ),
+    "both-modern:merged": Requirement(
+        "At `/mcp`, servers of both eras are asked and answered as each alone.",
+        "bridging, column M to M",
+    ),
+    "both-modern:nameless": Requirement(
+        "Requests that name no chat share a session with a server of 2026-07-28, which is one process over stdio.",
+        "bridging 1, stdio upstream",
+    ),
+    # servers of both eras
+    "both-eras:mirrored": Requirement(
+        "A server of both eras is spoken to in the era of who opens the session, so that nobody gets less than alone.",
+        "issue: every client to every server",
+    ),
+    "both-eras:lists": Requirement(
+        "A server of both eras is introduced and listed to each client as in the client's own era.",
+        "issue: every client to every server",
+    ),
+    "both-eras:found-out": Requirement(
+        "Whether a server speaks both eras is found out once, and again when that fails.",
+        "protocol 5",
+    ),
+    "both-eras:sdk": Requirement(
+        "Clients of the official SDK, of either era, are served in theirs by its servers, which speak both.",
+        "protocol 5",
+    ),
     "modern-servers:mirrored": Requirement(
         "Values that would not survive in a header are encoded, and tools with impossible headers are not offered.",
         "protocol 4",

@@ -233,7 +233,7 @@ def check_that_all_ended(upstream: ScriptedServer) -> None:
 
 async def streams_ended(upstream: ScriptedServer) -> None:
     """Return once every session has ended where the end of its stream is all that says so: HTTP+SSE, 2026-07-28."""
-    if upstream.options.sse or upstream.options.era == "modern":
+    if upstream.options.sse or upstream.options.era != "handshake":
         await upstream.until(lambda: not upstream.sessions)
 
 

@@ -20,7 +20,7 @@ from holdfast.session.lifecycle import State
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from holdfast.testing.server_core import Changes
-from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving
+from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving, streams_ended
 
 LOCAL: Final = (ClientSettings(name="local"),)
 
@@ -129,6 +129,7 @@ async def several(
             await stack.enter_async_context(upstream)
             upstreams[each.name] = upstream
             stack.callback(check_that_all_ended, upstream)
+            stack.push_async_callback(streams_ended, upstream)
             settings.append(ServerSettings(name=each.name, url=upstream.url, **each.settings))
             if not each.is_up:
                 await upstream.stop()

@@ -192,7 +192,14 @@ class ToldGateway(Gateway):
         self._world = world
 
     def _connect(self, settings: ServerSettings) -> tuple[Connect, Callable[[], None]]:
-        def connect(listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()) -> Upstream:
+        def connect(
+            listener: Listener,
+            *,
+            declares: Abilities,
+            passed: tuple[tuple[str, str], ...] = (),
+            is_modern: bool = False,
+        ) -> Upstream:
+            del passed, is_modern
             return HandshakeUpstream(ToldLink(self._world, settings), listener, declared(declares))
 
         return connect, lambda: None

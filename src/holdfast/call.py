@@ -6,6 +6,7 @@ transport turns a `Call` into its wire. Nothing here knows a socket, an era or a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NewType, Protocol, TypeAlias
@@ -95,6 +96,8 @@ class Ask:
     elicitation_id: str | None = None
     timeout: float = 600.0
     """Seconds for which the server is kept waiting for the answer."""
+    name: str | None = None
+    """What the server itself calls the question, where it gave it a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,20 @@ class Reply:
 
     result: Raw | None = None
     error: Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a caller of 2026-07-28 says with its request, for servers of the same revision.
+
+    It takes `input_required` as it is, and comes back with a call of its own.
+    """
+
+    capabilities: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    input: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    """The `inputResponses` and the server's own `requestState`, as far as it brings them."""
+    awaits_task: bool = False
+    """It knows tasks, but nobody could come back for one: what must be a task is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +132,8 @@ class Call:
     """The client gave a progress token; the upstream conversation mints its own."""
     request: str = field(default="", compare=False)
     """The id of the HTTP request that brought it, for the log."""
+    declared: Declared | None = None
+    """None for a caller of the handshake era, and for what we ask ourselves."""
     log_level: str | None = None
     """The lowest level of log messages that the request asks for; None where it says nothing of that."""
 
@@ -127,16 +146,36 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The server's `result`, byte for byte."""
+    """The server's `result`, in the words of the handshake era: byte for byte where it is of that era."""
 
     raw: Raw
+    modern: Raw | None = None
+    """The same byte for byte from a server of 2026-07-28."""
+    age: float = 0.0
+    """Seconds since it was true for certain; 0 for what the server says now."""
     is_task: bool = False
     """It is a task that stands for the result (2026-07-28, extension tasks); only its caller's own wish brings one."""
+
+    def aged(self, age: float) -> Result:
+        """The same, which was true for certain `age` seconds ago."""
+        return Result(self.raw, self.modern, age, self.is_task)
+
+    def copied(self) -> Result:
+        """The same in bytes of its own, to be kept."""
+        return self.rewritten(Raw.copy)
+
+    def rewritten(self, change: Callable[[Raw], Raw]) -> Result:
+        """The same with a change to what it says, in either era."""
+        raw = change(self.raw)
+        modern = self.modern
+        if modern is not None:
+            modern = raw if modern is self.raw else change(modern)
+        return Result(raw, modern, self.age, self.is_task)
 
 
 @dataclass(frozen=True, slots=True)
 class InputRequired:
-    """A 2026-07-28 `input_required` result that passes to a caller of the same era."""
+    """An `input_required` result of 2026-07-28, for a caller of that revision: the end of its call."""
 
     raw: Raw
 
@@ -148,7 +187,10 @@ class RpcError:
     raw: Raw
 
 
-Outcome: TypeAlias = Result | InputRequired | RpcError | CallFailed
+Answered: TypeAlias = Result | InputRequired | RpcError
+"""What a server says to a call."""
+
+Outcome: TypeAlias = Answered | CallFailed
 """The one thing that ends a call."""
 
 

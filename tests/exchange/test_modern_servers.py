@@ -128,7 +128,7 @@ async def test_pages_are_followed_and_foreign_cursors_refused_by_the_server(tran
 
 @requirement("modern-servers:envelope")
 async def test_every_request_says_what_this_caller_can_be_asked() -> None:
-    async with modern() as running:
+    async with modern(era="modern") as running:
         able, unable = await running.connected("2025-11-25", ABLE), await running.connected()
         assert reply_of(await able.ask(able.tool("whoami")))["capabilities"].keys() == {
             "elicitation",

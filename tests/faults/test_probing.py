@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from bare_client import BareClient, Response
-from faults.odd_server import Odd, odd_server, result_of, text
+from faults.odd_server import Odd, OddServer, odd_server, result_of, text
 from faults.rig import gateway_to, until
 from holdfast.call import ANYBODY
 from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
@@ -123,7 +124,7 @@ async def test_a_handshake_server_over_http_is_asked_once() -> None:
 
 
 @requirement("modern-servers:probe")
-@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 1)])
+@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 2)])
 async def test_the_era_can_be_said_beforehand(era: str, expected: int) -> None:
     options = ServerOptions(era="handshake" if era == "handshake" else "modern")
     async with ScriptedServer(options) as server, gateway_to(server.url, era=era) as running:
@@ -227,3 +228,62 @@ async def test_a_server_that_never_answers_the_question_is_waited_for_a_while() 
             await clock.advance_settled(6)
         assert said.result() == ["here"]
         assert len(server.methods("initialize")) == 1
+
+
+_DISCOVERED: dict[str, Any] = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "ttlMs": 0,
+    "cacheScope": "private",
+}
+
+
+async def modern_alone(message: dict[str, Any], peer: Peer) -> None:
+    """Speak 2026-07-28; how `initialize` is answered is the greeting's to say."""
+    result = _DISCOVERED if message["method"] == "server/discover" else text("here") | {"resultType": "complete"}
+    peer.write(plain(result_of(message, result)))
+
+
+@requirement("both-eras:found-out")
+@pytest.mark.parametrize(
+    ("status", "body", "tries"),
+    [
+        ("400 Bad Request", {"error": {"code": -32022, "message": "no", "data": {"supported": ["2026-07-28"]}}}, 1),
+        ("404 Not Found", UNKNOWN, 1),
+        ("200 OK", UNKNOWN, 1),
+        ("405 Method Not Allowed", None, 1),
+        ("200 OK", {"result": {}}, 1),
+        ("500 Internal Server Error", None, 3),
+        ("503 Service Unavailable", None, 3),
+    ],
+)
+async def test_a_modern_server_is_used_however_it_refuses_to_shake_hands(
+    status: str, body: dict[str, Any] | None, tries: int
+) -> None:
+    async with odd_server(modern_alone) as server:
+        said = b"no" if body is None else json.dumps({"jsonrpc": "2.0", "id": 1, **body}).encode()
+        server.greeting = plain(said, status, "text/plain" if body is None else "application/json")
+        async with gateway_to(server.url, era="auto") as running:
+            chats = "abcdef"
+            assert await texts(running.client(), *chats) == ["here"] * len(chats)
+        assert len(server.methods("initialize")) == tries
+        assert len(server.methods("server/discover")) == len(chats) + tries
+
+
+def has_tried(server: OddServer, times: int) -> bool:
+    return len(server.methods("initialize")) == times
+
+
+@requirement("both-eras:found-out")
+async def test_a_modern_server_that_does_not_answer_a_handshake_is_waited_for_three_times() -> None:
+    clock = ManualClock()
+    async with odd_server(modern_alone) as server:
+        server.greeting = b""
+        async with gateway_to(server.url, era="auto", clock=clock) as running, asyncio.TaskGroup() as group:
+            said = group.create_task(texts(running.client(), *"abcd"))
+            for number in range(1, 4):
+                await until(partial(has_tried, server, number))
+                await clock.advance_settled(6)
+        assert said.result() == ["here"] * 4
+        assert len(server.methods("initialize")) == 3

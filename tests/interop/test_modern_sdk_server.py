@@ -1,4 +1,4 @@
-"""A server of the official SDK that is spoken to in 2026-07-28, and the SDK's client of the handshake era before us."""
+"""Servers of the official SDK that speak 2026-07-28, alone and with older revisions, before clients of the SDK."""
 
 # pyright: reportDeprecated=false
 # The handshake era of the client is what is tested.
@@ -9,6 +9,9 @@ import asyncio
 import json
 import sys
 from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import mcp_types as types
@@ -16,7 +19,7 @@ import pytest
 from mcp.client import ClientRequestContext
 from pydantic import FileUrl
 
-from interop.programs import PATIENCE, Heard, Steps, holdfast, sdk_client, text_of
+from interop.programs import HOLDFAST, PATIENCE, Heard, Steps, holdfast, sdk_client, text_of
 from processes import ROOT, free_port, start
 from requirements import requirement
 
@@ -28,18 +31,41 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["http", "stdio"])
-def url(request: pytest.FixtureRequest) -> Generator[str]:
-    """A gateway before the server; over stdio it speaks both eras, over HTTP only the new one."""
-    if request.param == "stdio":
+@contextmanager
+def gateway_to(transport: str, era: str) -> Generator[str]:
+    """A gateway before the server; over stdio that always speaks both eras."""
+    if transport == "stdio" and era == "both":
         with holdfast("--", sys.executable, SERVER, "--stdio") as (gateway, _):
             yield gateway
         return
-    port = free_port()
-    with start(sys.executable, SERVER, "--era", "modern", "--port", str(port)) as server:
-        server.wait_for_port(port)
+    port, own = free_port(), free_port()
+    if transport == "stdio":
+        server = {"command": [sys.executable, str(SERVER), "--stdio"], "era": era}
+        with TemporaryDirectory() as directory:
+            settings = Path(directory) / "holdfast.yaml"
+            settings.write_text(json.dumps({"listen": f"127.0.0.1:{own}", "servers": {"reference": server}}))
+            with start(HOLDFAST, "serve", settings) as process:
+                process.wait_for_line("reference +ready in")
+                yield f"http://127.0.0.1:{own}/mcp"
+        return
+    with start(sys.executable, SERVER, "--era", era, "--port", str(port)) as started:
+        started.wait_for_port(port)
         with holdfast(f"http://127.0.0.1:{port}/mcp") as (gateway, _):
             yield gateway
+
+
+@pytest.fixture(scope="module", params=["http", "stdio"])
+def url(request: pytest.FixtureRequest) -> Generator[str]:
+    """A gateway before a server that is spoken to in 2026-07-28 alone."""
+    with gateway_to(request.param, "modern") as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module", params=["http", "stdio"])
+def url_of_both(request: pytest.FixtureRequest) -> Generator[str]:
+    """A gateway before a server that speaks both eras, as the SDK's servers do unless they are told otherwise."""
+    with gateway_to(request.param, "both") as gateway:
+        yield gateway
 
 
 async def elicited(_context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
@@ -98,3 +124,29 @@ async def test_its_changes_are_heard(url: str) -> None:
         assert str(updated.params.uri) == "test://watched-resource"
         await client.call_tool("test_trigger_tool_change", {})
         await heard.until(types.ToolListChangedNotification)
+
+
+@requirement("both-eras:sdk")
+async def test_who_shakes_hands_with_a_server_of_both_has_its_session(url_of_both: str) -> None:
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both) as one, sdk_client(url_of_both) as other:
+        told = [json.loads(text_of(await each.call_tool("session_counter", {}))) for each in (one, one, other)]
+        assert [each["version"] for each in told] == ["2025-11-25"] * 3
+        assert [each["count"] for each in told] == [1, 2, 1]
+
+
+@requirement("both-eras:sdk")
+@pytest.mark.parametrize("mode", ["2026-07-28", "auto"])
+async def test_a_modern_client_of_a_server_of_both_is_asked_in_rounds(url_of_both: str, mode: str) -> None:
+    callbacks: dict[str, Any] = {
+        "elicitation_callback": elicited,
+        "sampling_callback": sampled,
+        "list_roots_callback": rooted,
+    }
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode=mode, **callbacks) as client:
+        assert client.protocol_version == "2026-07-28"
+        assert json.loads(text_of(await client.call_tool("session_counter", {})))["version"] == "2026-07-28"
+        for tool, expected in (
+            ("test_input_required_result_multiple_inputs", "Paris Ada (1 roots)"),
+            ("test_input_required_result_multi_round", "Ada likes red"),
+        ):
+            assert text_of(await client.call_tool(tool, {})) == expected

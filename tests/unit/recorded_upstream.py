@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Ask, AskId, Fields, Result, RpcError
+from holdfast.call import NOBODY, Answered, Ask, AskId, Fields
 from holdfast.upstream.transport import Fault, Receiver, Sent
 
 
@@ -14,22 +14,22 @@ class RecordedExchange:
     """An `Exchange` that keeps its outcome."""
 
     def __init__(self) -> None:
-        self.outcome: Result | RpcError | Fault | None = None
+        self.outcome: Answered | Fault | None = None
         self._ended = asyncio.Event()
         self.abilities = NOBODY
 
-    async def ended(self) -> Result | RpcError | Fault:
+    async def ended(self) -> Answered | Fault:
         await self._ended.wait()
         assert self.outcome is not None
         return self.outcome
 
-    def answered(self, outcome: Result | RpcError) -> None:
+    def answered(self, outcome: Answered) -> None:
         self._end(outcome)
 
     def failed(self, fault: Fault) -> None:
         self._end(fault)
 
-    def _end(self, outcome: Result | RpcError | Fault) -> None:
+    def _end(self, outcome: Answered | Fault) -> None:
         assert self.outcome is None, "ended twice"
         self.outcome = outcome
         self._ended.set()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, Call, Reply, Result, RpcError
+from holdfast.call import NOBODY, Abilities, Ask, Call, Declared, InputRequired, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.upstream.discovery import NotModern
@@ -138,6 +138,11 @@ class Conversation:
     def call(self, exchange: RecordedExchange, method: str = "tools/call", **params: Any) -> Sent:
         return self.upstream.send(Call(method, params or {"name": "t", "arguments": {}}), exchange)
 
+    def declare(self, exchange: RecordedExchange, log_level: str | None = None, **said: Any) -> Sent:
+        """A call of a caller of the same revision."""
+        call = Call("tools/call", {"name": "t"}, declared=Declared(**said), log_level=log_level)
+        return self.upstream.send(call, exchange)
+
     def require(self, state: str | None = "s", **requests: Any) -> None:
         """Answer the last request with questions."""
         fields = {} if state is None else {"requestState": state}
@@ -219,7 +224,8 @@ async def test_the_state_of_a_server_goes_back_byte_for_byte() -> None:
             assert meta["dev.x"] == 1
             assert "progressToken" not in meta
         c.line.say(second["id"], result={"content": [], "resultType": "complete"})
-        assert exchange.outcome == Result(Raw(b'{"content":[]}'))
+        assert isinstance(exchange.outcome, Result)
+        assert bytes(exchange.outcome.raw) == b'{"content":[]}'
 
 
 @requirement("modern-servers:rounds")
@@ -471,3 +477,57 @@ async def test_a_process_that_ends_fails_what_waits_for_a_person_too() -> None:
         for exchange in (waiting, parked):
             assert isinstance(exchange.outcome, Fault)
             assert exchange.outcome.kind is FaultKind.GONE
+
+
+@requirement("both-modern:questions")
+@pytest.mark.parametrize("declares", [True, False])
+async def test_a_modern_caller_takes_the_question_and_brings_the_answer_itself(declares: bool) -> None:
+    async with conversing(declares=declares) as c:
+        exchange = Asked()
+        c.declare(exchange, capabilities={"extensions": {"io.modelcontextprotocol/tasks": {}, "x/y": {}}})
+        meta = c.line.last["params"]["_meta"]
+        assert meta["io.modelcontextprotocol/clientCapabilities"] == {"extensions": {"x/y": {}}}
+        assert "io.modelcontextprotocol/logLevel" not in meta
+        c.require(a=FORM, b={"method": "of/another/extension"})
+        assert isinstance(exchange.outcome, InputRequired)
+        assert json.loads(bytes(exchange.outcome.raw))["inputRequests"].keys() == {"a", "b"}
+        assert exchange.asks == []
+        state = 'é"\\ \U0001f511'
+        brought: dict[str, Any] = {"inputResponses": {"a": 1}, "requestState": state}
+        c.declare(Asked(), input=brought, log_level="debug")
+        assert c.line.last["params"].items() >= brought.items()
+        assert c.line.last["params"]["_meta"]["io.modelcontextprotocol/logLevel"] == "debug"
+
+
+@requirement("both-modern:results")
+async def test_a_modern_caller_is_given_any_kind_of_result() -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        c.declare(exchange)
+        result = {"resultType": "x/y", "structuredContent": [1], "ttlMs": 3}
+        c.line.say(c.line.last["id"], result=result)
+        assert isinstance(exchange.outcome, Result)
+        assert exchange.outcome.modern is not None
+        assert json.loads(bytes(exchange.outcome.modern)) == result
+
+
+@requirement("both-modern:questions")
+@pytest.mark.parametrize(
+    "said", [{}, {"requestState": 7}, {"inputRequests": {}}, {"inputRequests": [], "requestState": {}}]
+)
+async def test_a_question_that_is_none_does_not_reach_a_modern_caller(said: dict[str, Any]) -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        c.declare(exchange)
+        c.line.say(c.line.last["id"], result={"resultType": "input_required", **said})
+        assert isinstance(exchange.outcome, Fault)
+        assert exchange.outcome.kind is FaultKind.INVALID
+
+
+@requirement("modern-servers:rounds")
+async def test_a_question_that_is_relayed_keeps_the_servers_name_for_it() -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        c.call(exchange)
+        c.require(user_name=FORM, page=URL, roots={"method": "roots/list"})
+        assert [ask.name for ask in exchange.asks] == ["user_name", "page", "roots"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Final
 
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from holdfast.call import Abilities, InputRequired
-from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
+from holdfast.downstream.parked import WRAPPED_TTL, Binding, ModernCall, ParkedCalls
+from holdfast.downstream.states import Kind, Seals
 from holdfast.identity.caller import Identity
 from holdfast.session.key import Principal
 from holdfast.testing.clock import ManualClock
@@ -69,6 +71,63 @@ def test_a_state_of_another_process_finds_nothing() -> None:
     desk, _, _ = parked()
     _, _, foreign = parked()
     assert desk.take(foreign, TERMS) is None
+
+
+def wrapped(desk: ParkedCalls, state: str, terms: bytes = TERMS) -> str:
+    """The state that a client gets for that of a server."""
+    said = InputRequired(Raw(json.dumps({"requestState": state, "inputRequests": {"q": 1}}).encode()))
+    fields = json.loads(bytes(desk.wrapped(said, terms).raw))
+    assert fields["inputRequests"] == {"q": 1}
+    given: str = fields["requestState"]
+    return given
+
+
+@requirement("both-modern:sealed")
+@given(state=st.text())
+def test_a_servers_own_state_comes_back_as_it_was_however_often(state: str) -> None:
+    desk = ParkedCalls(ManualClock())
+    outside = wrapped(desk, state)
+    assert desk.take(outside, TERMS) == state
+    assert desk.take(outside, TERMS) == state
+    assert desk.take(outside, b"other") is None
+
+
+@requirement("both-modern:sealed")
+@given(data=st.data())
+def test_a_wrapped_state_with_one_other_character_is_unknown(data: st.DataObject) -> None:
+    desk = ParkedCalls(ManualClock())
+    outside = wrapped(desk, "state")
+    place = data.draw(st.integers(min_value=0, max_value=len(outside) - 1))
+    other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != outside[place]))
+    assert desk.take(outside[:place] + other + outside[place + 1 :], TERMS) is None
+
+
+@requirement("both-modern:sealed")
+@given(content=st.binary(max_size=40))
+def test_what_one_kind_of_state_says_is_never_read_as_the_other(content: bytes) -> None:
+    seals = Seals(b"k" * 32)
+    sealed = {kind: seals.seal(kind, content, TERMS) for kind in Kind}
+    assert len(set(sealed.values())) == len(Kind)
+    for kind, state in sealed.items():
+        assert Seals(b"k" * 32).unseal(state, TERMS) == (kind, content), "whoever has the key can read it"
+        assert Seals().unseal(state, TERMS) is None
+
+
+@requirement("both-modern:sealed")
+async def test_a_wrapped_state_is_good_for_a_day() -> None:
+    clock = ManualClock()
+    desk = ParkedCalls(clock)
+    outside = wrapped(desk, "s")
+    clock.advance(WRAPPED_TTL - 1)
+    assert desk.take(outside, TERMS) == "s"
+    clock.advance(1)
+    assert desk.take(outside, TERMS) is None
+
+
+@requirement("both-modern:questions")
+def test_a_question_without_a_state_passes_as_it_is() -> None:
+    said = InputRequired(Raw(b'{"inputRequests":{"q":1}}'))
+    assert ParkedCalls(ManualClock()).wrapped(said, TERMS) is said
 
 
 @requirement("modern:units:headers")

@@ -7,8 +7,9 @@ lists differ by session says so (`lists: session`), and then nothing but its int
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from msgspec import Raw
@@ -55,7 +56,7 @@ Introduced: TypeAlias = Callable[[Hello | CallFailed], None]
 
 @dataclass(slots=True)
 class _List:
-    pages: dict[str | None, Raw] = field(default_factory=dict[str | None, Raw])
+    pages: dict[str | None, Result] = field(default_factory=dict[str | None, Result])
     fetched_at: float = 0.0
     changes: int = 0
     """How often the server said that it changed."""
@@ -213,6 +214,9 @@ class Catalog:
     # Observer: what sessions reveal.
 
     def opened(self, hello: Hello) -> None:
+        kept = self._hello
+        if kept is not None and not kept.is_modern and hello.is_modern and hello.speaks_both:
+            hello = replace(kept, speaks_both=True, discovery=hello)
         self._hello = hello
         self._introduce(hello)
 
@@ -249,12 +253,15 @@ class Catalog:
     def _offers(self, method: str) -> bool:
         return self._hello is not None and CAPABILITY[method] in self._hello.capabilities
 
-    def _is_fresh(self, method: str, kept: _List) -> bool:
+    def _age(self, method: str, kept: _List) -> float:
+        """Seconds since what is kept was true for certain: 0 while a change would have been announced."""
+        if kept.is_stale:
+            return math.inf
         if self._hello is not None and self._push_since is not None and kept.fetched_at >= self._push_since:
-            capability = jsonrpc.decode_value(self._hello.capabilities[CAPABILITY[method]])
+            capability = jsonrpc.decode_value(self._hello.capabilities.get(CAPABILITY[method], b"null"))
             if isinstance(capability, dict) and capability.get("listChanged") is True:
-                return True
-        return self._clock.now() - kept.fetched_at < LIST_TTL
+                return 0.0
+        return self._clock.now() - kept.fetched_at
 
     def _answer_introduced(self, waiting: _Waiting, hello: Hello | CallFailed) -> None:
         if isinstance(hello, CallFailed):
@@ -266,6 +273,10 @@ class Catalog:
         if waiting.is_over:
             return
         method = waiting.call.method
+        if waiting.key.is_modern and self._hello is not None and self._hello.speaks_both:
+            # What is kept is as older revisions have it.
+            waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
+            return
         if not self._offers(method):
             message = f"{self._settings.name} offers no {CAPABILITY[method]}."
             waiting.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
@@ -278,7 +289,7 @@ class Catalog:
             kept.waiting.append(waiting)
             self._refresh(method, waiting.key)
             return
-        if not self._is_fresh(method, kept):
+        if self._age(method, kept) >= LIST_TTL:
             self._refresh(method, waiting.key)
         self._serve(waiting, kept)
 
@@ -289,7 +300,7 @@ class Catalog:
         cursor = waiting.call.params.get("cursor")
         page = kept.pages.get(cursor) if cursor is None or isinstance(cursor, str) else None
         if page is not None:
-            waiting.answer(Result(page))
+            waiting.answer(page if page.modern is None else page.aged(self._age(waiting.call.method, kept)))
             return
         # A cursor of an earlier edition, or none of ours: the server knows what it is worth.
         waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
@@ -371,15 +382,15 @@ class Catalog:
         """Fetch all pages of a list in `session`; what hindered it, if anything did."""
         kept = self._lists[method]
         changes = kept.changes
-        pages: dict[str | None, Raw] = {}
+        pages: dict[str | None, Result] = {}
         cursor: str | None = None
         size = 0
         while cursor not in pages and len(pages) < MAX_PAGES:
             outcome = await self._ask(session, method, cursor)
             if not isinstance(outcome, Result):
                 return outcome
-            pages[cursor] = outcome.raw.copy()
-            size += len(outcome.raw)
+            pages[cursor] = page = outcome.copied()
+            size += len(page.raw) + (0 if page.modern is None else len(page.modern))
             if size > MAX_LIST_BYTES:
                 return Fault(FaultKind.INVALID, f"{method} is larger than {MAX_LIST_BYTES} bytes")
             following = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("nextCursor", b"null"))
@@ -397,15 +408,16 @@ class Catalog:
         except TimeoutError:
             return Fault(FaultKind.TIMEOUT, f"no answer to {method}")
 
-    def _keep(self, method: str, kept: _List, pages: dict[str | None, Raw]) -> None:
-        has_changed = bool(kept.pages) and [bytes(p) for p in kept.pages.values()] != [bytes(p) for p in pages.values()]
+    def _keep(self, method: str, kept: _List, pages: dict[str | None, Result]) -> None:
+        has_changed = bool(kept.pages) and _texts(kept.pages) != _texts(pages)
         kept.pages = pages
         kept.fetched_at = self._clock.now()
         if method == "tools/list":
-            self.tools = sum(_length(page, "tools") for page in pages.values())
-            self._mirrored = dict(found for page in pages.values() for found in mirrored_arguments(page))
+            raws = [page.raw for page in pages.values()]
+            self.tools = sum(_length(raw, "tools") for raw in raws)
+            self._mirrored = dict(found for raw in raws for found in mirrored_arguments(raw))
             if self._settings.trusted:
-                self._safeties = {name: safety for page in pages.values() for name, safety in _hints(page)}
+                self._safeties = {name: safety for raw in raws for name, safety in _hints(raw)}
         if has_changed and not kept.is_stale:  # else the server has announced it
             self._pool.announce(f"notifications/{CAPABILITY[method]}/list_changed")
 
@@ -418,6 +430,10 @@ class Catalog:
 
     def _unavailable(self, error: OpenFailed) -> CallFailed:
         return unavailable(self._settings.name, str(error), is_unauthorized=error.is_unauthorized)
+
+
+def _texts(pages: Mapping[str | None, Result]) -> list[bytes]:
+    return [bytes(page.raw) for page in pages.values()]
 
 
 def _length(page: Raw, name: str) -> int:

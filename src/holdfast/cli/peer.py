@@ -12,7 +12,20 @@ from urllib.parse import urlsplit
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.call import (
+    NOBODY,
+    Abilities,
+    Answered,
+    Ask,
+    AskId,
+    Call,
+    Fields,
+    InputRequired,
+    Json,
+    Reply,
+    Result,
+    RpcError,
+)
 from holdfast.clock import Clock, LoopClock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -219,8 +232,10 @@ class _Exchange(Exchange):
         """Those that the session was opened with: a server of the handshake era is told once."""
         return NOBODY
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        if not self.outcome.done():
+    def answered(self, outcome: Answered) -> None:
+        if isinstance(outcome, InputRequired):
+            self.failed(Fault(FaultKind.INVALID, "the server asked for input as servers of another revision do"))
+        elif not self.outcome.done():
             self.outcome.set_result(outcome)
 
     def failed(self, fault: Fault) -> None:

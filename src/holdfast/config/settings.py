@@ -157,7 +157,7 @@ class ServerSettings(_Settings):
     """Which of its tools there are, for everyone."""
     era: Literal["auto", "handshake", "modern"] = "auto"
     """The revisions it speaks: `handshake` up to 2025-11-25, `modern` from 2026-07-28. `auto` finds out when it is
-    first reached, at the cost of one request that older servers refuse."""
+    first reached, at the cost of one request that servers of one era alone refuse."""
     scope: Scope = "chat"
     """Who shares a session: `chat`, one per principal and chat; `user`, one per principal; `shared`, one for all. The
     last two join conversations, so only the operator chooses them."""

@@ -159,6 +159,10 @@ class Client(ABC):
 
     # Watcher: what belongs to no call.
 
+    @property
+    def listens(self) -> bool:
+        return False
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 

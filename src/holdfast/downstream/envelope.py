@@ -21,7 +21,7 @@ from holdfast.wire.revisions import (
     MODERN,
     MODERN_VERSION_KEY,
 )
-from holdfast.wire.tasks import EXTENSION
+from holdfast.wire.tasks import EXTENSION, undeclared
 
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
@@ -53,6 +53,8 @@ class Envelope:
 
     abilities: Abilities
     """What may be asked while it runs."""
+    capabilities: Mapping[str, Json]
+    """The same and more, as the client says it."""
     level: str | None
     """The lowest level of the log messages that it wants; None for none at all."""
     responses: dict[str, dict[str, Json]] | None
@@ -102,7 +104,13 @@ def read_envelope(request: ClientRequest, headers: Mapping[str, str], offered: C
     if request.method in NAMED:
         abilities = replace(abilities_of(capabilities), other=False, tasks=has_tasks)
     again = (None, None) if request.method in TASKS else _retry(request)
-    return Envelope(abilities, level if isinstance(level, str) else None, *again)
+    return Envelope(abilities, capabilities, level if isinstance(level, str) else None, *again)
+
+
+def without_tasks(envelope: Envelope) -> Envelope:
+    """The envelope of the same caller, if it did not know of tasks."""
+    abilities = replace(envelope.abilities, tasks=False)
+    return replace(envelope, abilities=abilities, capabilities=undeclared(envelope.capabilities))
 
 
 def without_envelope(request: ClientRequest) -> ClientRequest:

@@ -101,6 +101,10 @@ class Listener:
     def abilities(self) -> Abilities:
         return NOBODY
 
+    @property
+    def listens(self) -> bool:
+        return True
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 
@@ -121,10 +125,13 @@ class Listener:
         if isinstance(hello, CallFailed):
             self._finish(hello)
             return
+        hello = hello.discovery or hello
         self._honoured = {kind: True for kind in self._wanted if _offers(hello, _LISTS[kind][0], "listChanged")}
         conversation.attach(self)
         if not conversation.is_private and _offers(hello, "resources", "subscribe"):
             self._subscribing = dict.fromkeys(self._uris)
+        if hello.is_modern and not conversation.is_private:
+            conversation.start(Call("ping"), Deaf())  # such a server tells of changes on a stream of a session
         for uri in list(self._subscribing):
             call = Call("resources/subscribe", {"uri": uri})
             running = conversation.subscribe(call, _Subscribing(partial(self._subscribed, uri)), self)
@@ -213,7 +220,7 @@ class Listeners:
         """Let a client listen. Raises `Refusal`."""
         if not post.accepts.stream:
             raise Refusal(406, "Who listens reads an event stream: accept text/event-stream.", request_id=request.id)
-        asker = post.target.asker(request.params)
+        asker = post.target.asker(request.params, is_modern=True)
         user = asker.identity.principal
         if len(self._open) >= self._limits.sessions:
             raise Refusal(503, f"{len(self._open)} clients listen already: try again later.", headers=_RETRY_AFTER)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from holdfast.call import LOG_LEVELS, Outcome, RpcError
+from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer, PlainStream
@@ -29,6 +29,7 @@ from holdfast.downstream.envelope import (
     check_mirrored,
     read_envelope,
     without_envelope,
+    without_tasks,
 )
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
@@ -70,7 +71,7 @@ class Leg(AnswerCaller[Answer]):
             super().log(params)
 
     def answer(self, outcome: Outcome) -> None:
-        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service.server_info)
+        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
         super().answer(outcome)
 
@@ -103,7 +104,7 @@ class Modern:
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
         target = post.target
         envelope = read_envelope(
-            message, headers, lambda: _offered(target.service.converse(target.asker(message.params)))
+            message, headers, lambda: _offered(target.service.converse(target.asker(message.params, is_modern=True)))
         )
         if message.method == DISCOVER:
             self._discover(post, message, envelope)
@@ -123,10 +124,11 @@ class Modern:
 
     def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
         leg = self._leg(post, request, None, envelope)
-        conversation = post.target.service.converse(post.target.asker(request.params))
+        conversation = post.target.service.converse(post.target.asker(request.params, is_modern=True))
 
         def introduced(hello: Hello | CallFailed) -> None:
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, _offered(conversation)))
+            offered = _offered(conversation)
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello, offered))
 
         conversation.introduce(introduced)
 
@@ -144,32 +146,37 @@ class Modern:
                 leg.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
 
         target = post.target
-        target.service.converse(target.asker(request.params)).introduce(introduced)
+        target.service.converse(target.asker(request.params, is_modern=True)).introduce(introduced)
 
     def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
         target = post.target
         call, token = read_call(without_envelope(request), target.request)
         if envelope.level is not None:
             call = replace(call, log_level=envelope.level)
-        asker = target.asker(request.params)
-        if asker.owner is None and call.method == "tools/call":  # a task would be anybody's
-            envelope = replace(envelope, abilities=replace(envelope.abilities, tasks=False))
+        asker = target.asker(request.params, is_modern=True)
+        awaits_task = asker.owner is None and call.method == "tools/call" and envelope.abilities.tasks
+        if awaits_task:  # it would be anybody's
+            envelope = without_tasks(envelope)
         declares = replace(envelope.abilities, tasks=False) if request.method in ASKING else None
         asker = replace(asker, declares=declares)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = _terms(target, asker, request)
+        brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         if envelope.state is not None:
-            parked = self.parked.take(envelope.state, terms)
-            if parked is None:
+            taken = self.parked.take(envelope.state, terms)
+            if taken is None:
                 raise bad_params(
                     request, "This requestState is unknown: it was used, is too old, or is not of this request."
                 )
-            leg = self._leg(post, request, token, envelope)
-            post.responder.on_gone = partial(parked.leave, leg)
-            parked.come_back(leg, envelope.responses or {})
-            return
+            if isinstance(taken, ModernCall):
+                leg = self._leg(post, request, token, envelope)
+                post.responder.on_gone = partial(taken.leave, leg)
+                taken.come_back(leg, envelope.responses or {})
+                return
+            brought["requestState"] = taken
+        call = replace(call, declared=Declared(envelope.capabilities, brought, awaits_task=awaits_task))
         service = target.service
         started = ModernCall(
             self.parked,

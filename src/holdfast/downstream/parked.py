@@ -1,15 +1,14 @@
 """Calls of clients that cannot be asked while they wait: the call is parked, and the client comes back.
 
 A question of the server ends the request that began the call, the leg, with `input_required` and a
-sealed `requestState`. The call goes on upstream meanwhile; the next leg bears the answers.
+sealed `requestState`. The call goes on upstream meanwhile; the next leg bears the answers. A server
+of 2026-07-28 ends the call itself, and gives a state that is wrapped: nothing of that call is kept.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import secrets
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from holdfast.call import (
 from holdfast.clock import Clock, Timer
 from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.states import Kind, Seals
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.identity.caller import Identity
 from holdfast.session.key import Principal
@@ -47,8 +47,12 @@ GATHERING: Final = 0.02
 """Seconds after a question in which others may come, so that they are put together."""
 MAX_KEPT: Final = 256 * 1024
 """Bytes of an answer that waits for its client to come back."""
+WRAPPED_TTL: Final = 24 * 3600.0
+"""Seconds for which a server's own state is taken back; how long it is good for is the server's to say."""
 _NAME: Final = 16
 """Bytes that name a parked call."""
+_UNTIL: Final = struct.Struct(">d")
+"""Until when a wrapped state is taken back, in front of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,8 @@ class ModernCall:
 
     def ask(self, ask: Ask) -> None:
         self._asked += 1
-        self._asks[str(self._asked)] = (ask, self._desk.clock.now() + ask.timeout)
+        key = str(self._asked) if ask.name is None or ask.name in self._asks else ask.name
+        self._asks[key] = (ask, self._desk.clock.now() + ask.timeout)
         self._desk.hold(self)
         if self._leg is not None and self._gathering is None:
             self._leg.way.watch()  # who leaves before the question is out never comes back with an answer
@@ -177,6 +182,8 @@ class ModernCall:
     def suspend(self) -> None: ...
 
     def answer(self, outcome: Outcome) -> None:
+        if isinstance(outcome, InputRequired):
+            outcome = self._desk.wrapped(outcome, self.binding.terms)
         self.is_over = True
         self._running = None  # it holds us
         leg, self._leg = self._leg, None
@@ -217,7 +224,7 @@ class ParkedCalls:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._secret = secrets.token_bytes(32)
+        self._seals = Seals()
         self._held: dict[ModernCall, None] = {}
         """Calls with open questions, or with an answer that waits."""
         self._by_user: Counter[Principal] = Counter()
@@ -259,20 +266,31 @@ class ParkedCalls:
         """Keep `call` for its next leg: the name, and the state that says it once."""
         name = secrets.token_bytes(_NAME)
         self._parked[name] = call
-        return name, base64.urlsafe_b64encode(name + self._seal(name, call.binding.terms)).decode()
+        return name, self._seals.seal(Kind.PARKED, name, call.binding.terms)
 
-    def take(self, state: str, terms: bytes) -> ModernCall | None:
-        """The call of that state, if these are its terms; none is found by the same state again."""
-        try:
-            opened = base64.b64decode(state.encode(), altchars=b"-_", validate=True)
-        except (binascii.Error, UnicodeEncodeError):
-            return None
-        name, seal = opened[:_NAME], opened[_NAME:]
-        if not hmac.compare_digest(seal, self._seal(name, terms)):
-            return None
-        if base64.urlsafe_b64encode(opened).decode() != state:  # what was given must come back byte for byte
-            return None
-        return self._parked.pop(name, None)
+    def wrapped(self, outcome: InputRequired, terms: bytes) -> InputRequired:
+        """What a server of 2026-07-28 asks, with its own state in a wrapper that opens under `terms` alone."""
+        fields = jsonrpc.decode_fields(outcome.raw)
+        state = jsonrpc.decode_value(fields.get("requestState", b"null"))
+        if not isinstance(state, str):
+            return outcome
+        content = _UNTIL.pack(self.clock.now() + WRAPPED_TTL) + state.encode()
+        fields["requestState"] = Raw(jsonrpc.encode(self._seals.seal(Kind.WRAPPED, content, terms)))
+        return InputRequired(Raw(jsonrpc.encode(fields)))
+
+    def take(self, state: str, terms: bytes) -> ModernCall | str | None:
+        """The parked call of that state, or the server's own state in it, if these are its terms.
+
+        A parked call is found once. What a server gave is the server's to refuse when it comes again.
+        """
+        match self._seals.unseal(state, terms):
+            case (Kind.PARKED, name):
+                return self._parked.pop(name, None)
+            case (Kind.WRAPPED, content):
+                (until,) = _UNTIL.unpack_from(content)
+                return content[_UNTIL.size :].decode() if self.clock.now() < until else None
+            case _:
+                return None
 
     def shut_out(self, admits: Callable[[Identity], bool]) -> None:
         """End the calls of clients that are not what they were."""
@@ -283,9 +301,6 @@ class ParkedCalls:
         """End every call that waits."""
         for call in list(self._held):
             call.cancel("the gateway ends")
-
-    def _seal(self, name: bytes, terms: bytes) -> bytes:
-        return hmac.digest(self._secret, name + terms, "sha256")
 
 
 def _fit_to_keep(outcome: Outcome, server: str) -> Outcome:

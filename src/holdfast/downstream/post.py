@@ -46,9 +46,10 @@ class Target:
     request: str = ""
     """The id of the HTTP request."""
 
-    def asker(self, params: dict[str, Json], client: str | None = None) -> Asker:
+    def asker(self, params: dict[str, Json], client: str | None = None, *, is_modern: bool = False) -> Asker:
         """Who asks with these params; `client` is the id of the client's own session, if it has one."""
-        return Asker(self.identity, self.nonce, named_chat(params), self.chat, client, self.passed)
+        chat = named_chat(params)
+        return Asker(self.identity, self.nonce, chat, self.chat, client, self.passed, is_modern=is_modern)
 
 
 def named_chat(params: dict[str, Json]) -> str | None:

@@ -1,4 +1,4 @@
-"""Outcomes of servers of the handshake era, in the words of revision 2026-07-28."""
+"""Outcomes of servers of either era, in the words of revision 2026-07-28."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from holdfast.downstream.envelope import (
     MISSING_CAPABILITY,
     UNSUPPORTED_VERSION,
 )
+from holdfast.servers.service import Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN, SERVER_INFO_KEY
@@ -34,24 +35,27 @@ STATUSES: Final[Mapping[int, int]] = {
 
 _CACHED: Final = LISTS | {"resources/read", DISCOVER}
 _COMPLETE: Final = Raw(b'"complete"')
-_TASK: Final = Raw(b'"task"')
 _NOTHING: Final = Raw(b"{}")
 _HINTS: Final[Fields] = {"ttlMs": Raw(b"0"), "cacheScope": Raw(b'"private"')}
 """Nothing may be kept: a server of the handshake era may change what it lists within any session, and
-a client that does not listen would not hear of it."""
+a client that does not listen would not hear of it. The same where a server gives none."""
 _UNUSABLE: Final = frozenset({"tasks"})
 """Capabilities of the handshake era that this revision knows nothing of."""
 
 
-def shaped(method: str, outcome: Outcome, abilities: Abilities, server_info: Raw | None) -> Outcome:
+def shaped(method: str, outcome: Outcome, abilities: Abilities, service: Service) -> Outcome:
     """What the server said, as a client of this revision must get it."""
     if isinstance(outcome, Result):
-        fields = jsonrpc.decode_fields(without_support(outcome.raw) if method == "tools/list" else outcome.raw)
         hints = _HINTS if method in _CACHED else {}
-        kind = _TASK if outcome.is_task else _COMPLETE
-        return Result(encode_result({**fields, "resultType": kind, **hints}, server_info))
+        if outcome.modern is None:
+            said = jsonrpc.decode_fields(without_support(outcome.raw) if method == "tools/list" else outcome.raw)
+            return Result(encode_result({**said, "resultType": _COMPLETE, **hints}, service.server_info))
+        said = {"resultType": _COMPLETE, **hints, **jsonrpc.decode_fields(outcome.modern)}
+        if hints:
+            said |= _true_hints(said, outcome.age, is_common=service.is_common)
+        return Result(encode_result(said, service.server_info))
     if isinstance(outcome, RpcError):
-        return _error(outcome, abilities, server_info)
+        return _error(outcome, abilities, service.server_info)
     return outcome
 
 
@@ -92,6 +96,14 @@ def encode_result(fields: Mapping[str, Any], server_info: Raw | None) -> Raw:
         return Raw(jsonrpc.encode(fields))
     meta = jsonrpc.decode_fields(fields.get("_meta", b"{}"))
     return Raw(jsonrpc.encode({**fields, "_meta": {**meta, SERVER_INFO_KEY: server_info}}))
+
+
+def _true_hints(said: Fields, age: float, *, is_common: bool) -> Fields:
+    """A server's hints as far as they hold here: for what is left of the time, and for whom we serve the same."""
+    ttl = jsonrpc.decode_value(said["ttlMs"])
+    left = int(max(0.0, ttl - age * 1000)) if isinstance(ttl, int) else 0
+    is_public = is_common and jsonrpc.decode_value(said["cacheScope"]) == "public"
+    return {"ttlMs": Raw(b"%d" % left), "cacheScope": Raw(b'"public"') if is_public else _HINTS["cacheScope"]}
 
 
 def _error(error: RpcError, abilities: Abilities, server_info: Raw | None) -> Outcome:

@@ -35,6 +35,8 @@ class Asker:
     """The headers that may go on to a server (`pass_headers`): names in lower case, and values."""
     declares: Abilities | None = None
     """What the request says that its sender can be asked; None where it says nothing of that."""
+    is_modern: bool = False
+    """It is a request of 2026-07-28."""
 
     @property
     def principal(self) -> Principal:

@@ -296,6 +296,10 @@ class _Listener:
         self._on_change = on_change
         self._subscriptions: set[str] = set()
 
+    @property
+    def listens(self) -> bool:
+        return False
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions if key == self._key else set()
 

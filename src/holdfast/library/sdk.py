@@ -79,6 +79,10 @@ class _Leased:
         return self._conversation.server.name
 
     @property
+    def is_common(self) -> bool:
+        return self._conversation.server.is_common
+
+    @property
     def server_info(self) -> Raw | None:
         return self._conversation.server.server_info
 

@@ -103,6 +103,10 @@ class Branch:
     def abilities(self) -> Abilities:
         return self._watcher.abilities
 
+    @property
+    def listens(self) -> bool:
+        return self._watcher.listens
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         return self._subscriptions[key]
 
@@ -174,11 +178,14 @@ class MarkedReader(CallerProxy):
 
     def answer(self, outcome: Outcome) -> None:
         if isinstance(outcome, Result):
-            fields = jsonrpc.decode_fields(outcome.raw)
-            contents = jsonrpc.decode_items(fields.get("contents", b"[]"))
-            named = [_readdressed(jsonrpc.decode_fields(each), self._public_uris) for each in contents]
-            outcome = Result(Raw(jsonrpc.encode({**fields, "contents": named})))
+            outcome = outcome.rewritten(self._renamed)
         super().answer(outcome)
+
+    def _renamed(self, raw: Raw) -> Raw:
+        fields = jsonrpc.decode_fields(raw)
+        contents = jsonrpc.decode_items(fields.get("contents", b"[]"))
+        named = [_readdressed(jsonrpc.decode_fields(each), self._public_uris) for each in contents]
+        return Raw(jsonrpc.encode({**fields, "contents": named}))
 
 
 class MarkedSubscriber(CallerProxy):

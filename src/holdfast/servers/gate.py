@@ -60,4 +60,4 @@ class FilteredList(CallerProxy):
         self._gate = gate
 
     def answer(self, outcome: Outcome) -> None:
-        super().answer(Result(self._gate.shown(outcome.raw)) if isinstance(outcome, Result) else outcome)
+        super().answer(outcome.rewritten(self._gate.shown) if isinstance(outcome, Result) else outcome)

@@ -19,6 +19,7 @@ from holdfast.call import (
     Json,
     Outcome,
     Reply,
+    Result,
     RpcError,
     Running,
     Status,
@@ -117,9 +118,11 @@ class Deaf:
 class Lister(Deaf):
     """The caller of one server's list: follows its pages to the end."""
 
-    def __init__(self, start: Start, method: str, then: Callable[[Listed], None]) -> None:
+    def __init__(self, start: Start, method: str, then: Callable[[Listed], None], *, is_modern: bool = False) -> None:
+        """`is_modern`: the pages are for a caller of 2026-07-28."""
         self._start = start
         self._method = method
+        self._is_modern = is_modern
         self._then: Callable[[Listed], None] | None = then
         self._pages: list[Raw] = []
         self._cursors: set[str] = set()
@@ -147,6 +150,8 @@ class Lister(Deaf):
             code = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null"))
             offers_none = code == jsonrpc.METHOD_NOT_FOUND
             self._end(Listed() if offers_none else Listed(hindrance=jsonrpc.error_message(outcome.raw)))
+        elif isinstance(outcome, Result) and outcome.modern is not None and self._is_modern:
+            self._page(outcome.modern)
         else:
             self._page(outcome.raw)
 

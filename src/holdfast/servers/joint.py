@@ -53,9 +53,10 @@ class House(Protocol):
 class _Lists:
     """The lists of several servers, while they are being asked for. A `Running`."""
 
-    def __init__(self, house: House, parts: Mapping[Member, ServerConversation]) -> None:
+    def __init__(self, house: House, parts: Mapping[Member, ServerConversation], *, is_modern: bool = False) -> None:
         self._house = house
         self._parts = parts
+        self._is_modern = is_modern
         self._listers: list[Lister] = []
         self._gathering: Gathering[tuple[str, str], Listed] | None = None
 
@@ -73,7 +74,10 @@ class _Lists:
 
         gathering: Gathering[tuple[str, str], Listed] = Gathering(wanted, self._house.clock, LIST_PATIENCE, gathered)
         self._gathering = gathering
-        self._listers = [Lister(part.start, each[1], partial(report, each)) for each, part in wanted.items()]
+        self._listers = [
+            Lister(part.start, each[1], partial(report, each), is_modern=self._is_modern)
+            for each, part in wanted.items()
+        ]
         for lister in self._listers:
             lister.start()
         gathering.settle()
@@ -96,7 +100,7 @@ class JointList(_Lists):
         caller: Caller,
         watcher: Watcher | None,
     ) -> None:
-        super().__init__(house, parts)
+        super().__init__(house, parts, is_modern=call.declared is not None)
         self._call = call
         self._caller: Caller | None = caller
         self._watcher = watcher

@@ -51,6 +51,8 @@ class Merged:
 
     name = "holdfast"
     server_info = SERVER_INFO
+    is_common = False
+    """Each client may have other servers."""
 
     def __init__(self, separator: str, clock: Clock) -> None:
         self.clock = clock

@@ -77,6 +77,7 @@ class Server:
         """Of the clients that may not see everything, by name."""
         self._seen_by: frozenset[str] | None = None
         """The clients for which it exists, once it was told."""
+        self._is_seen_by_all = True
 
     @property
     def name(self) -> str:
@@ -87,6 +88,11 @@ class Server:
     def passes(self) -> frozenset[str]:
         """The headers of a request that go on to it."""
         return self._passes
+
+    @property
+    def is_common(self) -> bool:
+        """Whether every client may see all of it, with nothing of its own in the requests."""
+        return not self._gates and not self._passes and self._is_seen_by_all
 
     @property
     def server_info(self) -> Raw | None:
@@ -207,15 +213,14 @@ class Server:
 
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md."""
-        scope, identity = self.settings.scope, asker.identity
-        if scope == "shared":
-            return SessionKey(
-                self.name, self._revision, self._credential, scope, None, asker=asker.principal, owner=asker.owner
-            )
-        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
+        scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
         whole = SessionKey(
-            self.name, self._revision, self._credential, scope, identity.principal, passed=passed, owner=asker.owner
+            self.name, self._revision, self._credential, scope, None, is_modern=is_modern, owner=asker.owner
         )
+        if scope == "shared":
+            return replace(whole, asker=asker.principal)
+        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
+        whole = replace(whole, principal=identity.principal, passed=passed)
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
         if scope == "user":
@@ -224,7 +229,16 @@ class Server:
             return replace(whole, scope_id=f"chat:{asker.chat}")
         if asker.client is not None:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
+        if self._remembers_nothing_of(asker):
+            return whole  # nothing could be mixed up, and a process may have to know its own states again
         return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
+
+    def _remembers_nothing_of(self, asker: Asker) -> bool:
+        """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
+        hello = self.catalog.hello
+        if hello is None:
+            return self.settings.era == "modern"
+        return asker.is_modern if hello.speaks_both else hello.is_modern
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.
@@ -241,6 +255,7 @@ class Server:
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""
         self._seen_by = frozenset(client.name for client in clients if client.may_see(self.name))
+        self._is_seen_by_all = all(client.may_see(self.name) for client in clients)
         rules = {client.name: (client.servers or {}).get(self.name) for client in clients}
         self._gates = {
             name: Gate(*wanted, keeps_pages=self.settings.has_common_lists)

@@ -95,6 +95,11 @@ class Service(Protocol):
         ...
 
     @property
+    def is_common(self) -> bool:
+        """Whether what is not one caller's own is the same for every client that there is."""
+        ...
+
+    @property
     def passes(self) -> frozenset[str]:
         """The headers of a request, in lower case, that belong into its `Asker`."""
         ...

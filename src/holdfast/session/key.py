@@ -61,6 +61,8 @@ class SessionKey:
     """What its session tells the server that can be asked; None where its request says nothing of that."""
     owner: TaskOwner | None = field(default=None, compare=False, repr=False)
     """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
+    is_modern: bool = field(default=False, compare=False, repr=False)
+    """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

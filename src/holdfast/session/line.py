@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Protocol
 
 from holdfast.config import ServerSettings
@@ -75,8 +76,7 @@ class Line:
                 self._roster,
                 self.settings.session_limit,
                 [place.key.principal for place in line],
-                # With `pass_headers` a spare was opened without the caller's.
-                unfit=[n for n, place in enumerate(line) if self.settings.pass_headers or not place.key.may_adopt],
+                unfit=self._unfit(line),
             )
             if isinstance(step, Wait):
                 return
@@ -94,6 +94,13 @@ class Line:
             else:
                 self._give(place, None)
 
+    def _unfit(self, line: Sequence[Place]) -> Container[int]:
+        """Who can take no spare: it bears no caller's headers, declares all, and has shaken hands where it could."""
+        if self.settings.pass_headers:
+            return range(len(line))
+        is_other = any(place.key.is_modern for place in line) and any(map(_is_of_the_other_era, self._roster))
+        return [n for n, place in enumerate(line) if not place.key.may_adopt or (is_other and place.key.is_modern)]
+
     def _give(self, place: Place, adopt: Adopt[Session] | None) -> None:
         """Give `place` a spare or a session of its own, if the quota lets it; else it waits there."""
         del self._places.line[place]
@@ -104,3 +111,8 @@ class Line:
             self._opener.adopt(place, adopt.spare)
         else:
             self._opener.open(place)
+
+
+def _is_of_the_other_era(session: Session) -> bool:
+    """Whether it is a spare that has shaken hands with a server that speaks 2026-07-28 as well."""
+    return session.is_spare and session.hello is not None and session.hello.speaks_both and not session.hello.is_modern

@@ -72,7 +72,9 @@ class Places:
         return list(dict.fromkeys(w for place in self._places.values() for w in place.watchers))
 
     def join(self, place: Place, run: RunningCall) -> None:
-        """Let `run` wait for the session of `place`."""
+        """Let `run` wait for the session of `place`; the first for whom one is opened decides its era."""
+        if place.session is None and not place.waiting:
+            place.key = run.key
         place.waiting.append(run)
         if place.session is not None:
             place.session.called_level = lowest((place.session.called_level, run.call.log_level))

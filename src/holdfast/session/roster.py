@@ -36,11 +36,17 @@ class Connect(Protocol):
     """Makes the conversation for a new session."""
 
     def __call__(
-        self, listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()
+        self,
+        listener: Listener,
+        *,
+        declares: Abilities,
+        passed: tuple[tuple[str, str], ...] = (),
+        is_modern: bool = False,
     ) -> Upstream:
         """`declares`: what the server is told that can be asked.
 
-        `passed`: headers of the caller's that go with every request.
+        `passed`: headers of the caller's that go with every request. `is_modern`: it is for a caller of
+        2026-07-28, which counts where the server speaks that and older revisions.
         """
         ...
 
@@ -185,8 +191,12 @@ class Roster:
 
     def _connect_anew(self, session: Session) -> None:
         key = session.key
-        declares = ANYBODY if key is None else key.declares or NOBODY
-        session.upstream = self._connect(session, declares=declares, passed=() if key is None else key.passed)
+        session.upstream = self._connect(
+            session,
+            declares=ANYBODY if key is None else key.declares or NOBODY,
+            passed=() if key is None else key.passed,
+            is_modern=key is not None and key.is_modern,
+        )
         session.died_of = None
 
     async def _opening(self, session: Session, watchers: Sequence[Watcher], *, is_reopened: bool, delay: float) -> None:

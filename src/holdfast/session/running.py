@@ -13,6 +13,7 @@ from msgspec import Raw
 from holdfast import events
 from holdfast.call import (
     Abilities,
+    Answered,
     Ask,
     AskId,
     Call,
@@ -327,7 +328,7 @@ class RunningCall:
     def suspend(self) -> None:
         self._guard(self.caller.suspend)
 
-    def answered(self, outcome: Result | RpcError) -> None:
+    def answered(self, outcome: Answered) -> None:
         if isinstance(outcome, Result) and self.session is not None and concerns_tasks(self.call, outcome):
             outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
         elif isinstance(outcome, RpcError) and self.session is not None:

@@ -183,6 +183,8 @@ class Session:
     @property
     def is_awaited(self) -> bool:
         """Somebody waits for updates that only this session can announce."""
+        if self.hello is not None and self.hello.is_modern and any(watcher.listens for watcher in self.watchers):
+            return True
         return bool(self.subscriptions and self.watchers)
 
     @property

@@ -27,6 +27,11 @@ class Watcher(Protocol):
     @log_level.setter
     def log_level(self, level: str | None) -> None: ...
 
+    @property
+    def listens(self) -> bool:
+        """It is there for changes and nothing else: what announces them is kept for it."""
+        ...
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         """The resource URIs it subscribed to in the sessions of `key`; the server's face keeps the set."""
         ...

@@ -93,7 +93,7 @@ class ScriptedServer:
     async def start(self) -> None:
         """Listen. Raises `OSError` where the port is taken."""
         config = Config(
-            ModernHttpFace(self.core) if self.options.era == "modern" else HttpFace(self.core),
+            HttpFace(self.core) if self.options.era == "handshake" else ModernHttpFace(self.core),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--retry-ms", type=int, default=10, metavar="MS", help="the retry time of such a stream")
     add("--page-size", type=int, default=0, metavar="N", help="entries per page of a list")
     add("--ledger", type=Path, metavar="FILE", help="append a JSON line per tool call, before it runs")
-    add("--era", choices=("handshake", "modern"), default="handshake", help="modern: revision 2026-07-28")
+    add("--era", choices=("handshake", "modern", "both"), default="handshake", help="modern: revision 2026-07-28")
     add("--stubborn", action="store_true", help="on stdio, ignore the end of stdin and SIGTERM")
     return parser
 

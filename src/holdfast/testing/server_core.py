@@ -53,8 +53,8 @@ class ServerOptions:
     """Entries per page of a list; 0 gives all at once."""
     ledger: Path | None = None
     """One JSON line is appended per tool call, before it runs."""
-    era: Literal["handshake", "modern"] = "handshake"
-    """`modern`: speak 2026-07-28, and nothing else."""
+    era: Literal["handshake", "modern", "both"] = "handshake"
+    """`modern`: speak 2026-07-28, and nothing else. `both`: each request in the revision that it is of."""
     unannounced: tuple[str, ...] = ()
     """In the modern era: kinds of changes that are declared and, when it comes to it, not announced."""
     stubborn: bool = False

@@ -57,6 +57,8 @@ _CACHED: Final = frozenset(
         "resources/read",
     }
 )
+HINTS: Final[dict[str, Any]] = {"ttlMs": 1000, "cacheScope": "private"}
+"""What results say that may be kept."""
 _GONE: Final = frozenset({"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 _SECRET: Final = secrets.token_bytes(32)
 
@@ -147,13 +149,13 @@ class Request(Session):
     """A request as its tool sees it: a conversation that ends with the answer."""
 
     rounds: int
-    _params: dict[str, Json]
+    params: dict[str, Json]
     _known: dict[str, Json]
     _questions: int
 
     def begin(self, params: dict[str, Json]) -> None:
         """Take up what earlier requests left in their state. Raises `RpcFailure`."""
-        self._params = params
+        self.params = params
         self._questions = 0
         state = self._unseal(params.get("requestState"))
         rounds, known = state.get("rounds"), state.get("answers")
@@ -193,7 +195,7 @@ class Request(Session):
         return state if isinstance(state, dict) else {}
 
     def _digest(self, body: str) -> str:
-        about = jsonrpc.encode([self._params.get("name"), self._params.get("arguments")])
+        about = jsonrpc.encode([self.params.get("name"), self.params.get("arguments")])
         return hmac.new(_SECRET, about + body.encode(), hashlib.sha256).hexdigest()
 
 
@@ -278,7 +280,7 @@ def close_subscription(core: ServerCore, session: Session) -> None:
 async def _result(call: ToolCall, message: jsonrpc.ClientRequest) -> dict[str, Any]:
     about: dict[str, Any] = {"resultType": "complete", "_meta": {SERVER_KEY: _INFO}}
     if message.method in _CACHED:
-        about |= {"ttlMs": 1000, "cacheScope": "private"}
+        about |= HINTS
     match message.method:
         case "server/discover":
             return {**_DISCOVERY, **about}

@@ -10,6 +10,7 @@ from holdfast.testing.server_modern import STATUSES, Subscription, close_subscri
 from holdfast.testing.server_streams import EventStream
 from holdfast.testing.server_wire import Exchange, Refusal
 from holdfast.wire import jsonrpc
+from holdfast.wire.revisions import MODERN, MODERN_VERSION_KEY
 
 
 @dataclass(slots=True)
@@ -19,6 +20,9 @@ class ModernHttpFace(HttpFace):
     _serving: dict[EventStream, Session] = field(default_factory=dict[EventStream, Session])
 
     async def _mcp(self, http: Exchange) -> None:
+        if self.core.options.era == "both" and http.headers.get("mcp-protocol-version") != MODERN:
+            await super(ModernHttpFace, self)._mcp(http)  # `slots` makes another class of this one
+            return
         if http.method != "POST":
             self.core.gets += http.method == "GET"
             raise Refusal(405, "Method Not Allowed")
@@ -52,6 +56,13 @@ class ModernHttpFace(HttpFace):
         if session is not None:
             stop(session)
             close_subscription(self.core, session)
+
+
+def is_modern(core: ServerCore, line: bytes) -> bool:
+    """Whether a message over stdio is of this revision; to a server of both, until somebody has initialized."""
+    if core.options.era != "both":
+        return core.options.era == "modern"
+    return MODERN_VERSION_KEY.encode() in line or (not core.initializes and b'"initialize"' not in line)
 
 
 def take_line(core: ServerCore, line: bytes, pipe: Outlet, running: dict[bytes, Session]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from holdfast.testing.server_core import ServerCore, Session
 from holdfast.testing.server_methods import initialize_result, receive
-from holdfast.testing.server_modern_faces import take_line
+from holdfast.testing.server_modern_faces import is_modern, take_line
 from holdfast.wire import jsonrpc
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
@@ -53,7 +53,7 @@ async def serve(core: ServerCore) -> None:
     while line := await lines.readline():
         if not line.strip():
             continue
-        if core.options.era == "modern":
+        if is_modern(core, line):
             take_line(core, line, pipe, running)
         else:
             await _take(core, line, pipe)

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Abilities, Ask, AskId, Call, Fields, Json, Result, RpcError
+from holdfast.call import Abilities, Answered, Ask, AskId, Call, Fields, InputRequired, Json, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent
 from holdfast.wire import jsonrpc, tasks
@@ -30,6 +30,7 @@ _PASSING: Final = frozenset({FaultKind.NOT_SENT, FaultKind.CUT, FaultKind.UNAVAI
 _DOUBTFUL: Final = frozenset({FaultKind.NOT_SENT, FaultKind.REFUSED, FaultKind.UNAUTHORIZED, FaultKind.UNAVAILABLE})
 """What says that a request was not executed; the task has begun all the same."""
 _RUNNING: Final = frozenset({"working", "input_required"})
+_NOT_OF_THIS_ERA: Final = "the server asked for input in a way of 2026-07-28"
 
 
 class Desk(Protocol):
@@ -169,7 +170,10 @@ class AwaitedTask(Ears):
 
     # Exchange
 
-    def answered(self, outcome: Result | RpcError) -> None:
+    def answered(self, outcome: Answered) -> None:
+        if isinstance(outcome, InputRequired):
+            self.failed(Fault(FaultKind.INVALID, _NOT_OF_THIS_ERA))
+            return
         self._settled()
         if self.task is not None:
             if not self._is_over:
@@ -298,8 +302,11 @@ class _Look(Ears):
         self.task = awaited.task
         self._awaited = awaited
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        self._awaited.looked(outcome)
+    def answered(self, outcome: Answered) -> None:
+        if isinstance(outcome, InputRequired):
+            self._awaited.looked(Fault(FaultKind.INVALID, _NOT_OF_THIS_ERA))
+        else:
+            self._awaited.looked(outcome)
 
     def failed(self, fault: Fault) -> None:
         self._awaited.looked(fault)

@@ -57,12 +57,17 @@ class Connector:
             self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def __call__(
-        self, listener: Listener, *, declares: Abilities, passed: tuple[tuple[str, str], ...] = ()
+        self,
+        listener: Listener,
+        *,
+        declares: Abilities,
+        passed: tuple[tuple[str, str], ...] = (),
+        is_modern: bool = False,
     ) -> Upstream:
         """A conversation that is not open yet.
 
         `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
-        with every request.
+        with every request. `is_modern`: it is for a caller of 2026-07-28.
         """
         can_ask = declares.can_answer_any
 
@@ -96,7 +101,7 @@ class Connector:
                 return openings.handshake()
             case "auto":
                 limit = min(PROBE_TIMEOUT, self._settings.open_timeout / 2)
-                return ProbingUpstream(self._era, openings, self._clock, probe_timeout=limit)
+                return ProbingUpstream(self._era, openings, self._clock, is_modern=is_modern, probe_timeout=limit)
 
     def _openings(
         self,

@@ -19,8 +19,10 @@ _OURS: Final = frozenset({MODERN_VERSION_KEY, CAPABILITIES_KEY, CLIENT_KEY, LEVE
 _CLIENT: Final = {"name": "holdfast", "version": __version__}
 
 
-def envelope(given: Json, abilities: Abilities, *, level: str | None, progress_token: int | None) -> Mapping[str, Any]:
-    """The `_meta` of a request; of what the caller had given, that which is not ours to say."""
+def envelope(
+    given: Json, able: Mapping[str, Any], *, level: str | None, progress_token: int | None
+) -> Mapping[str, Any]:
+    """The `_meta` of a request whose caller is `able`; of what it had given, that which is not ours to say."""
     meta: dict[str, Any] = {}
     if isinstance(given, dict):
         meta = {name: value for name, value in given.items() if name not in _OURS}
@@ -30,7 +32,7 @@ def envelope(given: Json, abilities: Abilities, *, level: str | None, progress_t
         meta["progressToken"] = progress_token
     meta[MODERN_VERSION_KEY] = MODERN
     meta[CLIENT_KEY] = _CLIENT
-    meta[CAPABILITIES_KEY] = capabilities(abilities)
+    meta[CAPABILITIES_KEY] = able
     return meta
 
 

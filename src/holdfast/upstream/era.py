@@ -2,12 +2,13 @@
 
 A server of 2026-07-28 answers `server/discover`, which no older one knows. The probe is the
 opening itself where it succeeds; where it does not, `initialize` follows, over stdio in the same process.
+A server that speaks both is spoken to as the caller speaks for whom its session is opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -21,15 +22,19 @@ from holdfast.upstream.handshake import Misunderstood
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
 
+MAX_FAILURES: Final = 3
+"""Openings in which a server of 2026-07-28 may fail to shake hands before it is not asked to any more."""
+
 PROBE_TIMEOUT: Final = 5.0
 """How long a server whose era is not known may take to answer `server/discover`."""
 
 
 class Era(Enum):
-    """The two ways in which MCP is spoken."""
+    """The two ways in which MCP is spoken, and servers that know both."""
 
     HANDSHAKE = "handshake"
     MODERN = "modern"
+    BOTH = "both"
 
 
 class KnownEra:
@@ -37,6 +42,14 @@ class KnownEra:
 
     def __init__(self) -> None:
         self.era: Era | None = None
+        self.discovery: Hello | None = None
+        """What it said when it was last discovered."""
+        self._failures = 0
+
+    def has_refused(self, failure: OpenFailed | TimeoutError) -> bool:
+        """Whether a server of 2026-07-28 that did not shake hands never will: it said so, or always fails."""
+        self._failures += 1
+        return isinstance(failure, Misunderstood) or self._failures >= MAX_FAILURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,41 +63,74 @@ class Openings:
 
 
 class ProbingUpstream:
-    """An `Upstream` that becomes one of either era when it is opened."""
+    """An `Upstream` that becomes one of either era when it is opened.
+
+    `is_modern`: it is for a caller of 2026-07-28, and speaks that to a server of both.
+    """
 
     def __init__(
-        self, known: KnownEra, openings: Openings, clock: Clock, *, probe_timeout: float = PROBE_TIMEOUT
+        self,
+        known: KnownEra,
+        openings: Openings,
+        clock: Clock,
+        *,
+        is_modern: bool = False,
+        probe_timeout: float = PROBE_TIMEOUT,
     ) -> None:
         self._known = known
         self._openings = openings
         self._clock = clock
+        self._is_modern = is_modern
         self._probe_timeout = probe_timeout
         self._chosen: Upstream | None = None
 
     async def open(self) -> Hello:
         refusal: Misunderstood | None = None
-        if self._known.era is Era.HANDSHAKE:
+        era = self._known.era
+        if era is Era.HANDSHAKE or (era is Era.BOTH and not self._is_modern):
             try:
-                return await self._shake_hands()
+                return await self._shake_hands(era)
             except Misunderstood as error:
                 refusal = error  # it may have been replaced by one of the other era
-        modern = self._openings.modern()
-        self._follow(modern)
+        modern = self._converse_modern()
         try:
-            if self._known.era is Era.MODERN:
-                hello = await modern.open()
-            else:
-                async with timeout(self._clock, self._probe_timeout):
-                    hello = await modern.open()
+            discovery = await self._discover(modern)
         except (NotModern, TimeoutError):
             self._known.era = None
             if refusal is not None:
                 raise refusal from None
-            return await self._shake_hands()
-        self._settle(Era.MODERN)
-        return hello
+            return await self._shake_hands(Era.HANDSHAKE)
+        self._known.discovery = discovery
+        found: Era | None = Era.MODERN if era is Era.MODERN or refusal is not None else Era.BOTH
+        if found is Era.BOTH and not self._is_modern:
+            # The versions that it names are no help: the official SDK's servers speak all, and name the new one.
+            if self._openings.process is not None:
+                self._openings.process.renew()  # and over stdio they keep to the era of their first request
+            try:
+                async with timeout(self._clock, self._probe_timeout):
+                    return await self._shake_hands(Era.BOTH)
+            except (OpenFailed, TimeoutError) as failure:
+                if isinstance(failure, OpenFailed) and failure.is_unsent:
+                    raise
+                found = Era.MODERN if self._known.has_refused(failure) else None
+                modern = self._converse_modern()
+        hello = await modern.open()
+        self._settle(found)
+        return hello if found is Era.MODERN else replace(hello, speaks_both=True)
 
-    async def _shake_hands(self) -> Hello:
+    async def _discover(self, modern: ModernUpstream) -> Hello:
+        """Raises `NotModern`, `TimeoutError` where it is not known what the server is, and `OpenFailed`."""
+        if self._known.era in {Era.MODERN, Era.BOTH}:
+            return await modern.discover()
+        async with timeout(self._clock, self._probe_timeout):
+            return await modern.discover()
+
+    def _converse_modern(self) -> ModernUpstream:
+        modern = self._openings.modern()
+        self._follow(modern)
+        return modern
+
+    async def _shake_hands(self, era: Era) -> Hello:
         """Raises `OpenFailed`; where the server did not understand, it is asked for its era again."""
         process = self._openings.process
         try:
@@ -96,8 +142,8 @@ class ProbingUpstream:
             if process is None or not process.has_ended_in_turn:
                 raise
             hello = await self._open_handshake()  # it ended over a question that it did not know
-        self._settle(Era.HANDSHAKE)
-        return hello
+        self._settle(era)
+        return replace(hello, speaks_both=True, discovery=self._known.discovery) if era is Era.BOTH else hello
 
     async def _open_handshake(self) -> Hello:
         handshake = self._openings.handshake()
@@ -110,7 +156,7 @@ class ProbingUpstream:
         if before is not None:
             before.terminate()
 
-    def _settle(self, era: Era) -> None:
+    def _settle(self, era: Era | None) -> None:
         self._known.era = era
         if self._openings.process is not None:
             self._openings.process.settle()
@@ -169,6 +215,12 @@ class ProcessInTurns:
             self._turn = _Turn(self, self._link, is_first=False)
         self._turns += 1
         return self._turn
+
+    def renew(self) -> None:
+        """End the process, so that the next turn begins another."""
+        if self._link is not None:
+            self._link.terminate()
+        self._link = None
 
     def settle(self) -> None:
         """The conversation whose turn it is stays."""

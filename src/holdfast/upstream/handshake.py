@@ -77,6 +77,21 @@ _OF_THE_SESSION: Final = frozenset(
 """Notifications that belong to no call, whichever stream they come on."""
 
 
+_FOREIGN_STATE: Final = RpcError(
+    Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, "This requestState is unknown to the server as it is now."))
+)
+
+
+class _Refused:
+    """A request that was not sent."""
+
+    def cancel(self, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
 class _SentCall:
     __slots__ = ("_conversation", "_request_id", "link")
 
@@ -161,6 +176,9 @@ class HandshakeUpstream:
         return Hello(outcome.raw.copy(), version, copied, is_stateless=self._link.is_stateless)
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
+        if call.declared is not None and "requestState" in call.declared.input:
+            exchange.answered(_FOREIGN_STATE)  # the server was of 2026-07-28 when it gave that
+            return _Refused()
         return self._tasks.take(call, exchange) or self.transmit(call, exchange)
 
     def transmit(self, call: Call, exchange: Exchange) -> Sent:

@@ -17,7 +17,7 @@ from holdfast.call import OURSELVES, Abilities, AskId, Call, Reply, Result, RpcE
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import NotModern, read_discovery
-from holdfast.upstream.envelope import envelope
+from holdfast.upstream.envelope import capabilities, envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
 from holdfast.upstream.modern_answer import MirroredArguments, can_subscribe, hello_of, list_kinds
@@ -29,6 +29,7 @@ from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inqui
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
 from holdfast.wire.revisions import MODERN
+from holdfast.wire.tasks import with_extension
 
 DEFAULT_LEVEL: Final = "info"
 """For callers that set none: without a level, the server would send no log at all."""
@@ -66,6 +67,7 @@ class ModernUpstream:
         self._level: str | None = None
         self._offers_logging = False
         self._can_subscribe = False
+        self._discovery: Raw | None = None
         self._listening: Listening | None = None
         self._errands: dict[Inquiry, None] = {}
         """What is said of tasks that nobody waits for any more, and not answered yet."""
@@ -76,11 +78,10 @@ class ModernUpstream:
         self._lost: Fault | None = None
 
     async def open(self) -> Hello:
-        """Discover the server. Raises `NotModern` where an older revision should be tried."""
-        await self._link.start(self)
-        discovering = Inquiry(self._listener.asked)
-        self.ask(discovering, Call("server/discover"))
-        discovery = read_discovery(await self._outcome(discovering))
+        """Discover the server, unless that is done, and listen to it. Raises as `discover`."""
+        if self._discovery is None:
+            await self.discover()
+        discovery = self._discovery or Raw(b"{}")
         self._link.established(MODERN)
         self._can_subscribe = self._declares and can_subscribe(discovery)
         kinds = list_kinds(discovery) if self._declares else frozenset[str]()
@@ -95,6 +96,14 @@ class ModernUpstream:
         self._is_open = True
         listening.promise(listening.announced)
         return hello
+
+    async def discover(self) -> Hello:
+        """What the server says it is, before it is listened to. Raises `NotModern` and `OpenFailed`."""
+        await self._link.start(self)
+        discovering = Inquiry(self._listener.asked)
+        self.ask(discovering, Call("server/discover"))
+        self._discovery = discovery = read_discovery(await self._outcome(discovering))
+        return hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         match call.method:
@@ -151,19 +160,22 @@ class ModernUpstream:
 
     def ask(self, leg: Leg, call: Call) -> Sent:
         """Send a request of our own."""
-        return self._post(leg, call, {}, envelope(None, OURSELVES, level=None, progress_token=None))
+        return self._post(leg, call, {}, envelope(None, capabilities(OURSELVES), level=None, progress_token=None))
 
     def transmit(
         self, leg: Leg, call: Call, exchange: Exchange, extra: Mapping[str, Any], *, has_tasks: bool = False
     ) -> Sent:
+        said, declared = call.params.get("_meta"), call.declared
+        token = self._next_id if call.wants_progress else None
+        if declared is not None:
+            level = call.log_level if self._offers_logging else None
+            able = with_extension(declared.capabilities) if has_tasks else declared.capabilities
+            meta = envelope(said, able, level=level, progress_token=token)
+            return self._post(leg, call, {**declared.input, **extra}, meta)
+        level = (self._level or DEFAULT_LEVEL) if self._offers_logging else None
         abilities = exchange.abilities if self._declares else _unasked(exchange.abilities)
-        meta = envelope(
-            call.params.get("_meta"),
-            replace(abilities, tasks=True) if has_tasks else abilities,
-            level=(self._level or DEFAULT_LEVEL) if self._offers_logging else None,
-            progress_token=self._next_id if call.wants_progress else None,
-        )
-        return self._post(leg, call, extra, meta)
+        able = capabilities(replace(abilities, tasks=True) if has_tasks else abilities)
+        return self._post(leg, call, extra, envelope(said, able, level=level, progress_token=token))
 
     def errand(self, call: Call, exchange: Exchange) -> None:
         inquiry = Inquiry(self._listener.asked)

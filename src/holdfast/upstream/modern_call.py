@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import Answered, Ask, AskId, Call, Fields, InputRequired, Reply, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.modern_answer import MirroredArguments, understood
 from holdfast.upstream.polled_task import PolledTask, needs_extension
@@ -28,6 +28,7 @@ _OUT_OF_PLACE: Final = frozenset({-32000, -32001, jsonrpc.INVALID_REQUEST, -3202
 """What servers of the handshake era say to a request without a session, and those of another revision to ours."""
 
 _QUESTIONS: Final = frozenset({"elicitation/create", "sampling/createMessage", "roots/list"})
+_NOT_MCP: Final = "the server asked for input in a way that is not MCP"
 _CANCELLED: Final = Raw(b'{"action":"cancel"}')
 _NO_ROOTS: Final = Raw(b'{"roots":[]}')
 _ACCEPTED: Final = Raw(b'{"action":"accept"}')
@@ -160,7 +161,7 @@ class ModernCall:
                 self._has_listed = True
                 self._desk.list_anew(lambda is_done: self._listed(outcome, is_done=is_done))
                 return
-            if not self._awaits_task and self._call.method == "tools/call" and needs_extension(outcome):
+            if self._may_await and not self._awaits_task and needs_extension(outcome):
                 self._awaits_task = True
                 self.start()
                 return
@@ -170,15 +171,15 @@ class ModernCall:
             return
         fields = jsonrpc.decode_fields(outcome.raw)
         kind = jsonrpc.decode_value(fields.get("resultType", b'"complete"'))
-        if kind == "complete":
-            self._finish(Result(understood(self._call.method, outcome.raw, fields, self._desk.mirrored)))
-        elif kind == "input_required":
-            self._ask(fields)
-        elif kind == "task" and self._call.method == "tools/call" and self._exchange.abilities.tasks:
-            self._finish(Result(outcome.raw, is_task=True))
-        elif kind == "task" and self._awaits_task and (task := tasks.task_id(fields)) is not None:
+        if kind == "task" and self._awaits_task and (task := tasks.task_id(fields)) is not None:
             self._task = PolledTask(self, task, self._desk.clock)
             self._task.begin(fields)
+        elif self._call.declared is not None:
+            self._pass_on(kind, outcome.raw, fields)
+        elif kind == "complete":
+            self._finish(Result(self._understood(outcome.raw, fields), outcome.raw))
+        elif kind == "input_required":
+            self._ask(fields)
         else:
             self._fail("the server answered with a kind of result that nobody asked for")
 
@@ -193,7 +194,27 @@ class ModernCall:
             fault = Fault(FaultKind.CUT, f"the server asked for input and could not be given it: {fault.detail}")
         self._exchange.failed(fault)
 
-    # Rounds.
+    def _pass_on(self, kind: object, raw: Raw, fields: Fields) -> None:
+        """The caller is of this revision too: what the server says is the caller's to judge."""
+        if kind != "input_required":
+            is_list = self._call.method == "tools/list"  # which is also read for its headers
+            is_task = kind == "task" and self._call.method == "tools/call" and self._exchange.abilities.tasks
+            self._finish(Result(self._understood(raw, fields) if is_list else raw, raw, is_task=is_task))
+        elif is_input_required(fields):
+            self._finish(InputRequired(raw))
+        else:
+            self._fail(_NOT_MCP)
+
+    @property
+    def _may_await(self) -> bool:
+        """Whether a task that the server insists on is waited for; who can have one is told what it lacks."""
+        declared = self._call.declared
+        return self._call.method == "tools/call" and (declared is None or declared.awaits_task)
+
+    def _understood(self, raw: Raw, fields: Fields) -> Raw:
+        return understood(self._call.method, raw, fields, self._desk.mirrored)
+
+    # Rounds, for a caller that cannot make them itself.
 
     def reply(self, ask_id: AskId, reply: Reply) -> None:
         """Take the answer to one of the questions; with the last, the server gets them all."""
@@ -219,13 +240,16 @@ class ModernCall:
     def _ask(self, fields: Fields) -> None:
         """Put what the server wants to know to the caller, or wait where it wants to know nothing."""
         self._rounds += 1
+        if not is_input_required(fields):
+            self._fail(_NOT_MCP)
+            return
         wanted = {name: jsonrpc.decode_fields(raw) for name, raw in _requests(fields).items()}
-        state = fields.get("requestState")
+        state = _state(fields)
         self._extra = {} if state is None else {"requestState": state.copy()}
         self._replies = {}
-        asks = {name: _read_ask(request) for name, request in wanted.items()}
-        if not all(ask is not None for ask in asks.values()) or (state is None and not asks):
-            self._fail("the server asked for input in a way that is not MCP")
+        asks = {name: _read_ask(name, request) for name, request in wanted.items()}
+        if not all(ask is not None for ask in asks.values()):
+            self._fail(_NOT_MCP)
             return
         known = {name for name, ask in asks.items() if ask is not None and _url(ask) in self._accepted}
         if known and len(known) == len(asks):
@@ -272,11 +296,11 @@ class ModernCall:
         self._exchange.alive()
 
     def asks(self, requests: Fields) -> None:
-        asks = {name: _read_ask(jsonrpc.decode_fields(raw)) for name, raw in requests.items()}
+        asks = {name: _read_ask(name, jsonrpc.decode_fields(raw)) for name, raw in requests.items()}
         if all(ask is not None for ask in asks.values()):
             self._put({name: ask for name, ask in asks.items() if ask is not None}, set())
         else:
-            self._fail("the server asked for input in a way that is not MCP")
+            self._fail(_NOT_MCP)
 
     def done(self, outcome: Result | RpcError) -> None:
         if isinstance(outcome, Result):
@@ -297,7 +321,7 @@ class ModernCall:
         else:
             self._finish(outcome)
 
-    def _finish(self, outcome: Result | RpcError) -> None:
+    def _finish(self, outcome: Answered) -> None:
         if not self._is_over:
             self._end()
             if isinstance(outcome, Result):
@@ -330,7 +354,18 @@ def _requests(fields: Fields) -> Fields:
     return {name: raw.copy() for name, raw in jsonrpc.decode_fields(fields.get("inputRequests", b"{}")).items()}
 
 
-def _read_ask(request: Fields) -> Ask | None:
+def is_input_required(fields: Fields) -> bool:
+    """Whether a result that asks for input can be acted on: it has a question, or a state that is a string."""
+    state = _state(fields)
+    return bool(_requests(fields)) if state is None else isinstance(jsonrpc.decode_value(state), str)
+
+
+def _state(fields: Fields) -> Raw | None:
+    state = fields.get("requestState")
+    return None if state is None or bytes(state) == b"null" else state
+
+
+def _read_ask(name: str, request: Fields) -> Ask | None:
     """One of the server's questions as handshake clients know it; None where it is none."""
     method = jsonrpc.decode_value(request.get("method", b"null"))
     if not isinstance(method, str) or method not in _QUESTIONS:
@@ -338,13 +373,13 @@ def _read_ask(request: Fields) -> Ask | None:
     params = request.get("params")
     ask_id = next_ask_id()
     if params is None or method != "elicitation/create":
-        return Ask(ask_id, method, params)
+        return Ask(ask_id, method, params, name=name)
     fields = jsonrpc.decode_fields(params)
     if jsonrpc.decode_value(fields.get("mode", b"null")) != "url":
-        return Ask(ask_id, method, params)
+        return Ask(ask_id, method, params, name=name)
     elicitation_id = uuid.uuid4().hex  # gone from the protocol, and required of old clients
     params = Raw(jsonrpc.encode({**fields, "elicitationId": elicitation_id}))
-    return Ask(ask_id, method, params, is_url_elicitation=True, elicitation_id=elicitation_id)
+    return Ask(ask_id, method, params, is_url_elicitation=True, elicitation_id=elicitation_id, name=name)
 
 
 def _url(ask: Ask) -> str | None:

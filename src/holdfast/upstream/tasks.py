@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Call, Result, RpcError
+from holdfast.call import Answered, Call, Result
 from holdfast.clock import Clock, timeout
 from holdfast.upstream.awaited_task import AwaitedTask, Ears
 from holdfast.upstream.transport import Exchange, Fault, Inquiry, Listener, Sent
@@ -149,7 +149,7 @@ class _ListedTools(Ears):
         super().__init__(exchange)
         self._tools = tools
 
-    def answered(self, outcome: Result | RpcError) -> None:
+    def answered(self, outcome: Answered) -> None:
         if isinstance(outcome, Result):
             self._tools.learn(outcome.raw)
         self._exchange.answered(outcome)

@@ -16,7 +16,20 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from holdfast.call import OURSELVES, Abilities, Ask, AskId, Call, Fields, Reply, Result, RpcError
+from holdfast.call import (
+    OURSELVES,
+    Abilities,
+    Answered,
+    Ask,
+    AskId,
+    Call,
+    Fields,
+    InputRequired,
+    Reply,
+    Result,
+    RpcError,
+)
+from holdfast.wire.revisions import MODERN
 
 _ask_ids = itertools.count(1)
 
@@ -77,6 +90,15 @@ class Hello:
     capabilities: Fields
     is_stateless: bool = False
     """It remembers nothing between two requests: no session with it can be lost."""
+    speaks_both: bool = False
+    """It speaks 2026-07-28 and, as far as is known, older revisions: the era of who opens a session decides."""
+    discovery: Hello | None = None
+    """What it says to clients of 2026-07-28, where this is what it says to older ones."""
+
+    @property
+    def is_modern(self) -> bool:
+        """2026-07-28 is spoken with it."""
+        return self.protocol_version == MODERN
 
 
 class Exchange(Protocol):
@@ -108,8 +130,8 @@ class Exchange(Protocol):
     def suspend(self) -> None:
         """The server closed this request's stream and will answer on a resumed one."""
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        """The server's answer."""
+    def answered(self, outcome: Answered) -> None:
+        """The server's answer; `InputRequired` only to a call that declares what its caller can be asked."""
 
     def failed(self, fault: Fault) -> None:
         """There will be no answer."""
@@ -130,8 +152,10 @@ class Inquiry:
     def abilities(self) -> Abilities:
         return OURSELVES
 
-    def answered(self, outcome: Result | RpcError) -> None:
-        if not self.outcome.done():
+    def answered(self, outcome: Answered) -> None:
+        if isinstance(outcome, InputRequired):
+            self.failed(Fault(FaultKind.INVALID, "the server asked for input where nobody can be asked"))
+        elif not self.outcome.done():
             self.outcome.set_result(outcome)
 
     def failed(self, fault: Fault) -> None:

@@ -5,6 +5,7 @@ Sources: <https://modelcontextprotocol.io/specification/2025-11-25/basic/utiliti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Raw
@@ -90,6 +91,20 @@ def without_extension(capabilities: Fields) -> Fields:
     kept = {name: value for name, value in extensions.items() if name != EXTENSION}
     others = {name: value for name, value in capabilities.items() if name != "extensions"}
     return {**others, "extensions": Raw(jsonrpc.encode(kept))} if kept else others
+
+
+def with_extension(declared: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A client's capabilities, and the extension among them."""
+    extensions = declared.get("extensions")
+    return {**declared, "extensions": {**(extensions if isinstance(extensions, dict) else {}), EXTENSION: {}}}
+
+
+def undeclared(declared: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A client's capabilities, as one declares them that knows nothing of the extension."""
+    extensions = declared.get("extensions")
+    if not isinstance(extensions, dict) or EXTENSION not in extensions:
+        return declared
+    return {**declared, "extensions": {name: each for name, each in extensions.items() if name != EXTENSION}}
 
 
 def without_support(page: Raw) -> Raw:

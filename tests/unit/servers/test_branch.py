@@ -35,6 +35,10 @@ class Hearing:
     def abilities(self) -> Abilities:
         return NOBODY
 
+    @property
+    def listens(self) -> bool:
+        return False
+
     def subscriptions_of(self, key: SessionKey | None) -> set[str]:
         raise AssertionError(key)
 

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from holdfast.call import Call, Result, RpcError
+from holdfast.call import Call, InputRequired, Result, RpcError
 from holdfast.errors import Code, Delivery
 from holdfast.session.retry import (
     Attempt,
     Safety,
     Verdict,
     failure,
+    in_doubt,
     is_read,
     is_refusal,
     judge,
@@ -171,3 +172,9 @@ def test_a_tool_leaves_traces_unless_it_only_reads(safety: Safety, expected: boo
 def test_only_an_error_that_says_so_means_that_a_tool_did_not_run(error: bytes, expected: bool) -> None:
     assert is_refusal(RpcError(Raw(error))) is expected
     assert not is_refusal(Result(Raw(error)))
+
+
+def test_a_call_that_ends_with_a_question_has_ended_well() -> None:
+    asked = InputRequired(Raw(b'{"code":-32602,"requestState":"s"}'))
+    assert not is_refusal(asked), "it has run, as far as it could"
+    assert in_doubt(asked, Call("tools/call")) is asked

@@ -1,0 +1,290 @@
+"""Servers that speak 2026-07-28 and older revisions: each caller gets what a connection of its own would give it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from holdfast.session.lifecycle import State
+from holdfast.testing.clock import ManualClock
+from holdfast.testing.server import ScriptedServer, ServerOptions
+from holdfast.testing.server_tools import NOTE_URI
+from modern_client import YES, ModernClient, reply_in, text_in
+from requirements import requirement
+from rig import Client, Rig, Transport, next_message, rig, text_of
+from several import Behind, several
+
+WAYS: Final[tuple[Transport, ...]] = ("sse", "json", "stdio")
+BOTH: Final[dict[str, Any]] = {"era": "both"}
+PATH: Final = "/mcp/memory/chats/c"
+
+
+def discoveries(server: ScriptedServer) -> int:
+    """How often the server was discovered."""
+    return sum(headers.get("mcp-method") == "server/discover" for headers in server.received_headers)
+
+
+def handshakes(server: ScriptedServer) -> int:
+    """How often somebody tried to shake hands with the server: of all POSTs it alone bears neither."""
+    return sum(
+        method == "POST" and not headers.keys() & {"mcp-protocol-version", "mcp-session-id"}
+        for method, headers in server.received
+    )
+
+
+def revisions(running: Rig) -> list[str]:
+    """What is spoken in each session, spares included."""
+    return sorted(s.hello.protocol_version for s in running.server.pool.sessions if s.hello is not None)
+
+
+async def told_of(client: Client, key: str) -> str:
+    return await client.tool_text("recall", PATH, key=key)
+
+
+@requirement("both-eras:mirrored")
+@pytest.mark.parametrize("transport", WAYS)
+async def test_who_shakes_hands_has_a_session_that_remembers(transport: Transport) -> None:
+    async with rig(transport, options=BOTH) as running:
+        one, other = await running.connected(), await running.connected()
+        assert await one.tool_text("remember", key="a", value="1") == "remembered"
+        assert await one.tool_text("recall", key="a") == "1"
+        assert await other.tool_text("recall", key="a") == "nothing is remembered as a"
+        curl = running.client()
+        assert await curl.tool_text("remember", PATH, key="b", value="2") == "remembered"
+        assert await told_of(curl, "b") == "2"
+        assert await curl.tool_text("recall", key="b") == "nothing is remembered as b"
+        await running.until_idle()
+        assert set(revisions(running)) == {"2025-11-25"}
+
+
+@requirement("both-eras:mirrored")
+@pytest.mark.parametrize("transport", WAYS)
+@pytest.mark.parametrize("chat", ["c", None])
+async def test_a_modern_client_is_asked_in_the_servers_own_words(transport: Transport, chat: str | None) -> None:
+    async with rig(transport, options=BOTH) as running:
+        client = ModernClient(running, chat=chat)
+        body = client.tool("ask", message="?")
+        result, (key,) = await client.asked(body)
+        assert key == "q1", "the server's name for it"
+        assert len(running.app.modern.parked) == 0
+        assert reply_in(await client.result(client.again(body, result, **{key: YES}))) == YES
+        assert (await client.result(client.tool("measure")))["structuredContent"] == [1, 2, 3]
+        assert "2026-07-28" in revisions(running)
+
+
+@requirement("both-eras:mirrored")
+async def test_one_chat_is_one_session_in_the_era_of_who_opened_it() -> None:
+    async with rig(options=BOTH) as running:
+        old, new = running.client(), ModernClient(running, path=PATH)
+        await old.tool_text("remember", PATH, key="a", value="1")
+        assert text_in(await new.result(new.tool("recall", key="a"))) == "1"
+        body = new.tool("ask", message="?")
+        result, (key,) = await new.asked(body)
+        assert len(running.app.modern.parked) == 1, "that session can only be asked while it waits"
+        assert reply_in(await new.result(new.again(body, result, **{key: YES}))) == YES
+    async with rig(options=BOTH) as running:
+        old, new = running.client(), ModernClient(running, path=PATH)
+        await new.result(new.tool("remember", key="a", value="1"))
+        before = len(running.upstream.sessions)
+        assert await told_of(old, "a") == "1", "of the server, which remembers for everybody"
+        assert len(running.upstream.sessions) == before
+
+
+@requirement("both-eras:mirrored")
+async def test_the_session_of_a_chat_is_reopened_by_who_comes_next() -> None:
+    async with rig(options=BOTH, on_loss="resume") as running:
+        old, new = running.client(), ModernClient(running, path=PATH)
+        assert text_of(await old.ask(old.tool("echo"), PATH))
+        (session,) = [s for s in running.server.pool.sessions if s.key is not None]
+        running.server.pool.close_session(session.id)
+        await running.until(lambda: session not in running.server.pool.sessions)
+        assert text_in(await new.result(new.tool("echo")))
+        assert revisions(running) == ["2026-07-28"]
+
+
+@requirement("both-eras:mirrored")
+async def test_the_session_that_was_opened_at_start_is_not_lent_to_a_modern_client() -> None:
+    async with rig(options=BOTH) as running:
+        assert revisions(running) == ["2025-11-25"]
+        (spare,) = running.server.pool.sessions
+        client = ModernClient(running, chat="d")
+        await client.result(client.tool("echo"))
+        assert spare.is_spare
+        curl = running.client()
+        await curl.tool_text("echo", PATH)
+        assert not spare.is_spare
+        assert revisions(running) == ["2025-11-25", "2026-07-28"]
+
+
+@requirement("both-eras:mirrored")
+async def test_a_spare_makes_way_for_a_modern_client_where_there_is_no_other_room() -> None:
+    async with rig(options=BOTH, max_sessions=1) as running:
+        client = ModernClient(running, chat="c")
+        await client.result(client.tool("echo"))
+        assert revisions(running) == ["2026-07-28"]
+        listed = await client.result(client.message("tools/list"))
+        assert listed["ttlMs"] == 1000
+
+
+@requirement("both-eras:mirrored")
+async def test_a_session_that_is_shared_speaks_as_it_was_opened() -> None:
+    async with rig(options=BOTH, scope="shared") as running:
+        old, new = await running.connected(), ModernClient(running)
+        await old.tool_text("remember", key="a", value="1")
+        assert text_in(await new.result(new.tool("recall", key="a"))) == "1"
+        assert revisions(running) == ["2025-11-25"]
+
+
+@requirement("both-eras:lists")
+async def test_each_is_introduced_and_listed_to_as_the_server_does_in_its_era() -> None:
+    async with rig(options=BOTH) as running:
+        client = ModernClient(running, chat="c")
+        discovered = await client.result(client.message("server/discover"))
+        assert discovered["capabilities"]["tools"] == {"listChanged": True}
+        listed = await client.result(client.message("tools/list"))
+        assert (listed["ttlMs"], listed["cacheScope"]) == (1000, "private")
+        assert "measure" in {tool["name"] for tool in listed["tools"]}
+        old = await running.connected()
+        older = (await old.ask(old.call("tools/list")))["result"]["tools"]
+        assert "measure" not in {tool["name"] for tool in older}, "which the server has in 2026-07-28 alone"
+        again = (await old.ask(old.call("tools/list")))["result"]["tools"]
+        assert again == older
+
+
+@requirement("both-eras:lists")
+async def test_lists_of_one_era_announce_no_change_in_the_other() -> None:
+    async with rig(options=BOTH) as running:
+        old, new = await running.connected(), ModernClient(running, chat="c")
+        async with old.stream() as stream:
+            for _ in range(2):
+                await new.result(new.message("tools/list"))
+                await old.ask(old.call("tools/list"))
+            await old.ask(old.tool("change_resource"))
+            await old.ask(old.call("resources/subscribe", uri=NOTE_URI))
+            await old.ask(old.tool("change_resource"))
+            assert (await next_message(stream))["method"] == "notifications/resources/updated"
+
+
+@requirement("both-eras:lists")
+@pytest.mark.parametrize("is_learnt", [True, False])
+async def test_a_modern_client_that_comes_first_gets_the_modern_list(is_learnt: bool) -> None:
+    async with rig(options=BOTH, is_learnt=is_learnt, start="eager" if is_learnt else "lazy") as running:
+        client = ModernClient(running, chat="c")
+        listed = await client.result(client.message("tools/list"))
+        assert "measure" in {tool["name"] for tool in listed["tools"]}
+
+
+@requirement("both-eras:found-out")
+async def test_it_is_found_out_once() -> None:
+    async with rig(options=BOTH) as running:
+        curl = running.client()
+        for chat in "abc":
+            await curl.tool_text("echo", f"/mcp/memory/chats/{chat}")
+        assert discoveries(running.upstream) == 1
+        assert running.upstream.initializes == 3, "the session of the start is the first chat's"
+
+
+@requirement("both-eras:found-out")
+async def test_a_server_of_2026_07_28_alone_is_asked_for_a_handshake_once() -> None:
+    async with rig(options={"era": "modern"}) as running:
+        curl = running.client()
+        for chat in "abc":
+            await curl.tool_text("echo", f"/mcp/memory/chats/{chat}")
+        assert handshakes(running.upstream) == 1
+        assert discoveries(running.upstream) == 4
+
+
+@requirement("both-eras:found-out")
+async def test_a_modern_client_that_comes_first_leaves_open_whether_hands_can_be_shaken() -> None:
+    async with rig(options=BOTH, start="lazy", is_learnt=False) as running:
+        new, old = ModernClient(running, chat="n"), running.client()
+        await new.result(new.tool("echo"))
+        assert running.upstream.initializes == 0
+        await old.tool_text("remember", PATH, key="a", value="1")
+        assert await told_of(old, "a") == "1"
+        assert running.upstream.initializes == 1
+        assert discoveries(running.upstream) == 1
+
+
+@requirement("both-eras:found-out")
+@pytest.mark.parametrize("after", ["handshake", "modern"])
+async def test_a_server_that_loses_an_era_is_found_out(after: Any) -> None:
+    async with rig(options=BOTH, restarts=True) as running:
+        before = running.upstream
+        await before.stop()
+        async with ScriptedServer(ServerOptions(era=after, port=before.port)) as server:
+            old, new = running.client(), ModernClient(running, chat="n")
+            assert await old.tool_text("remember", PATH, key="a", value="1") == "remembered"
+            assert await told_of(old, "a") == "1"
+            assert text_in(await new.result(new.tool("echo")))
+            expected = "2025-11-25" if after == "handshake" else "2026-07-28"
+            assert set(revisions(running)) == {expected}
+            running.server.pool.terminate()
+            await server.until(lambda: after == "handshake" or not server.sessions)
+
+
+@requirement("both-eras:mirrored")
+async def test_among_several_servers_each_is_spoken_to_as_it_speaks() -> None:
+    eras = ("handshake", "modern", "both")
+    async with several(*(Behind(era, options={"era": era}) for era in eras)) as running:
+        client = ModernClient(running, chat="c")
+        for era, name in (("handshake", "1"), ("modern", "q1"), ("both", "q1")):
+            body = client.tool(f"{era}__ask", message="?")
+            result, (key,) = await client.asked(body)
+            assert key == name
+            assert reply_in(await client.result(client.again(body, result, **{key: YES}))) == YES
+        old = running.client()
+        await old.open("2025-11-25")
+        await old.tool_text("both__remember", key="a", value="1")
+        assert await old.tool_text("both__recall", key="a") == "1"
+        listed = (await client.result(client.message("tools/list")))["tools"]
+        assert {"modern__measure", "both__measure"} <= {tool["name"] for tool in listed}
+
+
+@requirement("both-modern:nameless")
+@pytest.mark.parametrize("era", ["modern", "both"])
+async def test_requests_that_name_no_chat_share_a_session_that_remembers_nothing(era: str) -> None:
+    async with rig(options={"era": era}) as running:
+        client = ModernClient(running)
+        for _ in range(3):
+            await client.result(client.tool("echo"))
+        held = [s for s in running.server.pool.sessions if s.key is not None]
+        assert [s.hello is not None and s.hello.is_stateless for s in held] == [True]
+        assert discoveries(running.upstream) == 2, "at the start, and once more"
+        curl = running.client()
+        await curl.tool_text("echo")
+        await running.until_idle()
+        assert [s for s in running.server.pool.sessions if s.key is not None and s.is_open] == held
+
+
+@requirement("both-modern:nameless")
+async def test_who_names_no_chat_hears_of_resources_too() -> None:
+    async with rig(options={"era": "modern"}) as running:
+        client = ModernClient(running)
+        wanted = {"toolsListChanged": True, "resourceSubscriptions": [NOTE_URI]}
+        async with client.post(client.message("subscriptions/listen", notifications=wanted)) as stream:
+            assert (await next_message(stream))["params"]["notifications"] == wanted
+            await client.result(client.tool("change_resource"))
+            assert (await next_message(stream))["method"] == "notifications/resources/updated"
+            await client.result(client.tool("change_tools"))
+            assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
+        await running.until(lambda: len(running.app.modern.listeners) == 0)
+
+
+@requirement("both-modern:nameless")
+@pytest.mark.parametrize("chat", ["c", None])
+async def test_a_session_is_opened_and_kept_for_who_listens(chat: str | None) -> None:
+    clock = ManualClock()
+    async with rig(options={"era": "modern"}, clock=clock, idle_timeout=100) as running:
+        client = ModernClient(running, chat=chat)
+        body = client.message("subscriptions/listen", notifications={"toolsListChanged": True})
+        async with client.post(body, accept="text/event-stream") as stream:
+            assert "acknowledged" in (await next_message(stream))["method"]
+            await running.until(lambda: running.server.pool.count(State.IDLE) == 1)
+            await running.passing(1000)
+            running.upstream.core.notify_all("notifications/tools/list_changed")
+            assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
+        await running.until(lambda: len(running.app.modern.listeners) == 0)
+        await running.passing(1000)
+        await running.until(lambda: running.server.pool.sessions == [])
