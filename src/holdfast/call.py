@@ -118,8 +118,6 @@ class Declared:
     capabilities: Mapping[str, Json] = field(default_factory=dict[str, Json])
     input: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """The `inputResponses` and the server's own `requestState`, as far as it brings them."""
-    awaits_task: bool = False
-    """It knows tasks, but nobody could come back for one: what must be a task is waited for."""
 
 
 @dataclass(frozen=True, slots=True)

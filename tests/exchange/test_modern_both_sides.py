@@ -368,7 +368,7 @@ async def test_results_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
             "structuredContent": None,
             "dev.x/more": [1],
             "resultType": "complete",
-            "_meta": {KEY + "serverInfo": info},
+            "_meta": {"dev.x": 1, KEY + "serverInfo": info},
         }
         assert (await client.result(client.tool("measure")))["structuredContent"] == [1, 2, 3]
         listed = (await client.result(client.message("tools/list")))["tools"]

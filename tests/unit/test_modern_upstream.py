@@ -484,9 +484,10 @@ async def test_a_process_that_ends_fails_what_waits_for_a_person_too() -> None:
 async def test_a_modern_caller_takes_the_question_and_brings_the_answer_itself(declares: bool) -> None:
     async with conversing(declares=declares) as c:
         exchange = Asked()
-        c.declare(exchange, capabilities={"extensions": {"io.modelcontextprotocol/tasks": {}, "x/y": {}}})
+        declared: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}, "x/y": {}}}
+        c.declare(exchange, capabilities=declared)
         meta = c.line.last["params"]["_meta"]
-        assert meta["io.modelcontextprotocol/clientCapabilities"] == {"extensions": {"x/y": {}}}
+        assert meta["io.modelcontextprotocol/clientCapabilities"] == declared
         assert "io.modelcontextprotocol/logLevel" not in meta
         c.require(a=FORM, b={"method": "of/another/extension"})
         assert isinstance(exchange.outcome, InputRequired)

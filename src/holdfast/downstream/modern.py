@@ -154,8 +154,7 @@ class Modern:
         if envelope.level is not None:
             call = replace(call, log_level=envelope.level)
         asker = target.asker(request.params, is_modern=True)
-        awaits_task = asker.owner is None and call.method == "tools/call" and envelope.abilities.tasks
-        if awaits_task:  # it would be anybody's
+        if asker.owner is None and call.method == "tools/call":  # a task would be anybody's
             envelope = without_tasks(envelope)
         declares = replace(envelope.abilities, tasks=False) if request.method in ASKING else None
         asker = replace(asker, declares=declares)
@@ -176,7 +175,7 @@ class Modern:
                 taken.come_back(leg, envelope.responses or {})
                 return
             brought["requestState"] = taken
-        call = replace(call, declared=Declared(envelope.capabilities, brought, awaits_task=awaits_task))
+        call = replace(call, declared=Declared(envelope.capabilities, brought))
         service = target.service
         started = ModernCall(
             self.parked,

@@ -207,9 +207,8 @@ class ModernCall:
 
     @property
     def _may_await(self) -> bool:
-        """Whether a task that the server insists on is waited for; who can have one is told what it lacks."""
-        declared = self._call.declared
-        return self._call.method == "tools/call" and (declared is None or declared.awaits_task)
+        """Whether a task that the server insists on is waited for: its caller would not know what to do with one."""
+        return self._call.method == "tools/call" and not self._exchange.abilities.tasks
 
     def _understood(self, raw: Raw, fields: Fields) -> Raw:
         return understood(self._call.method, raw, fields, self._desk.mirrored)
