@@ -16,7 +16,7 @@ from msgspec import Raw
 from holdfast.call import OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
-from holdfast.upstream.discovery import NotModern, read_discovery
+from holdfast.upstream.discovery import AskAgain, NotModern, read_discovery
 from holdfast.upstream.envelope import envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
@@ -78,9 +78,10 @@ class ModernUpstream:
     async def open(self) -> Hello:
         """Discover the server. Raises `NotModern` where an older revision should be tried."""
         await self._link.start(self)
-        discovering = Inquiry(self._listener.asked)
-        self.ask(discovering, Call("server/discover"))
-        discovery = read_discovery(await self._outcome(discovering))
+        try:
+            discovery = await self._discovery()
+        except AskAgain:
+            discovery = await self._discovery()
         self._link.established(MODERN)
         self._can_subscribe = self._declares and can_subscribe(discovery)
         kinds = list_kinds(discovery) if self._declares else frozenset[str]()
@@ -133,6 +134,12 @@ class ModernUpstream:
     def terminate(self) -> None:
         self._stop()
         self._link.terminate()
+
+    async def _discovery(self) -> Raw:
+        """Raises as `read_discovery`."""
+        discovering = Inquiry(self._listener.asked)
+        self.ask(discovering, Call("server/discover"))
+        return read_discovery(await self._outcome(discovering))
 
     async def _outcome(self, inquiry: Inquiry) -> Result | RpcError | Fault:
         """What became of `inquiry`; why the link ended says more than that nothing could be sent."""
