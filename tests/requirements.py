@@ -1342,6 +1342,15 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",
         "hosts: Open WebUI",
     ),
+    # the official suite in every direction
+    "conformance:modern:nothing-is-lost": Requirement(
+        "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",
+        "issue: every client to every server, conformance",
+    ),
+    "conformance:client:nothing-is-lost": Requirement(
+        "To the servers of the suite, the gateway is the client that they want, whoever calls through it.",
+        "issue: every client to every server, conformance",
+    ),
     # servers of 2026-07-28
     "modern-servers:calls": Requirement(
         "Clients of every era before use a server of 2026-07-28 as any other: calls, lists, pages, prompts, progress.",
