@@ -1342,6 +1342,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",
         "hosts: Open WebUI",
     ),
+    # what is another's, in 2026-07-28
+    "isolation:states-and-chats-of-others": Requirement(
+        "Who has another's `requestState`, chat or subscription id has nothing; of a state, the operator hears.",
+        "threats-and-faults 4",
+    ),
     # the official suite in every direction
     "conformance:modern:nothing-is-lost": Requirement(
         "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",

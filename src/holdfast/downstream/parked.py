@@ -274,6 +274,15 @@ class ParkedCalls:
             return None
         return self._parked.pop(name, None)
 
+    def owner_of(self, state: str) -> Principal | None:
+        """Whose parked call `state` names, whoever asks; only to be told to the operator."""
+        try:
+            name = base64.urlsafe_b64decode(state.encode())[:_NAME]
+        except (binascii.Error, UnicodeEncodeError):
+            return None
+        call = self._parked.get(name)
+        return None if call is None else call.binding.identity.principal
+
     def shut_out(self, admits: Callable[[Identity], bool]) -> None:
         """End the calls of clients that are not what they were."""
         for call in [call for call in self._held if not admits(call.binding.identity)]:
