@@ -1347,6 +1347,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Who has another's `requestState`, chat or subscription id has nothing; of a state, the operator hears.",
         "threats-and-faults 4",
     ),
+    "modern:parked:made-up": Requirement(
+        "Made-up states and answers are refused in one way, crash nothing, and use no state up.",
+        "threats-and-faults 4 and 23",
+    ),
+    "modern:listen:made-up": Requirement(
+        "No made-up subscription id ends, takes over or is told of the stream of another.",
+        "threats-and-faults 4 and 23",
+    ),
     # the official suite in every direction
     "conformance:modern:nothing-is-lost": Requirement(
         "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",
