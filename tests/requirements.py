@@ -1355,6 +1355,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "No made-up subscription id ends, takes over or is told of the stream of another.",
         "threats-and-faults 4 and 23",
     ),
+    "exchange:leaving:every-pair-of-eras": Requirement(
+        "Who leaves a call cancels it at servers of either era; with a session it does not, and fetches the answer.",
+        "threats-and-faults 40",
+    ),
     # the official suite in every direction
     "conformance:modern:nothing-is-lost": Requirement(
         "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",
