@@ -54,9 +54,6 @@ ACROSS: Final = {
 }
 """The scenarios in which it matters of which era the gateway's own client is."""
 
-pytestmark = pytest.mark.timeout(300)
-
-
 # The peers.
 
 
@@ -89,7 +86,7 @@ def suite(*arguments: str, **environment: str) -> Generator[Process]:
 
 def finish(process: Process, report: Path) -> str:
     """What the suite wrote, once its findings are in `report`."""
-    status = process.wait(within=120)
+    status = process.wait(within=240)
     assert status in {0, 1}, process.output
     assert report.exists(), process.output
     return process.output
@@ -110,7 +107,7 @@ def examine(url: str, revision: str, report: Path) -> str:
 
 def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [PYTHON, TOOLS / "compare.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def lost_in(verdict: str) -> set[str]:
