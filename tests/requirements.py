@@ -1359,6 +1359,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Who leaves a call cancels it at servers of either era; with a session it does not, and fetches the answer.",
         "threats-and-faults 40",
     ),
+    "modern:listen:without-a-session": Requirement(
+        "Who names no chat hears of changed lists for as long as it listens, whoever else has a session.",
+        "bridging 1, list_changed",
+    ),
     # the official suite in every direction
     "conformance:modern:nothing-is-lost": Requirement(
         "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",

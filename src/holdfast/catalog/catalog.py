@@ -213,8 +213,9 @@ class Catalog:
     # Observer: what sessions reveal.
 
     def opened(self, hello: Hello) -> None:
-        self._hello = hello
-        self._introduce(hello)
+        if self._hello is None or not hello.is_deaf:
+            self._hello = hello  # else others listen, and what they may promise stands
+        self._introduce(self._hello)
 
     def restored(self, key: SessionKey) -> None:
         for method, kept in self._lists.items():

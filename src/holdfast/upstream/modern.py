@@ -92,6 +92,7 @@ class ModernUpstream:
         if self._lost is not None:
             raise OpenFailed(self._lost.detail, advice=ADVICE.get(self._lost.kind, ""))
         hello = hello_of(discovery, listening.announced, has_updates=self._can_subscribe)
+        hello = replace(hello, is_deaf=not self._declares)
         self._offers_logging = "logging" in hello.capabilities
         self._is_open = True
         listening.promise(listening.announced)

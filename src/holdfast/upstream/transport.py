@@ -77,6 +77,8 @@ class Hello:
     capabilities: Fields
     is_stateless: bool = False
     """It remembers nothing between two requests: no session with it can be lost."""
+    is_deaf: bool = False
+    """Its session listens for no changes, and so promises none."""
 
 
 class Exchange(Protocol):
