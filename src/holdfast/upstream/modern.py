@@ -79,9 +79,9 @@ class ModernUpstream:
         """Discover the server. Raises `NotModern` where an older revision should be tried."""
         await self._link.start(self)
         try:
-            discovery = await self._discovery()
+            discovery = await self._discover_once()
         except AskAgain:
-            discovery = await self._discovery()
+            discovery = await self._discover_once()
         self._link.established(MODERN)
         self._can_subscribe = self._declares and can_subscribe(discovery)
         kinds = list_kinds(discovery) if self._declares else frozenset[str]()
@@ -136,7 +136,7 @@ class ModernUpstream:
         self._stop()
         self._link.terminate()
 
-    async def _discovery(self) -> Raw:
+    async def _discover_once(self) -> Raw:
         """Raises as `read_discovery`."""
         discovering = Inquiry(self._listener.asked)
         self.ask(discovering, Call("server/discover"))
