@@ -62,13 +62,7 @@ class ModernClient:
     @asynccontextmanager
     async def post(self, body: dict[str, Any], **headers: str | None) -> AsyncGenerator[Response]:
         """Send `body` with the headers that mirror it, but for those that are given otherwise."""
-        params = body.get("params", {})
-        mirrored: dict[str, str | None] = {
-            "mcp_protocol_version": "2026-07-28",
-            "mcp_method": body.get("method"),
-            "mcp_name": params.get("uri", params.get("name", params.get("taskId"))),
-        }
-        async with self.http.request("POST", body, self.path, **(mirrored | headers)) as response:
+        async with self.http.request("POST", body, self.path, **(mirrored(body) | headers)) as response:
             yield response
 
     async def events(self, body: dict[str, Any], **headers: str | None) -> list[Any]:
@@ -97,6 +91,16 @@ class ModernClient:
         result = await self.result(body)
         assert result["resultType"] == "input_required", result
         return result, list(result["inputRequests"])
+
+
+def mirrored(body: dict[str, Any]) -> dict[str, str | None]:
+    """The headers that say what `body` says."""
+    params = body.get("params", {})
+    return {
+        "mcp_protocol_version": "2026-07-28",
+        "mcp_method": body.get("method"),
+        "mcp_name": params.get("uri", params.get("name", params.get("taskId"))),
+    }
 
 
 def text_in(result: Any) -> str:

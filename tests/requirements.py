@@ -1342,6 +1342,36 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK client talks 2026-07-28 to handshake servers, elicitation included.",
         "hosts: Open WebUI",
     ),
+    # what is another's, in 2026-07-28
+    "isolation:states-and-chats-of-others": Requirement(
+        "Who has another's `requestState`, chat or subscription id has nothing; of a state, the operator hears.",
+        "threats-and-faults 4",
+    ),
+    "modern:parked:made-up": Requirement(
+        "Made-up states and answers are refused in one way, crash nothing, and use no state up.",
+        "threats-and-faults 4 and 23",
+    ),
+    "modern:listen:made-up": Requirement(
+        "No made-up subscription id ends, takes over or is told of the stream of another.",
+        "threats-and-faults 4 and 23",
+    ),
+    "exchange:leaving:every-pair-of-eras": Requirement(
+        "Who leaves a call cancels it at servers of either era; with a session it does not, and fetches the answer.",
+        "threats-and-faults 40",
+    ),
+    "modern:listen:without-a-session": Requirement(
+        "Who names no chat hears of changed lists for as long as it listens, whoever else has a session.",
+        "bridging 1, list_changed",
+    ),
+    # the official suite in every direction
+    "conformance:modern:nothing-is-lost": Requirement(
+        "Every check of 2026-07-28 that a server passes directly, it passes through the gateway.",
+        "issue: every client to every server, conformance",
+    ),
+    "conformance:client:nothing-is-lost": Requirement(
+        "To the servers of the suite, the gateway is the client that they want, whoever calls through it.",
+        "issue: every client to every server, conformance",
+    ),
     # servers of 2026-07-28
     "modern-servers:calls": Requirement(
         "Clients of every era before use a server of 2026-07-28 as any other: calls, lists, pages, prompts, progress.",

@@ -15,6 +15,7 @@ import pytest
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from exempt import EXEMPT, HANDSHAKE, MODERN, SCENARIOS, kept
 from holdfast.call import Call
 from holdfast.cli.main import app
 from holdfast.cli.settings import parse_headers, parse_trust, split_target
@@ -242,6 +243,19 @@ def test_a_refused_call_of_a_lost_session_is_treated_as_documented() -> None:
         Verdict.TELL_LOST,
         Verdict.RESTART,
     ]
+
+
+# Eras.
+
+
+def test_what_the_official_suite_loses_on_the_way_is_documented_and_nothing_else() -> None:
+    documented = [cells for cells in rows(DOCS / "eras.md", 4) if cells[0] in {HANDSHAKE, MODERN}]
+    assert documented == [[each.suite, each.peer, f"`{each.name}`", each.reason] for each in EXEMPT]
+
+
+def test_how_much_of_the_official_suite_is_kept_is_documented() -> None:
+    documented = {(cells[0], cells[1]): cells[2] for cells in rows(DOCS / "eras.md", 3) if cells[0] in SCENARIOS}
+    assert documented == {(suite, peer): kept(suite, peer) for suite in SCENARIOS for peer in SCENARIOS}
 
 
 # The house, the test server, the demonstration.

@@ -172,6 +172,19 @@ class SessionIdMisused:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestStateMisused:
+    """`client` came with the `requestState` of a call that is another's; it was answered as if there were none.
+
+    `owner` is the client whose call it is: the same one, where it is another user's.
+    """
+
+    server: str
+    client: str
+    owner: str
+    request: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitOpened:
     """A server failed so often that it is left alone for `seconds`; then one attempt shows whether it is back."""
 
@@ -244,6 +257,7 @@ Event: TypeAlias = (
     | CallRefused
     | CallEnded
     | SessionIdMisused
+    | RequestStateMisused
     | CircuitOpened
     | CircuitClosed
     | ServerAdded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from functools import partial
 from typing import Any, Final
 
@@ -16,11 +15,10 @@ from holdfast.testing.server_tools import TOOLS, Tool, ToolCall, text_result
 from modern_client import YES, ModernClient, reply_in, text_in
 from requirements import requirement
 from rig import TRANSPORTS, Rig, Transport, next_message, rig
-from rows import Figure, row
+from rows import row
 
 NO: Final = {"action": "decline"}
 TRUSTING: Final = (ClientSettings(name="local", trust=Trust(user="x-user", chat="x-chat")),)
-LONG: Final = 600.0
 
 
 def adding(monkeypatch: pytest.MonkeyPatch, name: str, run: Any) -> None:
@@ -348,64 +346,6 @@ async def test_a_session_that_dies_ends_the_calls_that_wait_in_it() -> None:
         await running.until(lambda: call.is_over)
         error = (await client.events(client.again(body, result, **{key: YES})))[-1]["error"]
         assert error["code"] == -31002
-
-
-@row(3)
-@requirement("modern:parked:a-thousand")
-async def test_a_thousand_calls_wait_at_once_and_each_answer_reaches_its_own(figure: Figure) -> None:
-    clock = ManualClock()
-    rng = random.Random(8)
-    users = 20
-    async with rig(clock=clock, clients=TRUSTING, ask_timeout=LONG) as running, asyncio.timeout(120):
-        clients = [ModernClient(running, x_user=f"u{number}", x_chat="c") for number in range(users)]
-        gate = asyncio.Semaphore(50)
-
-        async def begin(number: int) -> tuple[ModernClient, dict[str, Any], Any]:
-            client = clients[number % users]
-            async with gate:
-                body = client.tool("ask", message=f"{number}?")
-                return client, body, await client.result(body)
-
-        async with asyncio.TaskGroup() as group:
-            begun = [group.create_task(begin(number)) for number in range(1000)]
-            while not all(task.done() for task in begun):
-                await clock.advance_settled(parked.GATHERING)
-                await asyncio.sleep(0)
-        waiting = [task.result() for task in begun]
-        assert len(running.app.modern.parked) == 1000
-        assert all(result["resultType"] == "input_required" for _, _, result in waiting)
-        order = list(range(1000))
-        rng.shuffle(order)
-        answered, foreign, left = order[:600], order[600:800], order[800:]
-        mixed = 0
-
-        async def finish(number: int) -> None:
-            nonlocal mixed
-            client, body, result = waiting[number]
-            ((key, question),) = result["inputRequests"].items()
-            assert question["params"]["message"] == f"{number}?"
-            async with gate:
-                answer = {"action": "accept", "content": {"answer": str(number)}}
-                mixed += reply_in(await client.result(client.again(body, result, **{key: answer}))) != answer
-
-        async def steal(number: int) -> None:
-            _, body, result = waiting[number]
-            thief = clients[(number + 1) % users]
-            async with gate:
-                refused = await thief.refused(thief.again(body, result))
-            assert refused[:2] == (400, -32602)
-
-        async with asyncio.TaskGroup() as group:
-            for number in order[:800]:
-                group.create_task(finish(number) if number in set(answered) else steal(number))
-        assert len(running.app.modern.parked) == 400
-        await running.passing(LONG + 1)
-        await until_nothing_waits(running)
-        for number in (*foreign[:20], *left[:20], *answered[:20]):
-            client, body, result = waiting[number]
-            assert (await client.refused(client.again(body, result)))[:2] == (400, -32602)
-        assert mixed == 0
-        figure(f"1,000 parked calls: {mixed} answers mixed up, 200 foreign states refused, 400 expired")
 
 
 @row(13)

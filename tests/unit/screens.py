@@ -77,5 +77,6 @@ EXAMPLES: Final[tuple[events.Event, ...]] = (
     events.SettingsRefused("holdfast.yaml:9: servers.mail: give either a url or a command"),
     events.RequestEnded("mcp", "POST", 200),
     events.SessionIdMisused("notes", "agent", "open-webui", "r8"),
+    events.RequestStateMisused("notes", "agent", "open-webui", "r9"),
 )
 """Every kind of event, in an order that could be."""

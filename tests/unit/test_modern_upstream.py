@@ -15,7 +15,7 @@ from msgspec import Raw
 from holdfast.call import NOBODY, Abilities, Ask, Call, Declared, InputRequired, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
 from holdfast.testing.clock import ManualClock, settle
-from holdfast.upstream.discovery import NotModern
+from holdfast.upstream.discovery import AskAgain, NotModern
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.modern_answer import MirroredArguments
 from holdfast.upstream.transport import Fault, FaultKind, Hello, Receiver, Sent
@@ -187,6 +187,7 @@ async def test_a_discovery_reads_as_an_introduction_of_the_handshake_era() -> No
         ({"error": {"code": -32601, "message": "?"}}, NotModern),
         ({"error": {"code": -32022, "message": "?", "data": {"supported": ["2025-11-25"]}}}, NotModern),
         ({"error": {"code": -32022, "message": "?", "data": {"supported": ["2027-01-01"]}}}, OpenFailed),
+        ({"error": {"code": -32022, "message": "?", "data": {"supported": ["2026-07-28"]}}}, AskAgain),
         ({"error": {"code": -32022, "message": "?", "data": []}}, OpenFailed),
         ({"error": {"code": -32020, "message": "?"}}, OpenFailed),
         ({"error": {"code": -32021, "message": "?"}}, OpenFailed),
@@ -200,6 +201,23 @@ async def test_only_an_answer_of_its_own_makes_a_server_modern(answer: dict[str,
         async with asyncio.timeout(10):
             await conversation.upstream.open()
     assert type(raised.value) is error
+
+
+@requirement("modern-servers:probe")
+async def test_a_server_that_refuses_the_revision_and_names_it_is_asked_once_more() -> None:
+    conversation = Conversation()
+    line = conversation.line
+    line.discovery = None
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        opening = group.create_task(conversation.upstream.open())
+        await settle()
+        data = {"supported": ["2026-07-28"], "requested": "2026-07-28"}
+        line.say(line.last["id"], error={"code": -32022, "message": "?", "data": data})
+        await settle()
+        line.say(line.last["id"], result=DISCOVERY)
+        assert (await opening).protocol_version == "2026-07-28"
+    assert line.ids("server/discover") == [0, 1]
+    conversation.upstream.terminate()
 
 
 @requirement("modern-servers:rounds")

@@ -82,7 +82,7 @@ class App:
         self._legacy_sse = LegacySse(self.sessions, clock)
         self._sessionless = Sessionless(clock)
         self._warmth = Warmth(directory, clock)
-        self.modern = Modern(clock, settings.limits)
+        self.modern = Modern(clock, settings.limits, emit)
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
         self._request_bytes = settings.limits.request_bytes

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from holdfast import events
 from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
@@ -79,10 +80,11 @@ class Leg(AnswerCaller[Answer]):
 class Modern:
     """The dialect of clients without a handshake."""
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
+    def __init__(self, clock: Clock, limits: Limits, emit: events.Emit) -> None:
         self.parked = ParkedCalls(clock)
         self.listeners = Listeners(clock, limits)
         self._clock = clock
+        self._emit = emit
 
     def reconfigure(self, limits: Limits, admits: Callable[[Identity], bool]) -> None:
         """Go by other settings: who would not be let in is given up, and who listens begins anew."""
@@ -166,6 +168,7 @@ class Modern:
         if envelope.state is not None:
             taken = self.parked.take(envelope.state, terms)
             if taken is None:
+                self._tell_of_misuse(target, envelope.state)
                 raise bad_params(
                     request, "This requestState is unknown: it was used, is too old, or is not of this request."
                 )
@@ -188,6 +191,12 @@ class Modern:
         post.responder.on_gone = partial(started.leave, leg)
         started.attend(leg)
         started.begin(conversation.start(call, started))
+
+    def _tell_of_misuse(self, target: Target, state: str) -> None:
+        """Tell the operator where an unknown `requestState` is that of somebody else's call."""
+        owner, caller = self.parked.owner_of(state), target.identity.principal
+        if owner is not None and owner != caller:
+            self._emit(events.RequestStateMisused(target.service.name, caller.client, owner.client, target.request))
 
 
 def _offered(conversation: Conversation) -> tuple[str, ...]:

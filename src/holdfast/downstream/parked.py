@@ -292,6 +292,12 @@ class ParkedCalls:
             case _:
                 return None
 
+    def owner_of(self, state: str) -> Principal | None:
+        """Whose parked call `state` names, whoever asks; only to be told to the operator."""
+        name = self._seals.content_of(state)
+        call = self._parked.get(name or b"")
+        return None if call is None else call.binding.identity.principal
+
     def shut_out(self, admits: Callable[[Identity], bool]) -> None:
         """End the calls of clients that are not what they were."""
         for call in [call for call in self._held if not admits(call.binding.identity)]:

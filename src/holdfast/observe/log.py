@@ -38,7 +38,12 @@ _EXPECTED: Final = frozenset({"result", "error", "cancelled", "overloaded"})
 """Outcomes of calls that are no news to the operator; of an overload, `CallRefused` has said more."""
 
 _AtServer: TypeAlias = (
-    events.CallEnded | events.CallFailed | events.CallRefused | events.SessionIdMisused | events.SessionLost
+    events.CallEnded
+    | events.CallFailed
+    | events.CallRefused
+    | events.SessionIdMisused
+    | events.RequestStateMisused
+    | events.SessionLost
 )
 
 _CONTROLS: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
@@ -91,9 +96,13 @@ class EventLog:
             case events.ListsLearned(server, tools):
                 self._learned(event, server, tools)
             case events.SessionIdMisused(_, client, owner):
-                whose = "another user" if client == owner else owner
-                words = f"client {client} named a session of {whose}, and was refused as if there were none"
+                words = (
+                    f"client {client} named a session of {_whose(client, owner)}, and was refused as if there were none"
+                )
                 self._say_once(logging.WARNING, event, "session id misused", words)
+            case events.RequestStateMisused(_, client, owner):
+                words = f"client {client} came with the state of a call of {_whose(client, owner)}, and was refused"
+                self._say_once(logging.WARNING, event, "request state misused", words)
             case _:
                 self._take_change(event)
 
@@ -209,6 +218,11 @@ class EventLog:
 
 def _say(level: int, event: events.Event, sentence: str) -> None:
     logger.log(level, "%s", sentence, extra={"event": event})
+
+
+def _whose(client: str, owner: str) -> str:
+    """Somebody who is not the caller, in words."""
+    return "another user" if client == owner else owner
 
 
 def _known(method: str) -> str:

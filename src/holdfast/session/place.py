@@ -45,6 +45,8 @@ class Places:
         """First come first."""
         self.waiting = 0
         """Calls that wait for a session, of all keys."""
+        self.listeners = 0
+        """Those who watch a private key: between its calls it has no session, so they hear of what all are told."""
         self._left = left
         """Told of a place that waits no longer."""
         self._places: dict[SessionKey, Place] = {}
@@ -70,6 +72,23 @@ class Places:
     def watchers(self) -> list[Watcher]:
         """Everyone who watches, once each."""
         return list(dict.fromkeys(w for place in self._places.values() for w in place.watchers))
+
+    def watch(self, key: SessionKey, watcher: Watcher) -> Place:
+        """The place of `key`, watched by `watcher` from now on."""
+        place = self.make(key)
+        if watcher not in place.watchers:
+            place.watchers.append(watcher)
+            self.listeners += key.is_private
+        return place
+
+    def unwatch(self, key: SessionKey, watcher: Watcher) -> Place | None:
+        """The place that `watcher` watched, and watches no longer; None where it did not."""
+        place = self._places.get(key)
+        if place is None or watcher not in place.watchers:
+            return None
+        place.watchers.remove(watcher)
+        self.listeners -= key.is_private
+        return place
 
     def join(self, place: Place, run: RunningCall) -> None:
         """Let `run` wait for the session of `place`; the first for whom one is opened decides its era."""

@@ -79,6 +79,7 @@ class Pool:
             rng=rng,
             quota=self._quota,
             breaker=self._breaker,
+            listeners=lambda: self._places.listeners,
         )
         self._line = Line(
             self,
@@ -158,18 +159,17 @@ class Pool:
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:
         """Let `watcher` hear what the sessions of `key` push, now and after every reopening."""
-        place = self._places.make(key)
-        if watcher not in place.watchers:
-            place.watchers.append(watcher)
+        place = self._places.watch(key, watcher)
         if place.session is not None and place.session.is_open:
             set_up(place.session, (watcher,))
+        if key.is_private and self.parting is None:
+            self._roster.refill()
 
     def detach(self, key: SessionKey, watcher: Watcher) -> None:
         """Forget `watcher`; a session that only its client session named ends."""
-        place = self._places.get(key)
-        if place is None or watcher not in place.watchers:
+        place = self._places.unwatch(key, watcher)
+        if place is None:
             return
-        place.watchers.remove(watcher)
         session = place.session
         if session is not None:
             session.detach(watcher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Final, Protocol
 
@@ -79,9 +79,12 @@ class Roster:
         rng: Random,
         quota: Quota,
         breaker: Breaker,
+        listeners: Callable[[], int],
     ) -> None:
+        """`listeners` says how many listen for changes without a session of their own."""
         self._breaker = breaker
         self._quota = quota
+        self._listeners = listeners
         self._keeper = keeper
         self.settings = settings
         self._connect = connect
@@ -100,6 +103,11 @@ class Roster:
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    @property
+    def _spares_wanted(self) -> int:
+        """As many as the operator asked for, and one that hears of changes where somebody listens without a session."""
+        return max(self.settings.spares, min(self._listeners(), 1))
 
     @property
     def has_room(self) -> bool:
@@ -174,13 +182,13 @@ class Roster:
             idle_timeout=settings.idle_timeout,
             spare_ttl=SPARE_TTL,
             max_age=settings.max_age,
-            spares=settings.spares,
+            spares=self._spares_wanted,
         )
 
     def refill(self) -> None:
-        """Keep as many spares as the operator asked for, where there is room."""
+        """Keep as many spares as are wanted, where there is room."""
         spares = sum(session.is_spare for session in self._sessions)
-        while spares < self.settings.spares and self.may_open and self._breaker.delay == 0:
+        while spares < self._spares_wanted and self.may_open and self._breaker.delay == 0:
             self.open(None, ())
             spares += 1
 

@@ -23,6 +23,10 @@ class NotModern(OpenFailed):
     """The server does not speak 2026-07-28, or not to us: it may speak an older revision."""
 
 
+class AskAgain(NotModern):
+    """The server refused 2026-07-28 and named it among what it speaks: asked again, it may not."""
+
+
 def read_discovery(outcome: Result | RpcError | Fault) -> Raw:
     """The answer to `server/discover`. Raises `NotModern`, and `OpenFailed` where no other revision would help."""
     if isinstance(outcome, Fault):
@@ -58,6 +62,8 @@ def _refusal(outcome: RpcError) -> OpenFailed:
 
 
 def _unsupported(versions: list[str]) -> OpenFailed:
+    if MODERN in versions:
+        return AskAgain(f"the server refuses {MODERN} and says that it speaks it")
     named = ", ".join(version[:20] for version in versions[:5]) or "none that it names"
     kind = NotModern if any(version in HANDSHAKE_REVISIONS for version in versions) else OpenFailed
     return kind(f"the server speaks protocol versions that are not supported: {named}")

@@ -16,7 +16,7 @@ from msgspec import Raw
 from holdfast.call import OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
-from holdfast.upstream.discovery import NotModern, read_discovery
+from holdfast.upstream.discovery import AskAgain, NotModern, read_discovery
 from holdfast.upstream.envelope import capabilities, envelope
 from holdfast.upstream.handshake import ADVICE
 from holdfast.upstream.listening import SUBSCRIPTION_ID, Listening
@@ -92,6 +92,7 @@ class ModernUpstream:
         if self._lost is not None:
             raise OpenFailed(self._lost.detail, advice=ADVICE.get(self._lost.kind, ""))
         hello = hello_of(discovery, listening.announced, has_updates=self._can_subscribe)
+        hello = replace(hello, is_deaf=not self._declares)
         self._offers_logging = "logging" in hello.capabilities
         self._is_open = True
         listening.promise(listening.announced)
@@ -100,9 +101,11 @@ class ModernUpstream:
     async def discover(self) -> Hello:
         """What the server says it is, before it is listened to. Raises `NotModern` and `OpenFailed`."""
         await self._link.start(self)
-        discovering = Inquiry(self._listener.asked)
-        self.ask(discovering, Call("server/discover"))
-        self._discovery = discovery = read_discovery(await self._outcome(discovering))
+        try:
+            discovery = await self._discover_once()
+        except AskAgain:
+            discovery = await self._discover_once()
+        self._discovery = discovery
         return hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
@@ -142,6 +145,12 @@ class ModernUpstream:
     def terminate(self) -> None:
         self._stop()
         self._link.terminate()
+
+    async def _discover_once(self) -> Raw:
+        """Raises as `read_discovery`."""
+        discovering = Inquiry(self._listener.asked)
+        self.ask(discovering, Call("server/discover"))
+        return read_discovery(await self._outcome(discovering))
 
     async def _outcome(self, inquiry: Inquiry) -> Result | RpcError | Fault:
         """What became of `inquiry`; why the link ended says more than that nothing could be sent."""

@@ -95,6 +95,9 @@ class Hello:
     discovery: Hello | None = None
     """What it says to clients of 2026-07-28, where this is what it says to older ones."""
 
+    is_deaf: bool = False
+    """Its session listens for no changes, and so promises none."""
+
     @property
     def is_modern(self) -> bool:
         """2026-07-28 is spoken with it."""
