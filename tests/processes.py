@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -27,6 +27,18 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_until(holds: Callable[[], bool], what: str, within: float = 120.0) -> None:
+    """Return once `holds` does: for what another process does in its own time, and tells nobody.
+
+    Fails after `within` seconds, saying `what` did not come true.
+    """
+    end = time.monotonic() + within
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() < end, f"not so within {within:g} s: {what}"
+        pause.wait(_POLL_INTERVAL)
 
 
 class Process:
