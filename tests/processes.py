@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -19,14 +20,18 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 _POLL_INTERVAL: Final = 0.02
 _END_TIMEOUT: Final = 5.0
+_PORTS: Final = iter(random.sample(range(10_000, 30_000), 20_000))
+"""Each is given out once. Connections and port 0 get theirs from above: Linux from 32768 on, others from 49152."""
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, nor gets by chance before a program that is told it does."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port was given out")
 
 
 def wait_until(holds: Callable[[], bool], what: str, within: float = 120.0) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
-import pytest
-
 from bare_client import BareClient
 from faults.hostile_messages import EVENT_JUNK, Talk, event
 from faults.odd_server import ACCEPTED, OddServer
@@ -179,7 +177,6 @@ async def opened(rig: Rig, key: str) -> BareClient:
 
 @row(23)
 @requirement("faults:hostile:messages")
-@pytest.mark.timeout(180)
 async def test_whatever_a_server_says_over_http_each_call_is_answered_once_with_its_own(figure: Figure) -> None:
     server = HostileServer()
     async with (
@@ -198,7 +195,6 @@ async def test_whatever_a_server_says_over_http_each_call_is_answered_once_with_
 
 @row(23)
 @requirement("faults:hostile:messages")
-@pytest.mark.timeout(180)
 async def test_whatever_a_server_says_over_stdio_each_call_is_answered_once_with_its_own(figure: Figure) -> None:
     settings: dict[str, Any] = {
         "command": (sys.executable, "-m", "faults.hostile_stdio"),

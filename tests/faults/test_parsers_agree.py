@@ -206,7 +206,6 @@ def read_by_node(lines: list[bytes]) -> list[Any]:
 
 @row(24)
 @requirement("faults:hostile:parsers")
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(NODE is None, reason="no node")
 async def test_what_is_sent_on_reads_the_same_in_four_parsers(figure: Figure) -> None:
     recorder = Recorder()

@@ -36,10 +36,7 @@ from interop.programs import (
 from processes import ROOT, free_port, start
 from requirements import requirement
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # of the handshake era
-]
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
 SDK_SERVER = ROOT / "tests" / "interop" / "sdk_sse_server.py"
 
 

@@ -13,8 +13,6 @@ from interop.programs import PATIENCE, holdfast, node, sdk_client
 from processes import Process, free_port
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(60)
-
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,

@@ -18,8 +18,6 @@ from pydantic import FileUrl
 from interop.programs import PATIENCE, TEST_SERVER_STDIO, Steps, holdfast, sdk_client, shipped_server, text_of
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(90)
-
 NOTE = "memo://note"
 TRUST = ("--trust", "chat=x-chat")
 

@@ -18,8 +18,6 @@ from processes import free_port
 from requirements import requirement
 from rows import Figure
 
-pytestmark = pytest.mark.timeout(150)
-
 CHATS: Final = 5
 MESSAGES: Final = 20
 """Messages of each chat."""

@@ -14,6 +14,7 @@ from holdfast.testing.clock import settle
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.legacy_sse import ENDPOINT_TIMEOUT, LegacySseLink
 from holdfast.upstream.transport import Fault, FaultKind, Sent
+from processes import free_port
 from requirements import requirement
 from unit.scripted_http import (
     Answer,
@@ -23,7 +24,6 @@ from unit.scripted_http import (
     SeenRequest,
     WatchedClock,
     chunk,
-    free_port,
     plain,
     scripted,
     stream_head,

@@ -11,6 +11,7 @@ from holdfast.testing.clock import ManualClock, settle
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.streamable_http import CLOSE_TIMEOUT, StreamableHttpLink
 from holdfast.upstream.transport import Fault, FaultKind, Sent
+from processes import free_port
 from unit.scripted_http import (
     Peer,
     RecordingReceiver,
@@ -18,7 +19,6 @@ from unit.scripted_http import (
     SeenRequest,
     chunk,
     chunked,
-    free_port,
     plain,
     stream_head,
 )
