@@ -161,7 +161,7 @@ async def house(
     *names: str,
     others: Sequence[str] = (),
     slow: Sequence[str] = (),
-    seconds: float = 30,
+    seconds: float = 120,
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
     clock: ManualClock | None = None,
     gateway: dict[str, Any] | None = None,

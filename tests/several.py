@@ -119,7 +119,7 @@ async def several(
 ) -> AsyncGenerator[Several]:
     """A gateway in front of these servers, which have been learnt from already where they are up and eager."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(20))
+        await stack.enter_async_context(asyncio.timeout(120))
         stack.enter_context(no_errors_logged(restarts=True))
         upstreams: dict[str, ScriptedServer] = {}
         settings: list[ServerSettings] = []

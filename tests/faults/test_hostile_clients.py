@@ -21,7 +21,7 @@ from rows import Figure, row
 SHOTS: Final = 10_000
 GUNNERS: Final = 4
 DUPLICATES: Final = 500
-PATIENCE: Final = 20.0
+PATIENCE: Final = 120.0
 """Seconds within which one shot is answered."""
 
 

@@ -216,7 +216,7 @@ input()
     caplog.set_level(logging.INFO, "holdfast.stdio")
 
     async def run() -> None:
-        async with asyncio.timeout(30), running(*python(script), max_message_bytes=8192) as (link, inbox):
+        async with asyncio.timeout(60), running(*python(script), max_message_bytes=8192) as (link, inbox):
             while await inbox.messages.get() != b"[2]":
                 pass
             assert [record.levelname for record in caplog.records] == ["WARNING"] * 3
@@ -238,7 +238,7 @@ def test_a_single_skipped_line_needs_no_summary(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO, "holdfast.stdio")
 
     async def run() -> None:
-        async with asyncio.timeout(30), running(*python('print("Hello\\n[1]", flush=True); input()')) as (_, inbox):
+        async with asyncio.timeout(60), running(*python('print("Hello\\n[1]", flush=True); input()')) as (_, inbox):
             await inbox.messages.get()
 
     asyncio.run(run())
