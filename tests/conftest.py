@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ("rows",)
+
+# Behind a shell's `&` it is ignored, and so it would be by every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is no failure, so no example has a deadline; CI must find today what it found yesterday.
 settings.register_profile(
