@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rows import row
-from stdio_rig import descriptors, exists, on_both_loops, python, running
+from stdio_rig import descriptors, on_both_loops, python, reaped, running
 
 MIB = 1 << 20
 
@@ -66,5 +66,5 @@ async def test_two_hundred_crashes_leave_no_zombie_and_no_descriptor() -> None:
     await crash()  # what the loop opens once for all children
     before = descriptors()
     pids = [await crash() for _ in range(200)]
-    assert [pid for pid in pids if exists(pid)] == []
+    await reaped(*pids)
     assert descriptors() <= before

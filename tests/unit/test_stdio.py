@@ -23,12 +23,12 @@ from stdio_rig import (
     Inbox,
     PatientClock,
     descriptors,
-    exists,
     is_alive,
     link_to,
     none_alive,
     on_both_loops,
     python,
+    reaped,
     running,
 )
 
@@ -400,11 +400,11 @@ async def test_close_lets_a_server_end_by_itself() -> None:
     with tempfile.TemporaryDirectory() as folder:
         done = Path(folder, "done")
         script = f"import sys; sys.stdin.read(); open({str(done)!r}, 'w').close()"
-        async with running(*python(script)) as (link, inbox):
+        async with running(*python(script), clock=PatientClock()) as (link, inbox):
             pid = link.pid
             await link.close()
             assert pid is not None
-            assert not exists(pid)
+            await reaped(pid)
             assert inbox.losses == []
         assert files_in(folder) == ["done"]
 
@@ -414,7 +414,7 @@ async def test_close_ends_a_server_that_ignores_the_end_of_its_input_and_sigterm
     async with running(*python(STUBBORN), close_timeout=0.05) as (link, inbox):
         pid = _pid(await inbox.messages.get())
         await link.close()
-        assert not exists(pid)
+        await reaped(pid)
         assert inbox.losses == []
 
 
@@ -424,7 +424,7 @@ async def test_close_ends_a_server_that_does_not_read_what_is_buffered() -> None
         pid = _pid(await inbox.messages.get())
         link.post(b"x" * (1 << 20))
         await link.close()
-        assert not exists(pid)
+        await reaped(pid)
 
 
 @on_both_loops
@@ -445,7 +445,7 @@ async def test_terminate_is_idempotent_and_final() -> None:
         link.terminate()
         await link.close()
         link.terminate()
-        assert not exists(pid)
+        await reaped(pid)
         link.request(1, b"{}")
         assert inbox.failures.get_nowait()[1].kind is FaultKind.NOT_SENT
         assert inbox.losses == []
@@ -477,7 +477,8 @@ async def test_a_cancelled_start_leaves_no_process() -> None:
         task.cancel()
     link.terminate()
     await link.close()
-    assert link.pid is None or not exists(link.pid)
+    if link.pid is not None:
+        await reaped(link.pid)
     assert descriptors() <= before
 
 
