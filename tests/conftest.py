@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -20,3 +21,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("holdfast")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected lives as long as the run: no search for garbage need walk it again."""
+    gc.collect()
+    gc.freeze()
