@@ -128,7 +128,7 @@ async def test_a_call_that_it_gives_up_is_cancelled_at_the_server(server: str, o
     began = Steps()
     async with (
         connected(over_http, "auto", "given-up") as client,
-        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), trust_env=False) as http,
+        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), timeout=PATIENCE, trust_env=False) as http,
     ):
         arguments = {"steps": 1, "gate": "never"}
         async with asyncio.TaskGroup() as group:
