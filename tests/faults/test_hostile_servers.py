@@ -160,8 +160,8 @@ class Storm:
                 return
 
     async def check(self, client: BareClient) -> None:
-        """An honest call works. It may meet a connection that the server closes in this moment: sent, not answered."""
-        while code_of(answer := await call(client, "count")) == -31002:
+        """An honest call works. It may meet a connection that the server closes in this moment, or a long pause."""
+        while code_of(answer := await call(client, "count")) in {-31002, -31003}:
             pass
         self.counted = int(text_of(answer))
         self.good += 1
