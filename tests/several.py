@@ -20,7 +20,7 @@ from holdfast.session.lifecycle import State
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from holdfast.testing.server_core import Changes
-from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving
+from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving, time_to_end
 
 LOCAL: Final = (ClientSettings(name="local"),)
 
@@ -121,6 +121,7 @@ async def several(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(120))
         stack.enter_context(no_errors_logged(restarts=True))
+        stack.enter_context(time_to_end())
         upstreams: dict[str, ScriptedServer] = {}
         settings: list[ServerSettings] = []
         chosen = [Behind(each) if isinstance(each, str) else each for each in servers]
