@@ -20,6 +20,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 _POLL_INTERVAL: Final = 0.02
 _END_TIMEOUT: Final = 5.0
+_OUTPUT_TIMEOUT: Final = 60.0
+"""For the last words of a program that has ended, and of whoever it started and left."""
 _PORTS: Final = iter(random.sample(range(10_000, 30_000), 20_000))
 """Each is given out once. Connections and port 0 get theirs from above: Linux from 32768 on, others from 49152."""
 
@@ -104,7 +106,9 @@ class Process:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             if not self.is_running() or time.monotonic() > end:
-                self._reader.join(0.0 if self.is_running() else _END_TIMEOUT)  # its last words are still on their way
+                self._reader.join(
+                    0.0 if self.is_running() else _OUTPUT_TIMEOUT
+                )  # its last words are still on their way
                 raise AssertionError(f"nothing listens on port {port}; the program wrote:\n{self.output}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_POLL_INTERVAL)
@@ -115,7 +119,7 @@ class Process:
             status = self._child.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {within} s; the program wrote:\n{self.output}") from None
-        self._reader.join(_END_TIMEOUT)
+        self._reader.join(_OUTPUT_TIMEOUT)
         return status
 
     def send(self, number: signal.Signals) -> None:
@@ -130,7 +134,7 @@ class Process:
                 self._child.wait(_END_TIMEOUT)
         self._signal_group(signal.SIGKILL)
         self._child.wait()
-        self._reader.join(_END_TIMEOUT)
+        self._reader.join(_OUTPUT_TIMEOUT)
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
