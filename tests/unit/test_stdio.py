@@ -74,6 +74,14 @@ def _chunks(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
         start, turn = start + size, turn + 1
 
 
+@pytest.mark.timeout(20)  # copying the line at every chunk would move 256 GiB
+def test_a_line_in_very_many_chunks_is_put_together_once() -> None:
+    splitter = LineSplitter(1 << 23)
+    for _ in range(1 << 18):
+        splitter.feed(b"x" * 8)
+    assert splitter.feed(b"\n") == [b"x" * (1 << 21)]
+
+
 @pytest.mark.parametrize("size", [1, 5000, 1 << 20])
 def test_the_edges_of_a_dropped_line_are_kept(size: int) -> None:
     line = b"a" * 5000 + b"-" * 100_000 + b"z" * 5000
