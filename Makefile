@@ -71,7 +71,8 @@ check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
-PATIENT := tests/test_rows.py tests/unit/test_stdio.py $(addprefix tests/exchange/test_,isolation.py matrix.py parked_crowd.py pipes.py)
+PATIENT := tests/test_rows.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
+    $(addprefix tests/exchange/test_,isolation.py matrix.py parked_crowd.py pipes.py)
 
 check-tests:
 	@$(BIN)/python -m pytest --quiet $(addprefix --ignore=,$(PATIENT)) \

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,14 +20,32 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 
 _POLL_INTERVAL: Final = 0.02
 _END_TIMEOUT: Final = 5.0
+_OUTPUT_TIMEOUT: Final = 60.0
+"""For the last words of a program that has ended, and of whoever it started and left."""
+_PORTS: Final = iter(random.sample(range(10_000, 30_000), 20_000))
+"""Each is given out once. Connections and port 0 get theirs from above: Linux from 32768 on, others from 49152."""
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, nor gets by chance before a program that is told it does."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port was given out")
+
+
+def wait_until(holds: Callable[[], bool], what: str, within: float = 120.0) -> None:
+    """Return once `holds` does: for what another process does in its own time, and tells nobody.
+
+    Fails after `within` seconds, saying `what` did not come true.
+    """
+    end = time.monotonic() + within
+    pause = threading.Event()
+    while not holds():
+        assert time.monotonic() < end, f"not so within {within:g} s: {what}"
+        pause.wait(_POLL_INTERVAL)
 
 
 class Process:
@@ -87,7 +106,9 @@ class Process:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             if not self.is_running() or time.monotonic() > end:
-                self._reader.join(0.0 if self.is_running() else _END_TIMEOUT)  # its last words are still on their way
+                self._reader.join(
+                    0.0 if self.is_running() else _OUTPUT_TIMEOUT
+                )  # its last words are still on their way
                 raise AssertionError(f"nothing listens on port {port}; the program wrote:\n{self.output}")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(_POLL_INTERVAL)
@@ -98,7 +119,7 @@ class Process:
             status = self._child.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {within} s; the program wrote:\n{self.output}") from None
-        self._reader.join(_END_TIMEOUT)
+        self._reader.join(_OUTPUT_TIMEOUT)
         return status
 
     def send(self, number: signal.Signals) -> None:
@@ -113,7 +134,7 @@ class Process:
                 self._child.wait(_END_TIMEOUT)
         self._signal_group(signal.SIGKILL)
         self._child.wait()
-        self._reader.join(_END_TIMEOUT)
+        self._reader.join(_OUTPUT_TIMEOUT)
 
     def _signal_group(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -15,7 +15,7 @@ from holdfast.gateway import Gateway
 from holdfast.servers.server import Server
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.server import ScriptedServer, ServerOptions
-from rig import Client, next_message, no_errors_logged, serving
+from rig import Client, next_message, no_errors_logged, serving, time_to_end
 
 E = TypeVar("E", bound=events.Event)
 T = TypeVar("T")
@@ -161,7 +161,7 @@ async def house(
     *names: str,
     others: Sequence[str] = (),
     slow: Sequence[str] = (),
-    seconds: float = 30,
+    seconds: float = 120,
     clients: tuple[ClientSettings, ...] = (ClientSettings(name="local"),),
     clock: ManualClock | None = None,
     gateway: dict[str, Any] | None = None,
@@ -175,6 +175,7 @@ async def house(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(seconds))
         stack.enter_context(no_errors_logged(restarts=False))
+        stack.enter_context(time_to_end())
         upstreams: dict[str, ScriptedServer] = {}
         for name in (*names, *others, *slow):
             options = ServerOptions(open_delay=3600.0 if name in slow else 0.0)

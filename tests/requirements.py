@@ -1014,6 +1014,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Whoever does not read the stream gets no more calls through, and is given up after 30 seconds.",
         "threats-and-faults 38",
     ),
+    "upstream:close:delivers": Requirement(
+        "The end of a session over HTTP does not overtake what was sent before: a cancellation arrives.",
+        "MCP 2025-11-25, Cancellation",
+    ),
     "upstream:legacy-sse:same-origin": Requirement(
         "Messages go to the endpoint that the stream names, and to no other origin than the server's own.",
         "MCP 2024-11-05, HTTP with SSE",

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, Literal
 
+import pytest
 from msgspec import Raw
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -259,6 +260,20 @@ def no_errors_logged(*, restarts: bool) -> Generator[None]:
     assert [text for record in records if (text := record.getMessage()) not in allowed] == []
 
 
+@contextmanager
+def time_to_end() -> Generator[None]:
+    """For a gateway in the block, sessions end in order however long a busy machine takes for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for bound in (
+            "holdfast.gateway.DRAIN_TIMEOUT",
+            "holdfast.session.roster.CLOSE_TIMEOUT",
+            "holdfast.upstream.streamable_http.CLOSE_TIMEOUT",
+            "holdfast.upstream.http_posts.DELIVERY_TIMEOUT",
+        ):
+            patch.setattr(bound, 30.0)
+        yield
+
+
 @asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[object]]]:
     """Serve `gateway.app` on a free port of this machine; the port, and the connections that are open."""
@@ -297,6 +312,7 @@ async def rig(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(60))
         stack.enter_context(no_errors_logged(restarts=restarts))
+        stack.enter_context(time_to_end())
         upstream: ScriptedServer | None = None
         if way == "stdio":
             flags = [f"--{name.replace('_', '-')}={value}" for name, value in (options or {}).items()]

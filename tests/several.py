@@ -20,7 +20,7 @@ from holdfast.session.lifecycle import State
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from holdfast.testing.server_core import Changes
-from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving, streams_ended
+from rig import Client, Rig, check_that_all_ended, no_errors_logged, serving, streams_ended, time_to_end
 
 LOCAL: Final = (ClientSettings(name="local"),)
 
@@ -119,8 +119,9 @@ async def several(
 ) -> AsyncGenerator[Several]:
     """A gateway in front of these servers, which have been learnt from already where they are up and eager."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(20))
+        await stack.enter_async_context(asyncio.timeout(120))
         stack.enter_context(no_errors_logged(restarts=True))
+        stack.enter_context(time_to_end())
         upstreams: dict[str, ScriptedServer] = {}
         settings: list[ServerSettings] = []
         chosen = [Behind(each) if isinstance(each, str) else each for each in servers]

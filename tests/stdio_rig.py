@@ -121,9 +121,10 @@ async def running(
     env: Mapping[str, str] | None = None,
     max_message_bytes: int = 16 * 1024 * 1024,
     close_timeout: float = 2.0,
+    clock: Clock | None = None,
 ) -> AsyncGenerator[tuple[StdioLink, Inbox]]:
     """A started link and what it reports; the process is gone when the block is left."""
-    link = link_to(*command, env=env, max_message_bytes=max_message_bytes, close_timeout=close_timeout)
+    link = link_to(*command, env=env, max_message_bytes=max_message_bytes, close_timeout=close_timeout, clock=clock)
     inbox = Inbox()
     try:
         await link.start(inbox)
@@ -145,6 +146,13 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return status.rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+async def reaped(*pids: int) -> None:
+    """Return once there are no such processes any more, zombies included."""
+    async with asyncio.timeout(60):
+        while any(map(exists, pids)):
+            await LoopClock().sleep(0.01)
 
 
 async def none_alive(*pids: int, within: float = 30.0) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
-from processes import free_port, start
+from processes import free_port, start, wait_until
 
 IGNORES_SIGTERM = (
     "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
@@ -46,12 +47,26 @@ def test_a_line_that_never_comes_fails_with_what_came_instead() -> None:
         process.wait_for_line("ready")
 
 
+def test_a_free_port_is_given_out_once_and_not_by_the_system() -> None:
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) == 50
+    first_of_the_system = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert max(ports) < first_of_the_system
+
+
+def test_what_becomes_true_is_awaited_and_what_does_not_is_named() -> None:
+    answers = iter([False, False, True])
+    wait_until(lambda: next(answers), "the third answer")
+    with pytest.raises(AssertionError, match="the moon is full"):
+        wait_until(lambda: False, "the moon is full", within=0)
+
+
 def test_a_port_is_awaited() -> None:
     port = free_port()
     with start(sys.executable, "-c", LISTENS, str(port)) as process:
         process.wait_for_port(port)
         assert process.is_running()
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
 
 
 def test_a_program_that_ends_without_listening_fails_the_wait() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,22 @@ def modules_with_tests() -> list[Path]:
     return sorted(path for path in files if path != Path(__file__).resolve())
 
 
+def name_of(called: ast.expr) -> str:
+    """The name of what is called, without what it belongs to."""
+    match called:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+@cache
 def named_ids(source: str) -> tuple[set[str], list[int]]:
     """The ids of a module's `@requirement("…")` decorators, and the lines of those that give no plain string."""
     ids: set[str] = set()
     unreadable: list[int] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "requirement":
+        if isinstance(node, ast.Call) and name_of(node.func) == "requirement":
             match node.args:
                 case [ast.Constant(value=str(requirement_id))]:
                     ids.add(requirement_id)

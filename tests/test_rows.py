@@ -5,24 +5,26 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from rows import ROWS, row
-from test_requirements import TESTS, modules_with_tests
+from test_requirements import TESTS, modules_with_tests, name_of
 
 REQUIRED: Final = {*range(1, 11), 12, 13, 14, 18, *range(22, 42), 47, 48, 49, 50}
 """What one process without OAuth, cluster and Redis can hold, and does."""
 
 
+@cache
 def named_rows(source: str) -> tuple[set[int], list[int]]:
     """The rows that a module names with `row(…)`, and the lines where one is no plain number."""
     numbers: set[int] = set()
     unreadable: list[int] = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "row":
+        if isinstance(node, ast.Call) and name_of(node.func) == "row":
             for argument in node.args:
                 match argument:
                     case ast.Constant(value=int(number)):

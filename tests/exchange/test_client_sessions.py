@@ -10,7 +10,7 @@ from holdfast.config import ClientSettings, Limits, Trust, key_digest
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import is_session_id
 from requirements import requirement
-from rig import rig, text_of
+from rig import Transport, rig, text_of
 
 TWO_CLIENTS = (
     ClientSettings(name="one", key_digests=(key_digest("k1"),), trust=Trust(user="x-user", chat="x-chat")),
@@ -124,6 +124,20 @@ async def test_delete_is_answered_at_once_and_ends_what_only_the_session_named()
         assert ("DELETE", upstream) in [(m, h.get("mcp-session-id")) for m, h in running.upstream.received]
         assert await running.client(**gone).status("DELETE") == 404
         assert await running.client(**gone).post(client.tool("count")) == 404
+
+
+@requirement("upstream:close:delivers")
+@pytest.mark.parametrize("transport", ["sse", "json", "legacy"])
+async def test_what_runs_when_its_session_ends_is_cancelled_at_the_server_too(transport: Transport) -> None:
+    """To end the session there would not do: servers work on."""
+    async with rig(transport) as running:
+        client = await running.connected()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(client.ask(client.tool("slow", gate="g")))
+            await running.upstream.entered("g")
+            assert await client.delete() == 204
+        upstream = running.upstream
+        await upstream.until(lambda: any(e.method == "notifications/cancelled" for e in upstream.ledger))
 
 
 @requirement("exchange:sessions:delete")

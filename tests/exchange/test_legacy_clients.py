@@ -335,7 +335,7 @@ async def test_a_server_that_is_down_is_told_and_initialize_may_be_tried_again()
             answer = await client.ask(client.client.call("initialize", **params))
             assert answer["error"]["code"] == -31001
             await running.upstream.start()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while "error" in answer:
                     answer = await client.ask(client.client.call("initialize", **params))
             assert answer["result"]["protocolVersion"] == "2024-11-05"

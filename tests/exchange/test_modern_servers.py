@@ -260,11 +260,12 @@ async def test_a_server_that_only_wants_to_be_asked_again_is(transport: Transpor
 async def test_a_cancelled_call_is_cancelled_at_the_server(transport: Transport) -> None:
     async with modern(transport) as running:
         client = await running.connected()
-        call = client.tool("slow", gate="g")
+        call = client.tool("progress", steps=2, gate="g")
+        call["params"]["_meta"] = {"progressToken": "t"}
         async with client.request("POST", call):
             await running.upstream.entered("g")
             await client.notify("notifications/cancelled", requestId=call["id"], reason="enough")
-            entry = running.upstream.calls("slow")[0]
+            entry = running.upstream.calls("progress")[0]
             await running.upstream.until(lambda: entry.outcome == "cancelled")
         assert text_of(await client.ask(client.tool("echo"))), "and nothing else is lost"
 

@@ -80,7 +80,7 @@ async def test_the_query_of_a_server_that_cannot_be_reached_is_not_shown(shown: 
             failed.set()
 
     server = ServerSettings(name=NAME, url=f"http://127.0.0.1:{free_port()}/mcp?token=canary-query")
-    async with asyncio.timeout(10), Gateway(GatewaySettings(servers=(server,)), emit=emit):
+    async with asyncio.timeout(60), Gateway(GatewaySettings(servers=(server,)), emit=emit):
         await failed.wait()
     assert "refused" in shown.text
     assert "canary" not in shown.text

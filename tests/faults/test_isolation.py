@@ -12,7 +12,7 @@ from rows import Figure, row
 
 @row(1, 3, 9)
 @requirement("isolation:nobody-gets-anothers")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_users(figure: Figure) -> None:
     report = await run_world(125_000, users=200, seed=11)  # some of what is done is no call
     assert report.leaks == []
@@ -24,7 +24,7 @@ async def test_no_foreign_canary_in_a_hundred_thousand_calls_of_two_hundred_user
 
 @row(2)
 @requirement("isolation:colliding-ids")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_no_misroute_in_a_hundred_thousand_calls_with_colliding_ids(figure: Figure) -> None:
     report = await colliding_ids(500, 50)
     assert report.leaks == []

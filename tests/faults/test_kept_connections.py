@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 from collections import Counter
 from typing import Any, Final
@@ -36,6 +37,8 @@ class Ambush:
             if self.is_set and client._idle:
                 self.is_set = False
                 self._strike()
+                if http1.PROBE_AFTER == 0.0:
+                    arrived([connection._fd for connection in client._idle])
             return reuse(client, exchange)
 
         monkeypatch.setattr(http1.HttpClient, "_reuse", ambushed)
@@ -45,6 +48,14 @@ class Ambush:
         for connection in self._proxy.connections:
             with contextlib.suppress(OSError):
                 connection.client.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def arrived(descriptors: list[int]) -> None:
+    """Return once the end of each connection is there to be seen: the kernel of a busy machine takes a moment."""
+    for descriptor in descriptors:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        assert poller.poll(60_000)
 
 
 @row(31)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,12 +42,21 @@ def executions(ledger: Path) -> Counter[object]:
 def servers_with(ledger: Path) -> list[int]:
     """Our children that write this ledger."""
     pids = [int(pid) for tasks in Path("/proc/self/task").iterdir() for pid in (tasks / "children").read_text().split()]
-    return [pid for pid in pids if str(ledger).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    return [pid for pid in pids if str(ledger).encode() in command_line(pid)]
+
+
+def command_line(pid: int) -> list[bytes]:
+    """The words of a process's command; none of one that has gone meanwhile."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
 
 
 def kill(pids: list[int]) -> None:
+    """Kill those that are not on their way out by themselves."""
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def starts_anew(client: BareClient) -> None:
@@ -81,10 +90,10 @@ async def test_two_hundred_kills_of_processes_execute_nothing_twice(tmp_path: Pa
         assert len(killed) >= CHATS * STDIO_ROUNDS
         assert rig.count(events.SessionLost) >= CHATS * STDIO_ROUNDS
         await until(lambda: descriptors() <= before + 1)  # the watchdog's pipe
+        await until(lambda: not any(map(exists, killed)))
     entries = [json.loads(line) for line in ledger.read_text().splitlines()]
     executed = Counter(canary for tool, canary in entries if tool == "progress")
     assert executed == {f"{n}/{c}": 1 for n in range(STDIO_ROUNDS) for c in range(CHATS)}
-    assert [pid for pid in killed if exists(pid)] == []
     figure(f"{len(killed)} SIGKILLs of stdio servers: 0 executed twice, 0 zombies, 0 descriptors left")
 
 

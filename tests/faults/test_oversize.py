@@ -57,7 +57,7 @@ class Gateway:
         """Seconds that the slowest of the small requests took while a large one was under way."""
 
     def post(self, body: bytes) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
         try:
             connection.request("POST", "/mcp", body, {"Content-Type": "application/json"})
             response = connection.getresponse()

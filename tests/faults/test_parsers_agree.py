@@ -199,27 +199,26 @@ class Recorder:
 def read_by_node(lines: list[bytes]) -> list[Any]:
     """What JavaScript makes of each line."""
     assert NODE is not None
-    told = subprocess.run([NODE, "-e", SCRIPT], input=b"\n".join(lines), capture_output=True, timeout=60)
+    told = subprocess.run([NODE, "-e", SCRIPT], input=b"\n".join(lines), capture_output=True, timeout=240)
     assert told.returncode == 0, told.stderr
     return [json.loads(line) for line in told.stdout.splitlines()]
 
 
 @row(24)
 @requirement("faults:hostile:parsers")
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(NODE is None, reason="no node")
 async def test_what_is_sent_on_reads_the_same_in_four_parsers(figure: Figure) -> None:
     recorder = Recorder()
     refused = 0
     async with (
         scripted(recorder.answer) as server,
-        gateway_to(f"{server.url}/mcp", within=110, scope="shared") as rig,
+        gateway_to(f"{server.url}/mcp", within=280, scope="shared") as rig,
         raw_connection(rig.port) as connection,
     ):
         for number in range(REQUESTS):
             before = len(recorder.calls)
             connection.write(post(request(number)))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 answer = await connection.answer()
             if answer.status != 200:
                 assert answer.status == 400, answer

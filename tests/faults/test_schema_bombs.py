@@ -101,7 +101,7 @@ class Bomber:
 
 
 async def listed(port: int, *fields: tuple[str, str]) -> Answer:
-    async with asyncio.timeout(10), raw_connection(port) as connection:
+    async with asyncio.timeout(60), raw_connection(port) as connection:
         connection.write(post(b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}', fields))
         return await connection.answer()
 
@@ -111,7 +111,7 @@ async def listed(port: int, *fields: tuple[str, str]) -> Answer:
 async def test_a_hundred_hostile_schemas_are_passed_on_and_never_followed(figure: Figure) -> None:
     async with canary() as (port, seen):
         schemas = list(itertools.islice(bombs(port), SCHEMAS))
-        async with scripted(Bomber(schemas).answer) as server, gateway_to(f"{server.url}/mcp", within=50) as rig:
+        async with scripted(Bomber(schemas).answer) as server, gateway_to(f"{server.url}/mcp", within=240) as rig:
             client = await rig.opened()
             for fields in ((), (("mcp-session-id", client.headers["mcp-session-id"]),)):
                 answer = await listed(rig.port, *fields)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any, Final
 
 from faults.odd_server import OddServer, answering, odd_server, result_of, text
 from faults.rig import answer_to, call, code_of, gateway_to, in_flight, read, text_of, together, until
-from holdfast.testing.clock import ManualClock
+from holdfast.testing.clock import ManualClock, settle
 from holdfast.testing.proxy import Direction, FaultProxy
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
@@ -155,20 +156,31 @@ async def test_half_an_answer_and_then_silence_times_out() -> None:
 
 
 async def test_a_server_that_only_comments_still_times_out_and_one_that_talks_does_not() -> None:
+    clock = ManualClock()
+    log = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}'
+    heard = asyncio.Semaphore(0)
+
     async def talking(message: dict[str, Any], peer: Peer) -> None:
         peer.write(stream_head())
-        progress = b"notifications/message" if message["params"]["name"] == "logs" else None
         for _ in range(12):
-            await asyncio.sleep(patience / 8)
-            event = b'event: message\ndata: {"jsonrpc":"2.0","method":"%b","params":{"level":"info","data":1}}\n\n'
-            peer.write(chunk(event % progress if progress else b": comment\n\n"))
+            clock.advance(CALL_TIMEOUT / 8)
+            if message["params"]["name"] == "logs":
+                peer.write(chunk(b"data: %b\n\n" % log))
+                await heard.acquire()
+            else:
+                peer.write(chunk(b": comment\n\n"))
+                await settle()
         peer.write(chunk(b"data: " + result_of(message, text("done")) + b"\n\n"), b"0\r\n\r\n")
 
-    patience = 2.0  # a busy machine may take as long as seven eighths of it from one event to the next
-    async with odd_server(talking) as server, gateway_to(server.url, call_timeout=patience) as rig:
+    async with odd_server(talking) as server, gateway_to(server.url, call_timeout=CALL_TIMEOUT, clock=clock) as rig:
         client = await rig.opened()
         assert code_of(await call(client, "comments")) == -31003
-        assert text_of(await call(client, "logs")) == "done"
+        async with client.request("POST", client.tool("logs")) as response:
+            while (event := await response.event()) is not None and b'"result"' not in event.data:
+                if b"notifications/message" in event.data:
+                    heard.release()
+        assert event is not None
+        assert text_of(json.loads(event.data)) == "done"
 
 
 async def test_a_frozen_handshake_ends_within_its_own_limit() -> None:

@@ -118,7 +118,7 @@ def child(environment: dict[str, str]) -> Generator[subprocess.Popen[bytes]]:
 async def started(watchdog: int) -> None:
     """Wait until this process has its own code running: until then its interpreter opens what it likes."""
     async with asyncio.timeout(60):
-        while not _ignores(watchdog, signal.SIGHUP):  # the last that it sets
+        while not all(_ignores(watchdog, number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
             await LoopClock().sleep(0.02)
 
 

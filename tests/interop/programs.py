@@ -10,8 +10,6 @@ import pty
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import AsyncGenerator, Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
@@ -24,7 +22,7 @@ from mcp.client.session import IncomingMessage
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from processes import ROOT, Process, free_port, start
+from processes import ROOT, Process, free_port, start, wait_until
 
 BIN: Final = Path(sys.executable).parent
 HOLDFAST: Final = BIN / "holdfast"
@@ -226,13 +224,9 @@ def living(pids: Collection[int]) -> set[int]:
     return {pid for pid, fields in states.items() if fields is not None and fields[0] not in "ZX"}
 
 
-def wait_for_the_end_of(pids: Collection[int], within: float) -> None:
-    """Return once none of the processes runs; fail after `within` seconds."""
-    end = time.monotonic() + within
-    pause = threading.Event()
-    while left := living(pids):
-        assert time.monotonic() < end, f"still running: {[Path(f'/proc/{pid}/cmdline').read_text() for pid in left]}"
-        pause.wait(0.02)
+def wait_for_the_end_of(pids: Collection[int]) -> None:
+    """Return once none of the processes runs."""
+    wait_until(lambda: not living(pids), f"{sorted(pids)} have ended", PATIENCE)
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -26,10 +26,8 @@ from interop.programs import (
     wait_for_the_end_of,
 )
 from interop.terminal import at_terminal
-from processes import free_port, start
+from processes import free_port, start, wait_until
 from requirements import requirement
-
-pytestmark = pytest.mark.timeout(60)
 
 STDIO: Final = ("--", *TEST_SERVER_STDIO)
 
@@ -291,9 +289,10 @@ def test_a_signal_cancels_the_call_at_the_server(number: signal.Signals, through
         with start(HOLDFAST, "call", target, "progress", "steps=2", "gate=never") as process:
             process.wait_for_line("50% step 1 of 2")
             process.send(number)
-            assert process.wait(5.0) == 128 + number
+            assert process.wait() == 128 + number
             assert "Traceback" not in process.output
-        assert cancellations(server) == ["notifications/cancelled"]
+        wait_until(lambda: cancellations(server) > 0, "the server is told")  # a gateway passes it on behind its answer
+        assert cancellations(server) == 1
 
 
 @requirement("interop:call:giving-up-is-told-upstream")
@@ -303,7 +302,7 @@ def test_ctrl_c_leaves_no_process_of_the_server_and_no_bar() -> None:
         started = descendants(terminal.pid)
         terminal.type("\x03")
         assert terminal.wait() == 130
-        wait_for_the_end_of(started, within=2.0)
+        wait_for_the_end_of(started)
         assert started
         assert terminal.raw.rpartition("\x1b[2K")[2] == "", "the bar's line is erased"
 
@@ -314,7 +313,7 @@ def test_a_call_that_takes_too_long_is_cancelled() -> None:
         done = run("call", server, "slow", "gate=never", "--timeout", "2")
         assert done.returncode == 1
         assert done.stderr == "holdfast: 127.0.0.1: no answer within 2 s; the call was cancelled\n"
-        assert cancellations(server) == ["notifications/cancelled"]
+        assert cancellations(server) == 1
 
 
 @requirement("interop:call:giving-up-is-told-upstream")
@@ -324,11 +323,11 @@ def test_an_answer_counts_though_the_farewell_takes_too_long() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
 
 
-def cancellations(server: str) -> list[str]:
-    """The ledger's notifications that a call was cancelled."""
-    with urllib.request.urlopen(server.replace("/mcp", "/ledger"), timeout=5) as answer:
+def cancellations(server: str) -> int:
+    """How often the server was told that a call is cancelled."""
+    with urllib.request.urlopen(server.replace("/mcp", "/ledger"), timeout=PATIENCE) as answer:
         ledger = json.loads(answer.read())
-    return [entry["method"] for entry in ledger["entries"] if entry["method"] == "notifications/cancelled"]
+    return sum(entry["method"] == "notifications/cancelled" for entry in ledger["entries"])
 
 
 # Questions.

@@ -13,8 +13,6 @@ import pytest
 from interop.programs import EVERYTHING_STDIO, PATIENCE, everything, holdfast
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(60)
-
 JSON: Final = ("-H", "Content-Type: application/json")
 BOTH: Final = ("-H", "Accept: application/json, text/event-stream")
 NO_ACCEPT: Final = ("-H", "Accept:")

@@ -17,10 +17,7 @@ from pydantic import FileUrl
 from interop.programs import EVERYTHING_STDIO, PATIENCE, Heard, Steps, everything, holdfast, sdk_client, text_of
 from requirements import requirement
 
-pytestmark = [
-    pytest.mark.timeout(90),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # of the handshake era
-]
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
 
 
 @pytest.fixture(scope="module", params=["stdio", "http"])

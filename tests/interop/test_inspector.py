@@ -13,8 +13,6 @@ from interop.programs import NODE, PACKAGES, PATIENCE, TEST_SERVER_STDIO, holdfa
 from processes import start
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(90)
-
 INSPECTOR: Final = PACKAGES / "@modelcontextprotocol" / "inspector" / "clients" / "launcher" / "build" / "index.js"
 
 

@@ -14,8 +14,6 @@ from interop.programs import MEMORY, NODE, PATIENCE, holdfast, node, sdk_client,
 from processes import free_port
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[str]:

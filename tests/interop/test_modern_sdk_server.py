@@ -25,10 +25,7 @@ from requirements import requirement
 
 SERVER: Final = ROOT / "tests" / "conformance" / "reference_server.py"
 
-pytestmark = [
-    pytest.mark.timeout(90),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # of the handshake era
-]
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
 
 
 @contextmanager

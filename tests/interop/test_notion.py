@@ -8,15 +8,11 @@ import os
 import signal
 from typing import Any, Final
 
-import pytest
-
 from bare_client import BareClient
 from holdfast.config import MAX_MESSAGE_BYTES
 from interop.programs import NOTION_STDIO, PATIENCE, holdfast
 from processes import free_port
 from requirements import requirement
-
-pytestmark = pytest.mark.timeout(90)
 
 ENVIRONMENT: Final = {"NOTION_TOKEN": "ntn_none"}
 """The server asks Notion nothing until a tool is called."""

@@ -36,10 +36,7 @@ from interop.programs import (
 from processes import ROOT, free_port, start
 from requirements import requirement
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # of the handshake era
-]
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
 SDK_SERVER = ROOT / "tests" / "interop" / "sdk_sse_server.py"
 
 
@@ -114,7 +111,7 @@ async def sse_client_of(url: str, **callbacks: Any) -> AsyncGenerator[Client]:
     ) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(headers=headers, timeout=timeout, auth=auth, trust_env=False)
 
-    transport = sse_client(url, httpx_client_factory=client)
+    transport = sse_client(url, timeout=PATIENCE, httpx_client_factory=client)
     async with Client(transport, mode="legacy", cache=None, **callbacks) as connected:
         yield connected
 

@@ -13,8 +13,6 @@ from interop.programs import PATIENCE, holdfast, node, sdk_client
 from processes import Process, free_port
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(60)
-
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -36,7 +34,10 @@ async def test_directly_a_second_client_is_turned_away(searxng: tuple[str, Proce
     """The yardstick: without it the next test would prove nothing."""
     url, _ = searxng
     headers = {"accept": "application/json, text/event-stream"}
-    async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(trust_env=False, headers=headers) as http:
+    async with (
+        asyncio.timeout(PATIENCE),
+        httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, headers=headers) as http,
+    ):
         assert (await http.post(url, json=INITIALIZE)).status_code == 200
         second = await http.post(url, json=INITIALIZE)
     assert second.status_code == 500
@@ -63,7 +64,7 @@ async def test_four_clients_at_once_are_served_over_one_connection(searxng: tupl
             calls = [group.create_task(one(gateway)) for _ in range(4)]
         for call in calls:
             assert "SEARXNG_URL" in call.result(), "the server's own error passes"
-        async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(trust_env=False) as http:
+        async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
             headers = {"accept": "application/json, text/event-stream"}
             third = await http.post(url, json=INITIALIZE, headers=headers)
     assert "Already connected" in third.text, "the one connection is still ours"

@@ -12,15 +12,11 @@ from typing import Final
 
 import pytest
 
-from interop.programs import NODE, PACKAGES, holdfast, node, sdk_client, text_of
+from interop.programs import NODE, PACKAGES, PATIENCE, holdfast, node, sdk_client, text_of
 from processes import free_port
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(180)
-
 PLAYWRIGHT: Final = PACKAGES / "@playwright" / "mcp" / "cli.js"
-BROWSER_PATIENCE: Final = 60.0
-"""Seconds: two cores may need several to start a browser."""
 PAGE: Final = b"<!doctype html><title>The attic</title><h1>Dust and a trunk</h1>"
 
 
@@ -85,7 +81,7 @@ def url(request: pytest.FixtureRequest, options: list[str]) -> Generator[str]:
 async def message(gateway: str, user: str, chat: str, tool: str, **arguments: str) -> str:
     """What a host does for one message of a chat: connect, call, disconnect."""
     headers = {"X-User": user, "X-Chat": chat}
-    async with asyncio.timeout(BROWSER_PATIENCE), sdk_client(gateway, mode="auto", headers=headers) as client:
+    async with asyncio.timeout(PATIENCE), sdk_client(gateway, mode="auto", headers=headers) as client:
         return text_of(await client.call_tool(tool, arguments))
 
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
-from bare_client import BareClient
+from bare_client import BOTH, BareClient
 from interop.programs import HOLDFAST, PATIENCE, descendants, living, wait_for_the_end_of
 from processes import Process, free_port, start
 from requirements import requirement
-
-pytestmark = pytest.mark.timeout(90)
 
 SERVER: Final = {"command": [sys.executable, "-m", "holdfast.testing.server", "--stdio"]}
 
@@ -60,6 +57,23 @@ class ChatClient(BareClient):
             answer = await response.json()
             return str(answer["result"]["content"][0]["text"])
 
+    @asynccontextmanager
+    async def under_way(self, tool: str, **arguments: Any) -> AsyncGenerator[Callable[[], Awaitable[str]]]:
+        """A call that the server has begun to work on; what is yielded waits for its text."""
+        body = self.tool(tool, **arguments)
+        body["params"]["_meta"] = {"progressToken": "t"}
+        async with self.request("POST", body, self.path, accept=BOTH) as response:
+            assert response.status == 200
+            while (await response.message())["params"].get("total") != arguments["steps"]:
+                pass
+
+            async def text() -> str:
+                while "result" not in (message := await response.message()):
+                    pass
+                return str(message["result"]["content"][0]["text"])
+
+            yield text
+
     async def refused(self) -> int:
         async with asyncio.timeout(PATIENCE), self.request("POST", self.tool("count"), self.path) as response:
             return response.status
@@ -100,12 +114,11 @@ async def test_the_processes_of_a_removed_server_end_when_its_calls_have(tmp_pat
         served.write({"one": SERVER, "two": SERVER}, **CHATS)
         served.process.wait_for_line(r"two +ready in", PATIENCE)
         two = served.client("/mcp/two")
-        slow = asyncio.get_running_loop().create_task(two.text("slow", seconds=1.0, steps=10))
-        await two.text("count")  # in the same session, so the call before it has been sent
-        served.write({"one": SERVER}, **CHATS)
-        served.process.wait_for_line(r"removed two$", PATIENCE)
-        assert await slow == "done"
-        wait_for_the_end_of(descendants(served.process.pid) - kept, PATIENCE)
+        async with asyncio.timeout(PATIENCE), two.under_way("slow", seconds=1.0, steps=10) as slow:
+            served.write({"one": SERVER}, **CHATS)
+            await asyncio.to_thread(served.process.wait_for_line, r"removed two$", PATIENCE)
+            assert await slow() == "done"
+        wait_for_the_end_of(descendants(served.process.pid) - kept)
         assert living(kept) == kept
         assert await served.client("/mcp/one").text("count") == "2"
 

@@ -32,10 +32,7 @@ from interop.programs import (
 )
 from requirements import requirement
 
-pytestmark = [
-    pytest.mark.timeout(90),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),  # of the handshake era
-]
+pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
 
 NOTE = "memo://note"
 
@@ -203,7 +200,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(server: str, over_htt
     began = Steps()
     async with (
         connected(over_http) as client,
-        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), trust_env=False) as http,
+        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), timeout=PATIENCE, trust_env=False) as http,
     ):
         arguments = {"steps": 1, "gate": "never"}
         async with asyncio.TaskGroup() as group:

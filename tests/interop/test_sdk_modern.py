@@ -18,8 +18,6 @@ from pydantic import FileUrl
 from interop.programs import PATIENCE, TEST_SERVER_STDIO, Steps, holdfast, sdk_client, shipped_server, text_of
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(90)
-
 NOTE = "memo://note"
 TRUST = ("--trust", "chat=x-chat")
 
@@ -153,7 +151,7 @@ async def test_a_call_that_it_gives_up_is_cancelled_at_the_server(server: str, o
     began = Steps()
     async with (
         connected(over_http, "auto", "given-up") as client,
-        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), trust_env=False) as http,
+        httpx2.AsyncClient(base_url=server.removesuffix("/mcp"), timeout=PATIENCE, trust_env=False) as http,
     ):
         arguments = {"steps": 1, "gate": "never"}
         async with asyncio.TaskGroup() as group:

@@ -15,8 +15,6 @@ from interop.programs import HOLDFAST, PATIENCE
 from processes import free_port, start
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(60)
-
 SERVERS: Final = f"""
 clients:
   host: {{key: "${{HOST_KEY}}", trust: {{user: x-user, chat: x-chat}}}}

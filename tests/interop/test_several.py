@@ -26,8 +26,6 @@ from interop.programs import (
 from processes import free_port, start
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(120)
-
 TOOLS: Final = {
     "everything": "trigger-long-running-operation",
     "remote": "echo",

@@ -32,8 +32,6 @@ from interop.programs import (
 from processes import ROOT
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(120)
-
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
 
 
@@ -199,7 +197,7 @@ def test_a_signal_ends_it_and_answers_what_runs(number: signal.Signals, server: 
         process.send_signal(number)
         assert answers(process.stdout.readline())[2]["code"] in {-31001, -31002}
         assert process.wait(PATIENCE) == 0
-        wait_for_the_end_of(family, PATIENCE)
+        wait_for_the_end_of(family)
 
 
 @requirement("stdio:end:in-order-and-soon")
@@ -222,7 +220,7 @@ def test_a_client_that_is_killed_leaves_no_child() -> None:
         family = descendants(client.pid)
         assert len(family) >= 3
         client.kill()
-        wait_for_the_end_of(family, PATIENCE)
+        wait_for_the_end_of(family)
     finally:
         for pid in living(family):
             os.kill(pid, signal.SIGKILL)
@@ -240,7 +238,7 @@ def test_it_ends_when_nobody_reads_its_output_any_more() -> None:
         process.stdin.flush()
         process.stdout.close()
         assert process.wait(PATIENCE) == 0
-        wait_for_the_end_of(family, PATIENCE)
+        wait_for_the_end_of(family)
 
 
 @requirement("stdio:end:in-order-and-soon")
@@ -248,4 +246,4 @@ def test_killed_itself_it_leaves_no_child() -> None:
     with started("--", *TEST_SERVER_STDIO, "--stubborn") as process:
         family = descendants(process.pid)
         process.kill()
-        wait_for_the_end_of(family, PATIENCE)
+        wait_for_the_end_of(family)

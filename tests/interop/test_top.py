@@ -19,8 +19,6 @@ from interop.terminal import at_terminal
 from processes import Process, free_port, start
 from requirements import requirement
 
-pytestmark = pytest.mark.timeout(60)
-
 TESTS: Final = Path(__file__).resolve().parent.parent
 PROGRAM: Final = TESTS / "interop" / "made_up_gateway.py"
 
@@ -157,14 +155,9 @@ def test_top_and_the_api_show_and_end_the_session_of_a_chat() -> None:
         ended = f"{root}/api/sessions/{session['id']}"
         assert curl("-X", "DELETE", "-w", "%{http_code}", ended) == "204"
         assert "no session of this id" in curl("-X", "DELETE", ended)
-        events = subprocess.run(
-            ["curl", "--silent", "--noproxy", "*", "--max-time", "2", f"{root}/api/events?recent=99"],
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        closed = [line for line in events.stdout.decode().splitlines() if '"session_closed"' in line]
-        assert any(f'"session":"{session["id"]}"' in line and '"was_dirty":true' in line for line in closed)
+        with start("curl", "--silent", "--no-buffer", "--noproxy", "*", f"{root}/api/events?recent=99") as events:
+            closed = events.wait_for_line(rf'(?=.*"session_closed").*"session":"{session["id"]}"').string
+        assert '"was_dirty":true' in closed
 
 
 # The API over a real HTTP server.

@@ -56,9 +56,9 @@ class Server:
         """How many it holds now; 0 while it is restarted. Its ledger is emptied, so that it stays small."""
         http = BareClient(self.port)
         try:
-            async with asyncio.timeout(10), http.request("GET", None, "/ledger") as response:
+            async with asyncio.timeout(60), http.request("GET", None, "/ledger") as response:
                 report = json.loads(await response.body())
-            async with asyncio.timeout(10), http.request("POST", None, "/ledger/reset"):
+            async with asyncio.timeout(60), http.request("POST", None, "/ledger/reset"):
                 pass
         except (OSError, asyncio.IncompleteReadError):
             return 0

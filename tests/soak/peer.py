@@ -58,7 +58,7 @@ class Peer:
     async def probe(self) -> None:
         """Ask as clients of 2026-07-28 do before they decide how to go on."""
         prefix = "io.modelcontextprotocol/"
-        meta = {prefix + "protocolVersion": "2026-07-28", prefix + "clientCapabilities": {}}
+        meta: dict[str, object] = {prefix + "protocolVersion": "2026-07-28", prefix + "clientCapabilities": {}}
         request = self.http.call("server/discover", _meta=meta)
         self.http.headers |= (said := {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"})
         try:

@@ -167,14 +167,6 @@ async def scripted(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncGe
         await script.stop()
 
 
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def plain(body: bytes, status: str = "200 OK", content_type: str = "application/json", *extra: str) -> bytes:
     """An answer with a length."""
     lines = [f"HTTP/1.1 {status}", f"content-type: {content_type}", f"content-length: {len(body)}", *extra]

@@ -83,7 +83,7 @@ class Follow:
 async def following(path: Path) -> AsyncGenerator[Follow]:
     clock = ManualClock()
     follow = Follow(path, clock)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async with TaskScope() as scope:
             scope.start(follow.follower.run(), "follow")
             yield follow

@@ -94,7 +94,7 @@ async def asking(
     *answers: tuple[int, object], key: str | None = None, prefix: str = "", clock: Clock | None = None
 ) -> AsyncGenerator[tuple[ApiClient, ScriptedServer]]:
     gateway = Gateway(*answers)
-    async with asyncio.timeout(20), TaskScope() as scope, scripted(gateway.answer) as upstream:
+    async with asyncio.timeout(60), TaskScope() as scope, scripted(gateway.answer) as upstream:
         client = ApiClient(Address(upstream.url, prefix), key, scope, clock or LoopClock())
         try:
             yield client, upstream

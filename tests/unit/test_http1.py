@@ -14,6 +14,7 @@ from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.upstream.http1 import HeaderBlock, HttpClient, header_block
 from holdfast.upstream.http1_response import MAX_HEAD_BYTES, ResponseReader
+from processes import free_port
 from unit.scripted_http import (
     Answer,
     Peer,
@@ -22,7 +23,6 @@ from unit.scripted_http import (
     SeenRequest,
     chunk,
     chunked,
-    free_port,
     plain,
     scripted,
     stream_head,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import pytest
 
 from holdfast.tasks import TaskScope
+from holdfast.testing.clock import settle
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.legacy_sse import ENDPOINT_TIMEOUT, LegacySseLink
 from holdfast.upstream.transport import Fault, FaultKind, Sent
+from processes import free_port
 from requirements import requirement
 from unit.scripted_http import (
     Answer,
@@ -22,7 +24,6 @@ from unit.scripted_http import (
     SeenRequest,
     WatchedClock,
     chunk,
-    free_port,
     plain,
     scripted,
     stream_head,
@@ -31,6 +32,7 @@ from unit.streamable_rig import ACCEPTED, ANSWER_1, ANSWER_2, CALL, INITIALIZE, 
 
 SECRET = "s3cr3t-session"
 ENDPOINT = f"/messages?session_id={SECRET}"
+CANCELLED = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}'
 INITIALIZED = b'{"jsonrpc":"2.0","method":"notifications/initialized"}'
 
 
@@ -461,4 +463,46 @@ async def test_closing_leaves_the_stream() -> None:
         await r.called()
         await r.link.close()
         await r.server.dropped(r.server.requests[0].connection)
+        assert (r.receiver.losses, r.receiver.faults) == ([], [])
+
+
+@requirement("upstream:close:delivers")
+async def test_closing_leaves_the_stream_only_when_a_cancellation_has_arrived() -> None:
+    may_take = asyncio.Event()
+    stream = Stream()
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        if request.body == CANCELLED:
+            await may_take.wait()
+        await stream.answer(request, peer)
+
+    async with rig(stream, answer=answer) as r, TaskScope() as scope:
+        await r.open()
+        sent = await r.called()
+        sent.cancel("enough")
+        r.link.post(CANCELLED)
+        closing = scope.start(r.link.close(), "close")
+        await r.server.received(4, "POST")
+        r.stream.message(ANSWER_2)
+        await settle()
+        assert not r.server.connections[0].has_ended
+        may_take.set()
+        await closing
+        await r.server.dropped(0)
+        assert (ANSWER_2, None) not in r.receiver.messages, "nobody waits for it any more"
+
+
+async def test_a_stream_that_ends_while_it_is_being_left_is_no_loss() -> None:
+    stream = Stream()
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        if request.body == CANCELLED:
+            stream.end()
+        else:
+            await stream.answer(request, peer)
+
+    async with rig(stream, answer=answer) as r:
+        await r.open()
+        r.link.post(CANCELLED)
+        await r.link.close()
         assert (r.receiver.losses, r.receiver.faults) == ([], [])

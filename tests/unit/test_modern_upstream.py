@@ -155,7 +155,7 @@ class Conversation:
 async def conversing(*, declares: bool = True) -> AsyncGenerator[Conversation]:
     """A conversation that was opened; the server agreed to announce changes of its tools."""
     conversation = Conversation(declares=declares)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         conversation.hello = await conversation.upstream.open()
         conversation.line.agrees_to = None
         yield conversation
@@ -198,7 +198,7 @@ async def test_only_an_answer_of_its_own_makes_a_server_modern(answer: dict[str,
     conversation = Conversation()
     conversation.line.discovery = answer
     with pytest.raises(OpenFailed) as raised:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await conversation.upstream.open()
     assert type(raised.value) is error
 
@@ -461,7 +461,7 @@ async def test_a_server_that_refuses_to_be_listened_to_is_not_asked_again() -> N
 async def test_a_server_that_acknowledges_nothing_holds_nobody_up() -> None:
     conversation = Conversation()
     conversation.line.agrees_to = None
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         opening = group.create_task(conversation.upstream.open())
         await settle()
         assert conversation.line.ids("subscriptions/listen")

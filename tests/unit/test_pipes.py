@@ -50,7 +50,7 @@ def pipe() -> Generator[tuple[int, int]]:
 async def test_a_pipe_is_read_to_its_end_and_left_as_it_was(pipe: tuple[int, int]) -> None:
     near, far = pipe
     page = Page()
-    async with asyncio.timeout(30), read_from(near, page):
+    async with asyncio.timeout(60), read_from(near, page):
         assert not os.get_blocking(near)
         os.write(far, b"one\n")
         await page.until(b"one\n")
@@ -64,7 +64,7 @@ async def test_a_pipe_is_read_to_its_end_and_left_as_it_was(pipe: tuple[int, int
 async def test_nothing_is_read_while_it_is_paused(pipe: tuple[int, int]) -> None:
     near, far = pipe
     page = Page()
-    async with asyncio.timeout(30), read_from(near, page) as intake:
+    async with asyncio.timeout(60), read_from(near, page) as intake:
         intake.pause()
         os.write(far, b"one\n")
         os.write(far, b"two\n")
@@ -85,7 +85,7 @@ async def test_a_file_is_read_like_a_pipe(tmp_path: Path, length: int) -> None:
     file.write_bytes(b"x" * length)
     page = Page()
     with file.open("rb") as source:
-        async with asyncio.timeout(30), read_from(source.fileno(), page):
+        async with asyncio.timeout(60), read_from(source.fileno(), page):
             await page.has_ended.wait()
     assert page.text == file.read_bytes()
 
@@ -94,7 +94,7 @@ async def test_lines_are_written_whole_to_a_pipe_that_is_full_at_first(pipe: tup
     near, far = pipe
     writer = LineWriter()
     large = b'"' + b"x" * 1_000_000 + b'"'
-    async with asyncio.timeout(30), written_to(far, writer):
+    async with asyncio.timeout(60), written_to(far, writer):
         writer.emit(large, droppable=False)
         writer.emit(b'{"a":\n"\xe2\x80\xa8"}', droppable=False)
         page = Page()
@@ -110,7 +110,7 @@ async def test_a_reader_who_is_gone_is_noticed_before_anything_is_written(pipe: 
     writer = LineWriter()
     gone = asyncio.Event()
     writer.on_gone = gone.set
-    async with asyncio.timeout(30), written_to(far, writer):
+    async with asyncio.timeout(60), written_to(far, writer):
         os.close(near)
         await gone.wait()
         writer.emit(MESSAGE, droppable=False)
@@ -120,7 +120,7 @@ async def test_a_reader_who_is_gone_is_noticed_before_anything_is_written(pipe: 
 async def test_a_file_is_written_at_once(tmp_path: Path) -> None:
     writer = LineWriter()
     with (tmp_path / "lines").open("wb") as file:
-        async with asyncio.timeout(30), written_to(file.fileno(), writer):
+        async with asyncio.timeout(60), written_to(file.fileno(), writer):
             writer.emit(MESSAGE, droppable=True)
             await writer.flush()
     assert (tmp_path / "lines").read_bytes() == MESSAGE + b"\n"
@@ -130,7 +130,7 @@ async def test_a_file_is_written_at_once(tmp_path: Path) -> None:
 async def test_a_full_disk_is_a_reader_who_is_gone() -> None:
     writer = LineWriter()
     descriptor = os.open(FULL, os.O_WRONLY)
-    async with asyncio.timeout(30), written_to(descriptor, writer):
+    async with asyncio.timeout(60), written_to(descriptor, writer):
         writer.emit(MESSAGE, droppable=False)
         assert writer.is_gone
     os.close(descriptor)

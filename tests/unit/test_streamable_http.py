@@ -9,8 +9,9 @@ import pytest
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock, settle
 from holdfast.upstream.http1 import HttpClient
-from holdfast.upstream.streamable_http import StreamableHttpLink
+from holdfast.upstream.streamable_http import CLOSE_TIMEOUT, StreamableHttpLink
 from holdfast.upstream.transport import Fault, FaultKind, Sent
+from processes import free_port
 from unit.scripted_http import (
     Peer,
     RecordingReceiver,
@@ -18,7 +19,6 @@ from unit.scripted_http import (
     SeenRequest,
     chunk,
     chunked,
-    free_port,
     plain,
     stream_head,
 )
@@ -517,12 +517,14 @@ async def test_terminate_ends_a_close_that_waits_for_the_server() -> None:
         await r.server.dropped(0)
 
 
-async def test_a_server_that_does_not_answer_the_delete_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_the_delete_holds_nobody_up() -> None:
     async def answer(request: SeenRequest, peer: Peer) -> None:
         await peer.gone()
 
-    monkeypatch.setattr("holdfast.upstream.streamable_http.CLOSE_TIMEOUT", 0.01)
-    async with rig(answer) as r:
+    async with rig(answer) as r, TaskScope() as scope:
         await r.open()
-        await r.link.close()
+        closing = scope.start(r.link.close(), "close")
+        await r.server.received(1, "DELETE")
+        r.clock.advance(CLOSE_TIMEOUT)
+        await closing
         await r.server.dropped(0)

@@ -34,7 +34,7 @@ async def read_all(client: socket.socket) -> bytes:
     client.setblocking(False)
     received = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while chunk := await asyncio.get_running_loop().sock_recv(client, 100):
                 received += chunk
     except ConnectionResetError:

@@ -42,8 +42,6 @@ CHAT_KEY: Final = "dev.holdfast/chat"
 """The `_meta` key by which a gateway is told the chat."""
 MAX_PAGES: Final = 1000
 
-_SETTLE_TIMEOUT: Final = 1.0
-"""For a cancellation to arrive before the session ends; servers that are busy do not answer pings."""
 _CAPABILITIES: Final[Mapping[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
 _CANCEL: Final = Reply(Raw(b'{"action":"cancel"}'))
 _NO_ROOTS: Final = Reply(Raw(b'{"roots":[]}'))
@@ -157,19 +155,10 @@ class Peer:
             if self.hearer is not None:
                 self.hearer.end()
             sent.cancel("the caller gave up")
-            await self._settle()
             raise
         finally:
             for task in self._questions.values():
                 task.cancel()
-
-    async def _settle(self) -> None:
-        """Wait until what was sent last has arrived: the end of the session may overtake it."""
-        ping = _Exchange(self)
-        self._upstream.send(Call("ping"), ping)
-        with suppress(TimeoutError):
-            async with timeout(self._clock, _SETTLE_TIMEOUT):
-                await ping.outcome
 
     def _link(self, stack: AsyncExitStack, watchdog: Watchdog) -> Link:
         server = self._server

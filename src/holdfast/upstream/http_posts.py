@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
-from holdfast.clock import Timer
+from holdfast.clock import Timer, timeout
 from holdfast.upstream.http1 import HttpExchange, HttpFault
 from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, HttpSession
 from holdfast.upstream.transport import Fault, FaultKind
@@ -16,6 +18,9 @@ INITIALIZED_TIMEOUT: Final = 5.0
 
 POST_TIMEOUT: Final = 30.0
 """How long the server may take to accept a notification or reply; nobody waits, but a connection is taken."""
+
+DELIVERY_TIMEOUT: Final = 1.5
+"""How long the end of a session waits for the server to take what was sent before."""
 
 MAX_POSTS: Final = 64
 """Notifications and replies of one session that may be unanswered at once."""
@@ -28,6 +33,8 @@ class Posts:
         self._session = session
         self._posts: dict[_Post, None] = {}
         """Those not answered yet, the oldest first."""
+        self._emptied = asyncio.Event()
+        """Set when the last of them has ended."""
         self._has_posted = False
         self._is_holding = False
         self._held: list[Callable[[], None]] = []
@@ -37,7 +44,9 @@ class Posts:
         """Send a message; beyond `MAX_POSTS` the oldest is given up."""
         if len(self._posts) >= MAX_POSTS:
             next(iter(self._posts)).give_up()
-        post = _Post(self._session, message, self._posts)
+        post = _Post(self._session, message, self._leave)
+        self._posts[post] = None
+        self._emptied.clear()
         if not self._has_posted:
             # The first is `notifications/initialized`. Servers refuse requests that overtake it,
             # and it has its own connection.
@@ -54,14 +63,36 @@ class Posts:
         else:
             start()
 
+    async def finish(self) -> None:
+        """Return when the server has taken everything, or does not within `DELIVERY_TIMEOUT` seconds.
+
+        A cancellation that the end of the session overtakes is lost, and the server works on. Requests
+        that wait are not started. `stop` ends this; so does cancellation, which drops the rest.
+        """
+        self._forget_held()
+        try:
+            if self._posts:
+                with suppress(TimeoutError):
+                    async with timeout(self._session.clock, DELIVERY_TIMEOUT):
+                        await self._emptied.wait()
+        finally:
+            self.stop()
+
     def stop(self) -> None:
         """Drop everything; what waits is not started."""
+        self._forget_held()
+        for post in list(self._posts):
+            post.drop()
+
+    def _leave(self, post: _Post) -> None:
+        self._posts.pop(post, None)
+        if not self._posts:
+            self._emptied.set()
+
+    def _forget_held(self) -> None:
         self._held.clear()
         if self._hold_timer is not None:
             self._hold_timer.cancel()
-        while self._posts:
-            post, _ = self._posts.popitem()
-            post.drop()
 
     def _let_go(self) -> None:
         self._is_holding = False
@@ -74,18 +105,17 @@ class Posts:
 
 
 class _Post:
-    """A notification or reply: nobody waits for what becomes of it. In `posts` while it is unanswered."""
+    """A notification or reply; `left` is called when it is answered or given up."""
 
-    def __init__(self, session: HttpSession, message: bytes, posts: dict[_Post, None]) -> None:
+    def __init__(self, session: HttpSession, message: bytes, left: Callable[[_Post], None]) -> None:
         self._session = session
         self._message = message
-        self._posts = posts
+        self._left = left
         self._timer: Timer | None = None
         self._exchange: HttpExchange | None = None
         self._when_ended: Callable[[], None] | None = None
         self._is_repeated = False
         self._size = 0
-        posts[self] = None
 
     def when_ended(self, callback: Callable[[], None]) -> None:
         """Run `callback` when the server has taken the message, or never will."""
@@ -104,7 +134,7 @@ class _Post:
 
     def drop(self) -> None:
         """As `give_up`, and tell nobody."""
-        self._posts.pop(self, None)
+        self._left(self)
         self._when_ended = None
         if self._timer is not None:
             self._timer.cancel()

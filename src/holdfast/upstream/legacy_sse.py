@@ -40,6 +40,8 @@ class _State(Enum):
     OPENING = auto()
     """The endpoint is not known yet; requests wait for it."""
     OPEN = auto()
+    ENDING = auto()
+    """What was sent before is delivered; nothing more is taken."""
     OVER = auto()
 
 
@@ -99,7 +101,7 @@ class LegacySseLink:
                 pass
             case _State.OPEN:
                 self._posts.follow(request.start)
-            case _State.OVER:
+            case _State.ENDING | _State.OVER:
                 request.fail(self._fault)
         return request
 
@@ -118,8 +120,18 @@ class LegacySseLink:
             self._session.receiver.push_stream(True)
 
     async def close(self) -> None:
-        """Leave the stream, which is all that ends a session of this kind."""
-        self._stop()
+        """Leave the stream, which is all that ends a session of this kind, once the server has taken what was sent.
+
+        Never raises but `CancelledError`; cancelled, it leaves at once.
+        """
+        try:
+            if self._state is _State.OPEN:
+                self._state = _State.ENDING
+                for request in list(self._requests.values()):
+                    request.drop()
+                await self._posts.finish()
+        finally:
+            self._stop()
 
     def terminate(self) -> None:
         self._stop()
@@ -144,7 +156,10 @@ class LegacySseLink:
     def ended(self, fault: Fault) -> None:
         """The stream ended, and with it the session."""
         receiver, requests = self._session.receiver, list(self._requests.values())
+        was_open = self._state is _State.OPEN
         self._stop()
+        if not was_open:
+            return
         for request in requests:
             if not request.is_begun:
                 request.fail(Fault(FaultKind.NOT_SENT, fault.detail))
@@ -162,6 +177,8 @@ class LegacySseLink:
 
     def received(self, message: bytes) -> None:
         """A message of the server."""
+        if self._state is not _State.OPEN:
+            return
         receiver, peer = self._session.receiver, self._session.client.peer
         if jsonrpc.is_utf8(message) and not jsonrpc.is_too_long_an_array(message):
             receiver.received(message, None)

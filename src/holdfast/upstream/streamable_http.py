@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from enum import Enum, auto
 from typing import Final
 
-from holdfast.clock import Clock, Timer
+from holdfast.clock import Clock, Timer, timeout
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
 from holdfast.upstream.http_posts import Posts
@@ -22,7 +24,7 @@ from holdfast.wire.jsonrpc import is_too_long_an_array, is_utf8
 from holdfast.wire.sse import EventTooLarge, SseParser
 
 CLOSE_TIMEOUT: Final = 2.0
-"""How long the DELETE at the end may take."""
+"""How long the DELETE at the end may take, once what was sent before has been taken."""
 
 PUSH_STABLE_AFTER: Final = 30.0
 """A push stream that lived shorter counts as a failure, however cleanly it ended."""
@@ -30,6 +32,13 @@ PUSH_STABLE_AFTER: Final = 30.0
 PUSH_BACKOFF: Final = 2.0
 PUSH_BACKOFF_MAX: Final = 600.0
 """Doubling from the one to the other, each halved at most by jitter: ten GETs take ten minutes."""
+
+
+class _State(Enum):
+    OPEN = auto()
+    ENDING = auto()
+    """What was sent before is delivered; nothing more is taken."""
+    OVER = auto()
 
 
 class StreamableHttpLink:
@@ -55,7 +64,7 @@ class StreamableHttpLink:
         )
         self._wants_push = wants_push
         self._posts = Posts(self._session)
-        self._is_over = False
+        self._state = _State.OPEN
 
     @property
     def may_be_legacy(self) -> bool:
@@ -72,7 +81,7 @@ class StreamableHttpLink:
 
     def request(self, request_id: int, message: bytes) -> Sent:
         request = Request(self._session, request_id, message)
-        if self._is_over:
+        if not self._is_open:
             request.refuse("the session has ended")
         else:
             if self._session.first is None:
@@ -81,7 +90,7 @@ class StreamableHttpLink:
         return request
 
     def post(self, message: bytes) -> None:
-        if not self._is_over:
+        if self._is_open:
             self._posts.send(message)
 
     def answered_elsewhere(self, request_id: int) -> None:
@@ -91,32 +100,43 @@ class StreamableHttpLink:
 
     def established(self, protocol_version: str) -> None:
         self._session.establish(protocol_version)
-        if self._wants_push and not self._is_over:
+        if self._wants_push and self._is_open:
             _PushStream(self._session).start()
 
     async def close(self) -> None:
-        """End the session at the server within `CLOSE_TIMEOUT` seconds; never raises but `CancelledError`."""
-        if self._is_over:
+        """End the session at the server once it has taken what was sent, both within seconds.
+
+        Never raises but `CancelledError`; cancelled, it drops everything at once.
+        """
+        if not self._is_open:
             return
-        self._stop()
-        if self._session.id is None:
-            return
-        farewell = _Farewell(self._session)
+        self._state = _State.ENDING
+        self._session.stop()
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await farewell.ended.wait()
-        except TimeoutError:
-            pass
+            await self._posts.finish()
+            if self._session.id is not None and not self._is_over:
+                await self._bid_farewell()
         finally:
-            farewell.drop()
+            self.terminate()
 
     def terminate(self) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self._is_over = True
+        self._state = _State.OVER
         self._posts.stop()
         self._session.stop()
+
+    @property
+    def _is_open(self) -> bool:
+        return self._state is _State.OPEN
+
+    @property
+    def _is_over(self) -> bool:
+        return self._state is _State.OVER
+
+    async def _bid_farewell(self) -> None:
+        farewell = _Farewell(self._session)
+        with suppress(TimeoutError):
+            async with timeout(self._session.clock, CLOSE_TIMEOUT):
+                await farewell.ended.wait()
 
 
 class _PushStream:

@@ -240,7 +240,10 @@ class Upstream(Protocol):
         """Answer a request of the server; an unknown id is ignored."""
 
     async def close(self) -> None:
-        """End the session as its transport does (DELETE, or close stdin, SIGTERM, SIGKILL), bounded in time."""
+        """End the session as its transport does (DELETE, or close stdin, SIGTERM, SIGKILL), bounded in time.
+
+        What was sent before, a cancellation above all, comes first.
+        """
 
     def terminate(self) -> None:
         """Drop everything at once: sockets are aborted, process groups killed. Idempotent."""
