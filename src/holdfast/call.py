@@ -48,7 +48,7 @@ class Abilities:
             case "elicitation/create":
                 return self.elicitation_url if ask.is_url_elicitation else self.elicitation_form
             case "sampling/createMessage":
-                return self.sampling
+                return self.sampling and (self.sampling_tools or not ask.has_tools)
             case "roots/list":
                 return self.roots
             case _:
@@ -78,6 +78,8 @@ class Ask:
     params: Raw | None
     is_url_elicitation: bool = False
     elicitation_id: str | None = None
+    has_tools: bool = False
+    """It is for a model that can be given tools."""
     timeout: float = 600.0
     """Seconds for which the server is kept waiting for the answer."""
 

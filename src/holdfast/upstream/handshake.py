@@ -16,7 +16,18 @@ from msgspec import Raw
 from holdfast import __version__
 from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
+from holdfast.upstream.transport import (
+    Exchange,
+    Fault,
+    FaultKind,
+    Hello,
+    Inquiry,
+    Link,
+    Listener,
+    Sent,
+    has_tools,
+    next_ask_id,
+)
 from holdfast.wire import jsonrpc
 from holdfast.wire.lines import Oversized
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
@@ -315,7 +326,7 @@ class HandshakeUpstream:
 
 def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:
     if method != "elicitation/create" or params is None:
-        return Ask(ask_id, method, params)
+        return Ask(ask_id, method, params, has_tools=has_tools(method, params))
     fields = jsonrpc.decode_fields(params)
     elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
     return Ask(

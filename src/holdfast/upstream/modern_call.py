@@ -11,7 +11,7 @@ from msgspec import Raw
 from holdfast.call import Ask, AskId, Call, Fields, Reply, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.modern_answer import MirroredArguments, understood
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, next_ask_id
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, has_tools, next_ask_id
 from holdfast.wire import jsonrpc
 
 MAX_ROUNDS: Final = 10
@@ -272,7 +272,7 @@ def _read_ask(request: Fields) -> Ask | None:
     params = request.get("params")
     ask_id = next_ask_id()
     if params is None or method != "elicitation/create":
-        return Ask(ask_id, method, params)
+        return Ask(ask_id, method, params, has_tools=has_tools(method, params))
     fields = jsonrpc.decode_fields(params)
     if jsonrpc.decode_value(fields.get("mode", b"null")) != "url":
         return Ask(ask_id, method, params)
