@@ -152,7 +152,7 @@ class ModernUpstream:
         meta = envelope(
             call.params.get("_meta"),
             exchange.abilities if self._declares else NOBODY,
-            level=(self._level or DEFAULT_LEVEL) if self._offers_logging else None,
+            level=(call.log_level or self._level or DEFAULT_LEVEL) if self._offers_logging else None,
             progress_token=self._next_id if call.wants_progress else None,
         )
         return self._post(leg, call, extra, meta)
