@@ -26,6 +26,9 @@ AskId = NewType("AskId", int)
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """Lowest first, as RFC 5424 orders them and `logging/setLevel` names them."""
 
+DEFAULT_LOG_LEVEL: Final = "info"
+"""Where nobody set one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Abilities:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast.call import NOBODY, AskId, Call, Reply, Result, RpcError
+from holdfast.call import DEFAULT_LOG_LEVEL, NOBODY, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import NotModern, read_discovery
@@ -27,9 +27,6 @@ from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inqui
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
 from holdfast.wire.revisions import MODERN
-
-DEFAULT_LEVEL: Final = "info"
-"""For callers that set none: without a level, the server would send no log at all."""
 
 _EMPTY: Final = Result(Raw(b"{}"))
 
@@ -152,7 +149,8 @@ class ModernUpstream:
         meta = envelope(
             call.params.get("_meta"),
             exchange.abilities if self._declares else NOBODY,
-            level=(call.log_level or self._level or DEFAULT_LEVEL) if self._offers_logging else None,
+            # Without a level, the server would send no log at all.
+            level=(call.log_level or self._level or DEFAULT_LOG_LEVEL) if self._offers_logging else None,
             progress_token=self._next_id if call.wants_progress else None,
         )
         return self._post(leg, call, extra, meta)
