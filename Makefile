@@ -49,8 +49,9 @@ format: $(VENV_READY) ## Format the sources and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
 
 .PHONY: docs
-docs: $(VENV_READY) ## Write the tables of docs/configuration.md from the settings
+docs: $(VENV_READY) ## Write the tables of docs/configuration.md and docs/eras.md from what they are about
 	@$(BIN)/python tools/configuration.py
+	@PYTHONPATH=tests $(BIN)/python tools/eras.py
 
 .PHONY: clean
 clean: ## Remove everything that these targets made
@@ -71,7 +72,7 @@ check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
-PATIENT := tests/test_rows.py tests/unit/test_stdio.py $(addprefix tests/exchange/test_,isolation.py matrix.py pipes.py)
+PATIENT := tests/test_rows.py tests/unit/test_stdio.py $(addprefix tests/exchange/test_,isolation.py matrix.py pairs.py pipes.py)
 
 check-tests:
 	@$(BIN)/python -m pytest --quiet $(addprefix --ignore=,$(PATIENT)) \

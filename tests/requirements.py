@@ -1503,6 +1503,15 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Without the setting lists and calls pass as they are, an argument called session included.",
         "decision 12",
     ),
+    # every client to every server
+    "eras:pairs:as-the-table-says": Requirement(
+        "Every feature fares between every kind of client and every kind of server as the table of docs/eras.md says.",
+        "bridging 1",
+    ),
+    "eras:pairs:printed": Requirement(
+        "The table of docs/eras.md is the one whose cells are run.",
+        "style 8",
+    ),
 }
 
 

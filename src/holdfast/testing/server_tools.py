@@ -237,15 +237,15 @@ async def ask(call: ToolCall) -> dict[str, Any]:
     return await call.ask("elicitation/create", {"message": call.text("message"), "requestedSchema": schema})
 
 
-@_tool("complete", "Says that the page of the last question by URL was visited.")
-async def complete(call: ToolCall) -> dict[str, Any]:
+@_tool("visited", "Says that the page of the last question by URL was visited.")
+async def visited(call: ToolCall) -> dict[str, Any]:
     """Say so on the stream of this call, where the revision has words for it."""
     if (other := _is_other(call, "2025-11-25", MODERN)) is not None:
         return other
     if "page" not in call.session.memory:
         return text_result("there was no such question", is_error=True)
     call.notify("notifications/elicitation/complete", {"elicitationId": call.session.memory["page"]})
-    return text_result("complete")
+    return text_result("said")
 
 
 @_tool("sign_in", "Wants a page to be visited first, and is content when it is called again.")
