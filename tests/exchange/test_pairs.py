@@ -24,6 +24,8 @@ from requirements import requirement
 from rig import check_that_all_ended, no_errors_logged, serving, streams_ended
 
 PAGE: Final = 10
+MAX_HANGING: Final = 4
+"""Cells that may take their whole time before the others are given up."""
 ALWAYS: Final = {"autumn", "modern"}
 """Servers that are always there: where there is one alone, `/mcp` is that one, and gives it no prefix."""
 
@@ -37,6 +39,7 @@ class Everything:
         self.gateway = gateway
         self.port = port
         self.upstreams = upstreams
+        self._hanging = 0
 
     async def run(self, wanted: Iterable[Cell]) -> dict[Cell, Seen]:
         """What came of each cell; those of one client and server share the client, until one fails."""
@@ -57,8 +60,14 @@ class Everything:
         return seen
 
     async def _outcome(self, driver: Driver, cell: Cell) -> Outcome:
-        async with asyncio.timeout(LIMIT):
-            return cell.judged(await driver.tries(cell.feature))
+        if self._hanging >= MAX_HANGING:
+            raise RuntimeError("not tried: too many others hang")
+        try:
+            async with asyncio.timeout(LIMIT):
+                return cell.judged(await driver.tries(cell.feature))
+        except TimeoutError:
+            self._hanging += 1
+            raise
 
     async def check_that_nothing_is_left(self) -> None:
         app = self.gateway.app
