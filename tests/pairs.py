@@ -154,7 +154,7 @@ ROWS: Final = {
     Feature.COMPLETION: Row("", "yes yes yes yes yes yes"),
     Feature.PAGINATION: Row("", "yes yes yes yes yes yes"),
     Feature.PROGRESS: Row("", "yes yes yes yes yes yes"),
-    Feature.LOG: Row("", "yes translated yes:c yes:c translated:i yes"),
+    Feature.LOG: Row("", "yes translated yes:c yes:c translated yes"),
     Feature.CANCEL: Row("", "yes translated translated yes translated yes"),
     Feature.ELICITATION_FORM: Row("2025-06-18", "yes translated declined:d declined:d parked parked"),
     Feature.ELICITATION_URL: Row("2025-11-25", "yes translated declined:d declined:d parked parked"),
@@ -176,7 +176,6 @@ NOTES: Final = {
     "f": "2026-07-28 has no such error: its servers ask for the page, as above",
     "g": "there is no stream on which it could be told",
     "h": "where the request names its chat; else the server may be told that no page can be shown",
-    "i": "of what the server sends at its own level",
 }
 
 UNCHANGED: Final = {
