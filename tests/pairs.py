@@ -163,19 +163,20 @@ ROWS: Final = {
     Feature.SAMPLING: Row("", "yes translated declined:d declined:d parked parked"),
     Feature.SAMPLING_TOOLS: Row("2025-11-25", "yes translated declined:d declined:d parked parked"),
     Feature.ROOTS: Row("", "yes translated declined:d declined:d parked parked"),
-    Feature.SUBSCRIBE: Row("", "yes translated none:g none:g translated:b yes:b"),
+    Feature.SUBSCRIBE: Row("", "yes translated none:g none:g translated:i yes:i"),
     Feature.LIST_CHANGED: Row("", "yes translated none:g none:g translated yes"),
 }
 
 NOTES: Final = {
     "a": "the server keeps it by itself, since it knows no sessions: there is nothing that we could lose",
-    "b": "where the request names its chat, or the scope is `user` or `shared`",
+    "b": "where the request names its chat or a handle, or the scope is `user` or `shared`",
     "c": "from `info` on: there is no way to set a level",
     "d": "it has no way to answer: nothing would say which call an answer belongs to",
     "e": "2026-07-28 has no such notification: coming back with the answers says it",
     "f": "2026-07-28 has no such error: its servers ask for the page, as above",
     "g": "there is no stream on which it could be told",
     "h": "where the request names its chat; else the server may be told that no page can be shown",
+    "i": "where the request names its chat, or the scope is `user` or `shared`",
 }
 
 UNCHANGED: Final = {
