@@ -49,8 +49,9 @@ format: $(VENV_READY) ## Format the sources and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
 
 .PHONY: docs
-docs: $(VENV_READY) ## Write the tables of docs/configuration.md from the settings
+docs: $(VENV_READY) ## Write the tables of docs/configuration.md and docs/eras.md from what they are about
 	@$(BIN)/python tools/configuration.py
+	@PYTHONPATH=tests $(BIN)/python tools/eras.py
 
 .PHONY: clean
 clean: ## Remove everything that these targets made
@@ -72,7 +73,7 @@ check-pyright:
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
 PATIENT := tests/test_rows.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
-    $(addprefix tests/exchange/test_,isolation.py matrix.py parked_crowd.py pipes.py)
+    $(addprefix tests/exchange/test_,isolation.py matrix.py pairs.py parked_crowd.py pipes.py)
 
 check-tests:
 	@$(BIN)/python -m pytest --quiet $(addprefix --ignore=,$(PATIENT)) \

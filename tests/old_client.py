@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from bare_client import Response
-from rig import INITIALIZED, Client, Rig, text_of
+from modern_client import Clients
+from rig import INITIALIZED, Client, text_of
 
 REVISION: Final = "2024-11-05"
 
@@ -69,7 +70,7 @@ class OldClient:
 
 
 @asynccontextmanager
-async def streaming(running: Rig, path: str = "/sse/memory", **headers: str) -> AsyncGenerator[OldClient]:
+async def streaming(running: Clients, path: str = "/sse/memory", **headers: str) -> AsyncGenerator[OldClient]:
     """A client whose stream is open, and that has said nothing yet."""
     client = running.client(**headers)
     async with client.request("GET", None, path, accept="text/event-stream") as stream:
@@ -81,7 +82,7 @@ async def streaming(running: Rig, path: str = "/sse/memory", **headers: str) -> 
 
 
 @asynccontextmanager
-async def opened(running: Rig, path: str = "/sse/memory", **capabilities: Any) -> AsyncGenerator[OldClient]:
+async def opened(running: Clients, path: str = "/sse/memory", **capabilities: Any) -> AsyncGenerator[OldClient]:
     """A client with an initialized session."""
     async with streaming(running, path) as client:
         await client.initialize(**capabilities)

@@ -12,6 +12,7 @@ from holdfast.clock import Clock, LoopClock
 from holdfast.downstream.pipes import LineWriter
 from holdfast.downstream.stdio import LOCAL, Stdio
 from holdfast.gateway import Gateway
+from holdfast.servers.service import Service
 
 INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
@@ -19,12 +20,19 @@ INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 class PipeClient:
     """Speaks lines to `Stdio`, and is the `Sink` of what it writes."""
 
-    def __init__(self, gateway: Gateway, clock: Clock | None = None, request_bytes: int = 4 * 1024 * 1024) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        clock: Clock | None = None,
+        request_bytes: int = 4 * 1024 * 1024,
+        service: Service | None = None,
+    ) -> None:
+        """`service`: what the gateway serves; without it, all its servers."""
         self.writer = LineWriter()
         self.writer.connect(self)
         self.heard: list[Any] = []
         """What came before the answers that were waited for."""
-        service = gateway.servers.whole(LOCAL)
+        service = service or gateway.servers.whole(LOCAL)
         assert service is not None
         self.stdio = Stdio(service, self.writer, clock or LoopClock(), request_bytes=request_bytes)
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()

@@ -1653,6 +1653,15 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Servers are told that interfaces can be shown: modern ones by whom, others that they are relayed.",
         "architecture 5, capabilities declared upstream",
     ),
+    # every client to every server
+    "eras:pairs:as-the-table-says": Requirement(
+        "Every feature fares between every kind of client and every kind of server as the table of docs/eras.md says.",
+        "bridging 1",
+    ),
+    "eras:pairs:printed": Requirement(
+        "The table of docs/eras.md is the one whose cells are run.",
+        "style 8",
+    ),
 }
 
 

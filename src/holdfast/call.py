@@ -27,6 +27,9 @@ AskId = NewType("AskId", int)
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """Lowest first, as RFC 5424 orders them and `logging/setLevel` names them."""
 
+DEFAULT_LOG_LEVEL: Final = "info"
+"""Where nobody set one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
@@ -58,7 +61,7 @@ class Abilities:
             case "elicitation/create":
                 return self.elicitation_url if ask.is_url_elicitation else self.elicitation_form
             case "sampling/createMessage":
-                return self.sampling
+                return self.sampling and (self.sampling_tools or not ask.has_tools)
             case "roots/list":
                 return self.roots
             case _:
@@ -94,6 +97,8 @@ class Ask:
     params: Raw | None
     is_url_elicitation: bool = False
     elicitation_id: str | None = None
+    has_tools: bool = False
+    """It is for a model that can be given tools."""
     timeout: float = 600.0
     """Seconds for which the server is kept waiting for the answer."""
     name: str | None = None

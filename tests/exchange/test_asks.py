@@ -90,6 +90,20 @@ async def test_only_the_modes_of_elicitation_that_a_client_declared_are_put_to_i
 
 
 @requirement("exchange:asks:nobody")
+@pytest.mark.parametrize("era", ["handshake", "modern"])
+async def test_a_question_for_a_model_with_tools_is_put_only_to_who_declared_that_it_has_one(era: str) -> None:
+    async with rig(options={"era": era}) as running:
+        plain = await running.connected(capabilities={"sampling": {}})
+        answer = text_of(await plain.ask(plain.tool("sample", prompt="?", tools=True)))
+        assert "-32601" in answer or "declared no sampling" in answer
+        client = await running.connected(capabilities={"sampling": {"tools": {}}})
+        async with asked(client, "sample", prompt="?", tools=True) as (stream, question):
+            assert question["params"]["tools"][0]["name"] == "weather"
+            await client.reply(question, role="assistant", content=[], model="m")
+            assert reply_of(await next_message(stream))["model"] == "m"
+
+
+@requirement("exchange:asks:nobody")
 async def test_a_client_without_any_stream_is_not_asked_and_with_a_get_stream_is() -> None:
     async with rig() as running:
         client = await running.connected(capabilities=ABLE)

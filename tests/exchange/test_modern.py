@@ -170,6 +170,15 @@ async def test_the_server_is_told_the_level_that_its_session_needs(transport: Tr
         assert await logged(chatting, "error") == ("logged", 0), "another may still want more"
 
 
+@requirement("modern:calls:progress-and-logs")
+async def test_a_server_of_the_same_era_is_told_the_level_that_the_request_names() -> None:
+    async with rig(options={"era": "modern"}) as running:
+        client = ModernClient(running, chat="c")
+        for level, text in ((None, "below the level"), ("debug", "logged"), ("error", "below the level")):
+            meta = {} if level is None else {KEY + "logLevel": level}
+            assert text_in(await client.result(client.tool("log", meta, level="debug", message="m"))) == text, level
+
+
 @requirement("modern:calls:closing-cancels")
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_closing_a_requests_stream_cancels_the_call_and_the_session_lives(transport: Transport) -> None:

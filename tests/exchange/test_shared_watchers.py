@@ -159,6 +159,32 @@ async def test_a_level_reaches_every_session_that_a_client_session_uses() -> Non
             rig.server.detach(key, watcher)
 
 
+@requirement("exchange:relay:logs")
+async def test_a_level_that_hides_the_usual_leaves_with_who_set_it() -> None:
+    async with pool_rig() as rig:
+        key = rig.key()
+        await rig.answered(key)
+        (session,) = rig.pool.sessions
+        *watchers, quiet = (FakeWatcher() for _ in range(4))
+        for watcher, level in zip(watchers, ("error", "warning", "debug"), strict=True):
+            rig.server.attach(key, watcher)
+            rig.server.set_level(key, level, FakeCaller(), watcher)
+            await settle()
+        levels = ["error", "warning", "debug"]
+        for watcher in reversed(watchers):
+            rig.server.detach(key, watcher)
+            await settle()
+            assert session.level == "debug", "it hides nothing"
+        rig.server.attach(key, quiet)
+        rig.server.set_level(key, "error", FakeCaller(), quiet)
+        await settle()
+        rig.server.detach(key, quiet)
+        await settle()
+        assert session.level == "info"
+        sent = [request.params["level"] for request in rig.fake.session.got("logging/setLevel")]
+        assert sent == [*levels, "error", "info"]
+
+
 @requirement("exchange:relay:subscriptions")
 @pytest.mark.parametrize("leaves_by", ["unsubscribing", "forgetting"])
 async def test_who_lets_go_of_a_resource_in_one_chat_still_hears_of_it_in_another(leaves_by: str) -> None:

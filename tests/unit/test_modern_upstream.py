@@ -383,14 +383,17 @@ async def test_a_private_conversation_offers_nothing_and_listens_to_nothing() ->
 @requirement("modern-servers:envelope")
 async def test_each_call_says_what_its_own_caller_can_be_asked() -> None:
     async with conversing() as c:
-        for abilities, expected in (
-            (NOBODY, set[str]()),
-            (Abilities(elicitation_url=True), {"elicitation"}),
-            (Abilities(roots=True, sampling=True), {"roots", "sampling"}),
-        ):
+        said: tuple[tuple[Abilities, dict[str, Any]], ...] = (
+            (NOBODY, {}),
+            (Abilities(elicitation_url=True), {"elicitation": {"url": {}}}),
+            (Abilities(roots=True, sampling=True), {"roots": {}, "sampling": {}}),
+            (Abilities(sampling=True, sampling_tools=True), {"sampling": {"tools": {}}}),
+            (Abilities(sampling=True, sampling_context=True), {"sampling": {"context": {}}}),
+        )
+        for abilities, expected in said:
             c.call(Asked(abilities))
             capabilities = c.line.last["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]
-            assert capabilities.keys() == expected
+            assert capabilities == expected
 
 
 @requirement("modern-servers:log")

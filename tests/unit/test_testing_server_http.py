@@ -134,7 +134,7 @@ async def test_a_lost_connection_cancels_nothing() -> None:
 
 async def test_an_ask_goes_on_the_calls_own_stream_and_is_withdrawn_with_the_call() -> None:
     async with raw_server() as (server, client):
-        await client.open(elicitation={}, sampling={}, roots={})
+        await client.open(elicitation={"form": {}, "url": {}}, sampling={}, roots={})
         async with client.request("POST", client.tool("ask", message="m", mode="url")) as response:
             asked = await response.message()
             assert (asked["method"], asked["params"]["mode"]) == ("elicitation/create", "url")

@@ -83,11 +83,13 @@ class Hears:
         """The same, as calls know it."""
         if self.ask is None:
             return NOBODY
-        has_elicitation = "elicitation" in self.asks
+        has_elicitation, has_sampling = "elicitation" in self.asks, "sampling" in self.asks
         return Abilities(
             elicitation_form=has_elicitation,
             elicitation_url=has_elicitation,
-            sampling="sampling" in self.asks,
+            sampling=has_sampling,
+            sampling_tools=has_sampling,
+            sampling_context=has_sampling,
             roots="roots" in self.asks,
         )
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import Call, Caller, Outcome, Result, Running
+from holdfast.call import DEFAULT_LOG_LEVEL, Call, Caller, Outcome, Result, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
@@ -317,6 +317,9 @@ class Server:
             held.subscriptions.discard(uri)
             # Not as a call: nobody would hear what a call is told, as that the session before was lost.
             held.upstream.send(Call("resources/unsubscribe", {"uri": uri}), Inquiry(held.decline))
+        if held.is_quiet_for_nobody:
+            held.level = DEFAULT_LOG_LEVEL
+            held.upstream.send(Call("logging/setLevel", {"level": DEFAULT_LOG_LEVEL}), Inquiry(held.decline))
 
     def notify(self, key: SessionKey, method: str, params: Raw | None) -> None:
         """Pass a client's notification on, where a session is open to hear it."""

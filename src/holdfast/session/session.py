@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
+from holdfast.call import DEFAULT_LOG_LEVEL, LOG_LEVELS, Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -472,3 +472,10 @@ class Session:
         hello = self.hello
         offers = hello is not None and hello.protocol_version != MODERN and "logging" in hello.capabilities
         return offers and self.level != lowest((self.level, level))
+
+    @property
+    def is_quiet_for_nobody(self) -> bool:
+        """Who wanted less of the log than is usual has left, and nobody who is here wants any level."""
+        if self.level is None or self.wanted_level is not None:
+            return False
+        return LOG_LEVELS.index(self.level) > LOG_LEVELS.index(DEFAULT_LOG_LEVEL)

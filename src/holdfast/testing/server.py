@@ -28,6 +28,7 @@ from holdfast.testing.server_http import MCP_PATH, HttpFace
 from holdfast.testing.server_modern_faces import ModernHttpFace
 from holdfast.testing.server_sse import SSE_PATH
 from holdfast.testing.server_stdio import serve as serve_stdio
+from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
 
 __all__ = ["LedgerEntry", "ScriptedServer", "ServerOptions", "Session", "main"]
 
@@ -241,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         page_size=flags.page_size,
         ledger=flags.ledger,
         era=flags.era,
+        revision=flags.revision,
         stubborn=flags.stubborn,
     )
     asyncio.run(_run_stdio(options) if flags.stdio else _run_http(options))
@@ -263,6 +265,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--page-size", type=int, default=0, metavar="N", help="entries per page of a list")
     add("--ledger", type=Path, metavar="FILE", help="append a JSON line per tool call, before it runs")
     add("--era", choices=("handshake", "modern", "both"), default="handshake", help="modern: revision 2026-07-28")
+    add(
+        "--revision", choices=HANDSHAKE_REVISIONS, default=LATEST, help="the newest of the handshake era that is spoken"
+    )
     add("--stubborn", action="store_true", help="on stdio, ignore the end of stdin and SIGTERM")
     return parser
 

@@ -55,6 +55,8 @@ class ServerOptions:
     """One JSON line is appended per tool call, before it runs."""
     era: Literal["handshake", "modern", "both"] = "handshake"
     """`modern`: speak 2026-07-28, and nothing else. `both`: each request in the revision that it is of."""
+    revision: str = revisions.LATEST
+    """The newest revision of the handshake era that is spoken; what came later is not there."""
     unannounced: tuple[str, ...] = ()
     """In the modern era: kinds of changes that are declared and, when it comes to it, not announced."""
     stubborn: bool = False
@@ -251,7 +253,7 @@ class ServerCore:
         capabilities = params.get("capabilities")
         session = Session(
             id=session_id or secrets.token_urlsafe(18),
-            version=revisions.negotiate(params.get("protocolVersion")),
+            version=min(revisions.negotiate(params.get("protocolVersion")), self.options.revision),
             client_info=params.get("clientInfo"),
             client_capabilities=capabilities if isinstance(capabilities, dict) else {},
         )

@@ -12,6 +12,7 @@ from msgspec import Raw
 from holdfast.call import LOG_LEVELS, Json
 from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session
 from holdfast.wire import jsonrpc
+from holdfast.wire.revisions import MODERN
 
 NOTE_URI: Final = "memo://note"
 VIEW_URI: Final = "ui://holdfast-test/view"
@@ -23,6 +24,7 @@ VIEW: Final[dict[str, Any]] = {
 }
 """What MCP Apps shows beside the tool `view`."""
 APPS: Final[dict[str, Any]] = {"io.modelcontextprotocol/ui": {}}
+_URL_NEEDED: Final = -32042
 _ELICITATION_NUMBERS: Final = count(1)
 
 
@@ -241,39 +243,74 @@ async def log(call: ToolCall) -> dict[str, Any]:
 )
 async def ask(call: ToolCall) -> dict[str, Any]:
     """Elicit an answer on the call's own stream."""
-    if "elicitation" not in call.session.client_capabilities:
+    is_url = call.text("mode", "form") == "url"
+    if (other := _is_other(call, "2025-11-25" if is_url else "2025-06-18")) is not None:
+        return other
+    modes = call.session.client_capabilities.get("elicitation")
+    if not isinstance(modes, dict) or (is_url and "url" not in modes):
         return text_result("the client cannot be asked: it declared no elicitation", is_error=True)
-    params: dict[str, Any] = {"message": call.text("message")}
-    if call.text("mode", "form") == "url":
-        number = next(_ELICITATION_NUMBERS)
-        params |= {"mode": "url", "elicitationId": f"e{number}", "url": f"https://example.test/{number}"}
-    else:
-        params["requestedSchema"] = {"type": "object", "properties": {"answer": {"type": "string"}}}
-    return await call.ask("elicitation/create", params)
+    if is_url:
+        page = _page(call.text("message"))
+        call.session.memory["page"] = page["elicitationId"]
+        return await call.ask("elicitation/create", page)
+    schema = {"type": "object", "properties": {"answer": {"type": "string"}}}
+    return await call.ask("elicitation/create", {"message": call.text("message"), "requestedSchema": schema})
 
 
-@_tool("sign_in", "Wants a page to be visited first: error -32042.")
-async def sign_in(_call: ToolCall) -> dict[str, Any]:
-    """Refuse, with the page that would help."""
+@_tool("visited", "Says that the page of the last question by URL was visited.")
+async def visited(call: ToolCall) -> dict[str, Any]:
+    """Say so on the stream of this call, where the revision has words for it."""
+    if (other := _is_other(call, "2025-11-25", MODERN)) is not None:
+        return other
+    if "page" not in call.session.memory:
+        return text_result("there was no such question", is_error=True)
+    call.notify("notifications/elicitation/complete", {"elicitationId": call.session.memory["page"]})
+    return text_result("said")
+
+
+@_tool("sign_in", "Wants a page to be visited first, and is content when it is called again.")
+async def sign_in(call: ToolCall) -> dict[str, Any]:
+    """Fail with -32042 (2025-11-25), every other time."""
+    if (other := _is_other(call, "2025-11-25", MODERN)) is not None:
+        return other
+    modes = call.session.client_capabilities.get("elicitation")
+    if not isinstance(modes, dict) or "url" not in modes:
+        return text_result("the client cannot show pages: it declared no elicitation by URL", is_error=True)
+    if call.session.memory.pop("sign_in", None) is None:
+        call.session.memory["sign_in"] = "wanted"
+        raise RpcFailure(_URL_NEEDED, "Sign in first.", {"elicitations": [_page("Sign in.")]})
+    return text_result("signed in")
+
+
+def _page(message: str) -> dict[str, Any]:
     number = next(_ELICITATION_NUMBERS)
-    page = {
-        "mode": "url",
-        "elicitationId": f"e{number}",
-        "url": f"https://example.test/e{number}",
-        "message": "Sign in.",
-    }
-    raise RpcFailure(-32042, "Sign in first.", {"elicitations": [page]})
+    return {"message": message, "mode": "url", "elicitationId": f"e{number}", "url": f"https://example.test/{number}"}
 
 
-@_tool("sample", "Asks the client's model.", required=("prompt",), prompt=_TEXT)
+def _is_other(call: ToolCall, since: str, until: str = "") -> dict[str, Any] | None:
+    """The tool's result where the session's revision does not have, or no longer has, what the tool is about."""
+    if since <= call.session.version and (not until or call.session.version < until):
+        return None
+    return text_result(f"revision {call.session.version} has no such thing", is_error=True)
+
+
+@_tool(
+    "sample", "Asks the client's model; with tools, which it may use.", required=("prompt",), prompt=_TEXT, tools=_FLAG
+)
 async def sample(call: ToolCall) -> dict[str, Any]:
     """Have the client's model answer."""
-    if "sampling" not in call.session.client_capabilities:
+    has_tools = call.args.get("tools") is True
+    if has_tools and (other := _is_other(call, "2025-11-25")) is not None:
+        return other
+    sampling = call.session.client_capabilities.get("sampling")
+    if not isinstance(sampling, dict) or (has_tools and "tools" not in sampling):
         return text_result("the client cannot sample: it declared no sampling", is_error=True)
     content = {"type": "text", "text": call.text("prompt")}
-    return await call.ask(
-        "sampling/createMessage", {"messages": [{"role": "user", "content": content}], "maxTokens": 100}
-    )
+    params: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "maxTokens": 100}
+    if has_tools:
+        params["tools"] = [{"name": "weather", "inputSchema": {"type": "object"}}]
+        params["toolChoice"] = {"mode": "auto"}
+    return await call.ask("sampling/createMessage", params)
 
 
 @_tool("roots", "Lists the client's roots.")
@@ -364,6 +401,18 @@ async def crash(call: ToolCall) -> dict[str, Any]:
     else:
         call.then.append(call.core.crash)
     return text_result("crashing")
+
+
+@_tool("ended", "Waits until another call has ended, and says how.", required=("which",), which=_TEXT, hints=_READ_ONLY)
+async def ended(call: ToolCall) -> dict[str, Any]:
+    """Tell how the call with that canary has ended, once it has."""
+    which = call.text("which")
+
+    def outcomes() -> list[str]:
+        return [e.outcome for e in call.core.entries if e.canary == which and e.outcome != "running"]
+
+    await call.core.changes.until(lambda: bool(outcomes()))
+    return text_result(outcomes()[0])
 
 
 @_tool("big", "Returns a text of that many bytes.", required=("bytes",), hints=_READ_ONLY, bytes=_COUNT)

@@ -47,7 +47,8 @@ def capabilities(abilities: Abilities) -> dict[str, Any]:
     if elicitation:
         declared["elicitation"] = elicitation
     if abilities.sampling:
-        declared["sampling"] = {"tools": {}, "context": {}}
+        has = {"tools": abilities.sampling_tools, "context": abilities.sampling_context}
+        declared["sampling"] = {name: {} for name, is_there in has.items() if is_there}
     if abilities.roots:
         declared["roots"] = {}
     extensions: dict[str, Any] = dict(jsonrpc.decode_fields(abilities.extensions)) if abilities.extensions else {}

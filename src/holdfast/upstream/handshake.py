@@ -18,7 +18,18 @@ from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock, LoopClock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.tasks import AwaitedTasks, TaskTools
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Link, Listener, Sent, next_ask_id
+from holdfast.upstream.transport import (
+    Exchange,
+    Fault,
+    FaultKind,
+    Hello,
+    Inquiry,
+    Link,
+    Listener,
+    Sent,
+    has_tools,
+    next_ask_id,
+)
 from holdfast.wire import jsonrpc, tasks
 from holdfast.wire.lines import Oversized
 from holdfast.wire.revisions import HANDSHAKE_REVISIONS, LATEST
@@ -368,7 +379,7 @@ class HandshakeUpstream:
 
 def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:
     if method != "elicitation/create" or params is None:
-        return Ask(ask_id, method, params)
+        return Ask(ask_id, method, params, has_tools=has_tools(method, params))
     fields = jsonrpc.decode_fields(params)
     elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
     return Ask(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Raw
 
-from holdfast.call import OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
+from holdfast.call import DEFAULT_LOG_LEVEL, OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.errors import OpenFailed
 from holdfast.upstream.discovery import AskAgain, NotModern, read_discovery
@@ -30,9 +30,6 @@ from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
 from holdfast.wire.revisions import MODERN
 from holdfast.wire.tasks import with_extension
-
-DEFAULT_LEVEL: Final = "info"
-"""For callers that set none: without a level, the server would send no log at all."""
 
 _EMPTY: Final = Result(Raw(b"{}"))
 
@@ -181,7 +178,8 @@ class ModernUpstream:
             able = with_extension(declared.capabilities) if has_tasks else declared.capabilities
             meta = envelope(said, able, level=level, progress_token=token)
             return self._post(leg, call, {**declared.input, **extra}, meta)
-        level = (self._level or DEFAULT_LEVEL) if self._offers_logging else None
+        # Without a level, the server would send no log at all.
+        level = (call.log_level or self._level or DEFAULT_LOG_LEVEL) if self._offers_logging else None
         abilities = exchange.abilities if self._declares else _unasked(exchange.abilities)
         able = capabilities(replace(abilities, tasks=True) if has_tasks else abilities)
         return self._post(leg, call, extra, envelope(said, able, level=level, progress_token=token))

@@ -12,7 +12,7 @@ from holdfast.call import Answered, Ask, AskId, Call, Fields, InputRequired, Rep
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.modern_answer import MirroredArguments, understood
 from holdfast.upstream.polled_task import PolledTask, needs_extension
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, next_ask_id
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, has_tools, next_ask_id
 from holdfast.wire import jsonrpc, tasks
 
 MAX_ROUNDS: Final = 10
@@ -372,7 +372,7 @@ def _read_ask(name: str, request: Fields) -> Ask | None:
     params = request.get("params")
     ask_id = next_ask_id()
     if params is None or method != "elicitation/create":
-        return Ask(ask_id, method, params, name=name)
+        return Ask(ask_id, method, params, has_tools=has_tools(method, params), name=name)
     fields = jsonrpc.decode_fields(params)
     if jsonrpc.decode_value(fields.get("mode", b"null")) != "url":
         return Ask(ask_id, method, params, name=name)

@@ -29,6 +29,7 @@ from holdfast.call import (
     Result,
     RpcError,
 )
+from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN
 
 _ask_ids = itertools.count(1)
@@ -37,6 +38,13 @@ _ask_ids = itertools.count(1)
 def next_ask_id() -> AskId:
     """A name for a question, unlike that of any other."""
     return AskId(next(_ask_ids))
+
+
+def has_tools(method: str, params: Raw | None) -> bool:
+    """Whether a question is for a model that can be given tools."""
+    if method != "sampling/createMessage" or params is None:
+        return False
+    return not jsonrpc.decode_fields(params).keys().isdisjoint({"tools", "toolChoice"})
 
 
 class FaultKind(Enum):
