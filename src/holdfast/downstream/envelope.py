@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.call import LOG_LEVELS, Abilities, Json
 from holdfast.catalog.mirrored import Mirrored
@@ -47,8 +49,7 @@ _NOT_ASKED_FOR: Final = _OF_THE_RETRY | {"task"}
 _OF_THE_ENVELOPE: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY}
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A request that may be taken: its headers say what its body says, and its parameters can be read."""
 
     abilities: Abilities

@@ -11,10 +11,10 @@ import secrets
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from holdfast.call import (
     NOBODY,
@@ -55,8 +55,7 @@ _UNTIL: Final = struct.Struct(">d")
 """Until when a wrapped state is taken back, in front of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """Who may go on with a call, and with which request."""
 
     identity: Identity

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from holdfast.call import Call, Json
 from holdfast.downstream.http import Request, Responder
@@ -28,8 +27,7 @@ MAX_NAME: Final = 1024
 """Characters of a user's or chat's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a request is for, and by whom."""
 
     service: Service
@@ -59,8 +57,7 @@ def named_chat(params: dict[str, Json]) -> str | None:
     return named if isinstance(named, str) and named else None
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(Struct, frozen=True):
     """A POST, whole."""
 
     target: Target

@@ -6,8 +6,9 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, TypeAlias
+
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.observe.counts import METHODS, OTHER

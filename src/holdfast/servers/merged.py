@@ -7,10 +7,10 @@ the session of the one server that it is for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.call import Call, Caller, Json, Result, RpcError, Running

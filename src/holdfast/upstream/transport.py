@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from holdfast.call import (
     OURSELVES,
@@ -62,8 +62,7 @@ class FaultKind(Enum):
     """No message from the server for `call_timeout` seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why a request has no answer. `detail` is a sentence for whoever is concerned; it holds no secret."""
 
     kind: FaultKind
