@@ -92,6 +92,9 @@ class Merged:
         if before:
             self._announce({name for name in before | self.members if before.get(name) is not self.members.get(name)})
 
+    TAKEN: Final[frozenset[type[events.Event]]] = frozenset({events.ListsLearned, events.SessionReady})
+    """The kinds of events that it takes."""
+
     def take(self, event: events.Event) -> None:
         """A server that was left out of a list may be in the next one."""
         if isinstance(event, events.ListsLearned | events.SessionReady):
