@@ -29,6 +29,7 @@ from holdfast.call import (
     Result,
     RpcError,
 )
+from holdfast.wire.jsonrpc import ServerMessage
 from holdfast.wire.revisions import MODERN
 
 _ask_ids = itertools.count(1)
@@ -245,8 +246,11 @@ class Upstream(Protocol):
 class Receiver(Protocol):
     """The conversation's end of a `Link`."""
 
-    def received(self, message: bytes, request_id: int | None) -> None:
-        """One JSON-RPC message or array; `request_id` is the request on whose own stream it came."""
+    def received(self, message: bytes, request_id: int | None, envelope: ServerMessage | None = None) -> None:
+        """One JSON-RPC message or array; `request_id` is the request on whose own stream it came.
+
+        `envelope` is the message decoded, where the link had to do that.
+        """
 
     def failed(self, request_id: int, fault: Fault) -> None:
         """The request will get no answer. Harmless where it has been answered already."""
