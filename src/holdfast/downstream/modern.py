@@ -162,10 +162,10 @@ class Modern:
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
-        terms = _terms(target, asker, request)
+        terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         if envelope.state is not None:
-            taken = self.parked.take(envelope.state, terms)
+            taken = self.parked.take(envelope.state, terms())
             if taken is None:
                 raise bad_params(
                     request, "This requestState is unknown: it was used, is too old, or is not of this request."

@@ -76,6 +76,6 @@ class Asker(Struct, frozen=True):
             self.named == other.named
             and self.path == other.path
             and self.passed == other.passed
-            and self.identity == other.identity
+            and (self.identity is other.identity or self.identity == other.identity)
             and self.client == other.client
         )

@@ -219,7 +219,7 @@ class Server:
         )
         if scope == "shared":
             return replace(whole, asker=asker.principal)
-        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
+        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes)) if asker.passed else ()
         whole = replace(whole, principal=identity.principal, passed=passed)
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
