@@ -73,6 +73,9 @@ class Server:
         self._handles = handles if handles is not None else Handles(clock)
         self._explicit = self._explicit_by(settings)
         """None where calls name no session."""
+        self._hello: Hello | None = None
+        """What `_server_info` was read from."""
+        self._server_info: Raw | None = None
         self._gates: dict[str, Gate] = {}
         """Of the clients that may not see everything, by name."""
         self._seen_by: frozenset[str] | None = None
@@ -98,7 +101,10 @@ class Server:
     def server_info(self) -> Raw | None:
         """Who the server says it is; None before it did."""
         hello = self.catalog.hello
-        return None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+        if hello is not self._hello:  # the answer to every call of 2026-07-28 bears it
+            self._hello = hello
+            self._server_info = None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+        return self._server_info
 
     @property
     def remembers(self) -> bool:
