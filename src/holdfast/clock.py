@@ -63,15 +63,21 @@ class Bound:
             self._task.cancel()
 
     async def __aenter__(self) -> Self:
-        self._task = task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("only a task can be bounded")
-        self._cancelled_before = task.cancelling()
+        self._enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave(kind, error)
+
+    def _enter(self) -> None:
+        self._task = task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only a task can be bounded")
+        self._cancelled_before = task.cancelling()
+
+    def _leave(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         task, self._task = self._task, None
         if self._is_ended and task is not None:
             was_cancelled_by_others = task.uncancel() > self._cancelled_before
@@ -90,7 +96,7 @@ class timeout(Bound):  # noqa: N801 (it is used as `asyncio.timeout` is)
         self._delay = delay
 
     async def __aenter__(self) -> Self:
-        await super().__aenter__()
+        self._enter()
         self._timer = self._clock.call_later(self._delay, self.end)
         return self
 
@@ -98,4 +104,4 @@ class timeout(Bound):  # noqa: N801 (it is used as `asyncio.timeout` is)
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        await super().__aexit__(kind, error, trace)
+        self._leave(kind, error)

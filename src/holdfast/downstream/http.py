@@ -130,10 +130,11 @@ class AsgiResponder:
             return
         pieces = list(parts)
         size = sum(map(len, pieces))
-        if size <= JOIN_LIMIT:
+        if size <= JOIN_LIMIT and len(pieces) != 1:
             pieces = [b"".join(pieces)]
-        length = [] if status == 204 else [(b"content-length", b"%d" % size)]  # RFC 9110, section 8.6
-        self._start(status, (*headers, *length))
+        if status != 204:  # RFC 9110, section 8.6
+            headers = (*headers, (b"content-length", b"%d" % size))
+        self._start(status, headers)
         for piece in pieces:
             self._push(_body(piece, more=True), len(piece))
         self._last()
