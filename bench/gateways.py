@@ -9,12 +9,15 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench.compile import BUILD
 from bench.processes import BenchError, free_port, start, wait_for_port
+
+HOLDFAST: Final = "holdfast"
+MODERN: Final = "holdfast, 2026-07-28"
 
 NGINX_CONFIGURATION: Final = """
 daemon off;
@@ -57,6 +60,8 @@ class Endpoint:
     port: int
     path: str = "/mcp"
     pid: int | None = None
+    is_modern: bool = False
+    """It is called in revision 2026-07-28, without sessions."""
 
 
 def start_direct(stack: ExitStack, upstream_port: int) -> Endpoint:
@@ -93,7 +98,12 @@ def start_holdfast(stack: ExitStack, upstream_port: int, options: Sequence[str] 
     command = holdfast_command(f"http://127.0.0.1:{upstream_port}/mcp", port, options)
     child = stack.enter_context(start(command, log=BUILD / "holdfast.log"))
     wait_for_port(child, port)
-    return Endpoint("holdfast", port, pid=child.pid)
+    return Endpoint(HOLDFAST, port, pid=child.pid)
+
+
+def start_modern(stack: ExitStack, upstream_port: int) -> Endpoint:
+    """As `start_holdfast`, for clients of 2026-07-28: each connection names a chat, which has a session."""
+    return replace(start_holdfast(stack, upstream_port), name=MODERN, is_modern=True)
 
 
 SCRIPTED_SERVER: Final = (sys.executable, "-m", "holdfast.testing.server")
@@ -102,6 +112,7 @@ SCRIPTED_SERVER: Final = (sys.executable, "-m", "holdfast.testing.server")
 GATEWAYS: Final[dict[str, Callable[[ExitStack, int], Endpoint]]] = {
     "direct": start_direct,
     "nginx": start_nginx,
-    "holdfast": start_holdfast,
+    HOLDFAST: start_holdfast,
+    MODERN: start_modern,
 }
 """In the order of each round."""

@@ -1,11 +1,14 @@
 /* A closed loop of MCP tool calls over keep-alive connections; checks every answer.
  *
  *   load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5]
- *        [--padding BYTES] [--shared] [--wait]
+ *        [--padding BYTES] [--shared] [--modern] [--wait]
  *
  * Each connection opens an MCP session of its own (--shared: all use the first one's) and calls the
  * tool `echo` with a text that no other call uses; an answer counts as an error unless its status is
  * 200 and it bears the id and the text of its call. Answers may be JSON or event streams.
+ *
+ * With --modern there are no sessions: each request says for itself that it is of revision 2026-07-28,
+ * and names the chat of its connection (--shared: the same one) in Holdfast's `_meta` key.
  *
  * Prints "ready" once the warm-up is over, then one line of JSON, then deletes the sessions. With
  * --wait each step after a printed line waits for a line on standard input, so that whoever started
@@ -46,7 +49,7 @@ typedef struct {
 } Connection;
 
 static struct {
-    int port, connections, is_shared, is_waiting;
+    int port, connections, is_shared, is_modern, is_waiting;
     size_t padding;
     unsigned long calls;
     double seconds, warmup;
@@ -126,7 +129,11 @@ static void request(Connection *c, const char *method, const char *body, size_t 
                         "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json, text/event-stream\r\n"
                         "Content-Type: application/json\r\n%s%s%s%sContent-Length: %zu\r\n\r\n",
                         method, options.path, options.port, c->session[0] ? "Mcp-Session-Id: " : "", c->session,
-                        c->session[0] ? "\r\n" : "", c->session[0] ? "MCP-Protocol-Version: 2025-11-25\r\n" : "",
+                        c->session[0] ? "\r\n" : "",
+                        options.is_modern ? "MCP-Protocol-Version: 2026-07-28\r\n"
+                                            "Mcp-Method: tools/call\r\nMcp-Name: echo\r\n"
+                        : c->session[0]   ? "MCP-Protocol-Version: 2025-11-25\r\n"
+                                          : "",
                         text_length);
     c->out.length = c->sent = c->in.length = 0;
     append(&c->out, head, (size_t)size);
@@ -141,8 +148,21 @@ static void request(Connection *c, const char *method, const char *body, size_t 
     flush(c);
 }
 
+/* What every request of revision 2026-07-28 says of itself. */
+static const char *meta(const Connection *c) {
+    static char text[512];
+    text[0] = 0;
+    if (options.is_modern)
+        snprintf(text, sizeof text,
+                 "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
+                 "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"bench\",\"version\":\"1\"},"
+                 "\"io.modelcontextprotocol/clientCapabilities\":{},\"dev.holdfast/chat\":\"c%d\"},",
+                 options.is_shared ? 0 : c->number);
+    return text;
+}
+
 static void send_step(Connection *c, Step step) {
-    char body[512];
+    char body[1024];
     int size = 0;
     c->step = step;
     if (step == INITIALIZE)
@@ -154,9 +174,9 @@ static void send_step(Connection *c, Step step) {
         size = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
     else if (step == CALL)
         size = snprintf(body, sizeof body,
-                        "{\"jsonrpc\":\"2.0\",\"id\":%lu,\"method\":\"tools/call\",\"params\":{\"name\":\"echo\","
+                        "{\"jsonrpc\":\"2.0\",\"id\":%lu,\"method\":\"tools/call\",\"params\":{%s\"name\":\"echo\","
                         "\"arguments\":{\"text\":\"c%d-%lu-",
-                        c->next_id + 1, c->number, c->next_id + 1);
+                        c->next_id + 1, meta(c), c->number, c->next_id + 1);
     c->next_id += step == CALL;
     request(c, step == DELETE ? "DELETE" : "POST", body, (size_t)size, step == CALL ? "\"}}}" : "");
 }
@@ -352,7 +372,7 @@ static void open_sessions(void) {
     connections = must(calloc((size_t)options.connections, sizeof *connections));
     for (int i = 0; i < options.connections; i++)
         connect_to_server(&connections[i], i);
-    for (int i = 0; i < (options.is_shared ? 1 : options.connections); i++)
+    for (int i = 0; !options.is_modern && i < (options.is_shared ? 1 : options.connections); i++)
         send_step(&connections[i], INITIALIZE);
     wait_until_idle();
     for (int i = 1; options.is_shared && i < options.connections; i++)
@@ -406,6 +426,8 @@ static void parse(int argc, char **argv) {
         const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (!strcmp(name, "--shared"))
             options.is_shared = 1;
+        else if (!strcmp(name, "--modern"))
+            options.is_modern = 1;
         else if (!strcmp(name, "--wait"))
             options.is_waiting = 1;
         else if (!value)
@@ -429,7 +451,7 @@ static void parse(int argc, char **argv) {
     }
     if (options.port < 1 || options.connections < 1 || options.padding > MAX_PADDING || strlen(options.path) > 200)
         fail("usage: load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5] "
-             "[--padding BYTES] [--shared] [--wait]");
+             "[--padding BYTES] [--shared] [--modern] [--wait]");
     if (options.calls)
         options.seconds = 1e9;
 }

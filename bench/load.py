@@ -40,6 +40,8 @@ def measure(
     """Call through `gateway` in a closed loop. Raises `BenchError` where its sessions cannot be opened."""
     command: list[str | Path] = [program, "--wait", "--port", str(gateway.port), "--path", gateway.path]
     command += ["--connections", str(connections), "--seconds", str(seconds), "--warmup", str(warmup)]
+    if gateway.is_modern:
+        command.append("--modern")
     at_first = stats(upstream_port)
     with start(command, log=BUILD / "load.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         read_line(child.stdout, "load")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from bench.gateways import HOLDFAST, MODERN
 from bench.load import Stretch
 from bench.sessions import IdleMemory, Times
 
@@ -65,17 +66,11 @@ def summarize(rounds: Sequence[Sequence[Stretch]]) -> list[Row]:
 
 def _row(rounds: Sequence[Sequence[Stretch]], connections: int, gateway: str) -> Row:
     mine = [s for stretches in rounds for s in stretches if (s.connections, s.gateway) == (connections, gateway)]
-    ratios: list[float] = []
-    for stretches in rounds:
-        cpu = {s.gateway: s.cpu_us_per_call for s in stretches if s.connections == connections}
-        ours, floor = cpu.get(gateway), cpu.get("nginx")
-        if ours is not None and floor:
-            ratios.append(ours / floor)
     return Row(
         gateway=gateway,
         connections=connections,
         cpu_us_per_call=_median([s.cpu_us_per_call for s in mine]),
-        cpu_ratio_to_nginx=_median(ratios),
+        cpu_ratio_to_nginx=cpu_ratio(rounds, connections, gateway, "nginx"),
         calls_per_second=statistics.median(s.calls_per_second for s in mine),
         p50_us=statistics.median(s.p50_us for s in mine),
         p90_us=statistics.median(s.p90_us for s in mine),
@@ -86,6 +81,17 @@ def _row(rounds: Sequence[Sequence[Stretch]], connections: int, gateway: str) ->
         upstream_requests_per_call=statistics.median(s.upstream_requests_per_call for s in mine),
         initializes_per_session=statistics.median(s.initializes_per_session for s in mine),
     )
+
+
+def cpu_ratio(rounds: Sequence[Sequence[Stretch]], connections: int, gateway: str, other: str) -> float | None:
+    """The median of what a call costs through `gateway`, in what it costs through `other` in the same round."""
+    ratios: list[float] = []
+    for stretches in rounds:
+        cpu = {s.gateway: s.cpu_us_per_call for s in stretches if s.connections == connections}
+        ours, theirs = cpu.get(gateway), cpu.get(other)
+        if ours is not None and theirs:
+            ratios.append(ours / theirs)
+    return _median(ratios)
 
 
 def _median(values: Sequence[float | None]) -> float | None:
@@ -136,8 +142,14 @@ def _markdown_row(row: Row) -> str:
 
 def _besides_calls(results: Results) -> list[tuple[str, str]]:
     memory, host = results.idle_memory, results.reconnecting_host
+    modern = [
+        (f"CPU per call of 2026-07-28, in calls of a session, {connections} connections", f"{ratio:.2f}")
+        for connections in sorted({stretch.connections for stretches in results.rounds for stretch in stretches})
+        if (ratio := cpu_ratio(results.rounds, connections, MODERN, HOLDFAST)) is not None
+    ]
     of = f"of {memory.sessions:,}, {memory.streams:,} with a push stream"
     return [
+        *modern,
         (f"memory per idle session ({of})", f"{memory.initialized_kib:.1f} KiB"),
         (
             f"the same once each has called, {memory.opened_by_calls:,} upstream sessions opened",

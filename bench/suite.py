@@ -26,7 +26,7 @@ from bench.report import Results, as_json, as_markdown
 from bench.sessions import idle_memory, reconnecting_host, start_to_first_answer
 
 RESULTS: Final = BENCH / "results"
-DEADLINE: Final = 180
+DEADLINE: Final = 240
 """Seconds for the whole run: beyond, something hangs."""
 CONNECTIONS: Final = (1, 32)
 WARMUP: Final = 0.5
@@ -91,7 +91,7 @@ def measure_all(options: Options) -> Results:
 
 def _wait_until_settled(endpoint: Endpoint) -> None:
     """Return once what a gateway opens at its start is open and used up, and counts for no later stretch."""
-    if not answers_a_call(endpoint.port, endpoint.path):
+    if not answers_a_call(endpoint.port, endpoint.path):  # in a session, whoever calls later
         raise BenchError(f"{endpoint.name} answers no call")
 
 
@@ -110,7 +110,7 @@ def _say(line: str) -> None:
 def _say_stretch(number: int, stretch: Stretch) -> None:
     cpu = "" if stretch.cpu_us_per_call is None else f"{stretch.cpu_us_per_call:6.1f} µs CPU per call"
     _say(
-        f"round {number + 1}, {stretch.connections:2} connections, {stretch.gateway:10}"
+        f"round {number + 1}, {stretch.connections:2} connections, {stretch.gateway:20}"
         f"{stretch.calls_per_second:9,.0f} calls/s, {stretch.errors} errors {cpu}"
     )
 

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from holdfast.call import Ask, Call, Caller, Running
 from holdfast.catalog.catalog import Catalog
@@ -74,7 +74,7 @@ def nobody_is_somebody(patch: Patch) -> None:
     genuine = Server.key_for
 
     def key_for(self: Server, asker: Asker) -> SessionKey:
-        return genuine(self, replace(asker, identity=replace(asker.identity, lacks_user=False)))
+        return genuine(self, structs.replace(asker, identity=replace(asker.identity, lacks_user=False)))
 
     patch.setattr(Server, "key_for", key_for)
 

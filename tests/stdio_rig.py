@@ -18,6 +18,7 @@ from holdfast.clock import Clock, LoopClock, Timer
 from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.transport import Fault
 from holdfast.upstream.watchdog import Watchdog
+from holdfast.wire.jsonrpc import ServerMessage
 
 
 def on_both_loops(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[Callable[[], Any]], None]:
@@ -65,7 +66,7 @@ class Inbox:
         self.is_lost = asyncio.Event()
         self.on_received: Callable[[bytes], None] | None = None
 
-    def received(self, message: bytes, request_id: int | None) -> None:
+    def received(self, message: bytes, request_id: int | None, envelope: ServerMessage | None = None) -> None:
         assert request_id is None
         self.messages.put_nowait(message)
         if self.on_received is not None:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from msgspec import Struct
 
 
 class Ending(StrEnum):
@@ -42,8 +43,7 @@ class Limit(StrEnum):
     """Of a user, or of the gateway."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOpening:
+class SessionOpening(Struct, frozen=True):
     """A connection to a server is being made; `key` is the digest of whom it is for, empty for a spare."""
 
     server: str
@@ -51,8 +51,7 @@ class SessionOpening:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionReady:
+class SessionReady(Struct, frozen=True):
     """A session is open; `seconds` from the first attempt."""
 
     server: str
@@ -62,8 +61,7 @@ class SessionReady:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionFailed:
+class SessionFailed(Struct, frozen=True):
     """A session could not be opened; `reason` says why, and `advice` what the operator can do, if that is known."""
 
     server: str
@@ -72,8 +70,7 @@ class SessionFailed:
     advice: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLost:
+class SessionLost(Struct, frozen=True):
     """An open session turned out to be gone; `was_dirty` if it remembered something."""
 
     server: str
@@ -83,8 +80,7 @@ class SessionLost:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionClosed:
+class SessionClosed(Struct, frozen=True):
     """We ended a session; `was_dirty` if its next caller is told that what it remembered is gone."""
 
     server: str
@@ -95,16 +91,14 @@ class SessionClosed:
     kind: Ending = Ending.IDLE
 
 
-@dataclass(frozen=True, slots=True)
-class ListsLearned:
+class ListsLearned(Struct, frozen=True):
     """The lists of a server are known; `tools` counts its tools."""
 
     server: str
     tools: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallUnnamed:
+class CallUnnamed(Struct, frozen=True):
     """A call did not name its chat or its user (`lacks`), so it runs in a private session that ends with it."""
 
     server: str
@@ -113,8 +107,7 @@ class CallUnnamed:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CallRepeated:
+class CallRepeated(Struct, frozen=True):
     """A call was sent a second time; `why` is the evidence that it may be."""
 
     server: str
@@ -123,8 +116,7 @@ class CallRepeated:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CallFailed:
+class CallFailed(Struct, frozen=True):
     """A server gave a call no answer, and said something about it that is for the operator alone."""
 
     server: str
@@ -133,8 +125,7 @@ class CallFailed:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CallRefused:
+class CallRefused(Struct, frozen=True):
     """A call was not sent, because a limit of ours is reached."""
 
     server: str
@@ -143,8 +134,7 @@ class CallRefused:
     kind: Limit = Limit.QUEUE
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(Struct, frozen=True):
     """A call was answered, `seconds` after it came, whether or not it was sent to the server.
 
     `outcome` is `result`, `error` for an error of the server's own, `cancelled`, or the name of our own
@@ -158,8 +148,7 @@ class CallEnded:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionIdMisused:
+class SessionIdMisused(Struct, frozen=True):
     """`client` named a session with us that is another's; it was answered as if there were none.
 
     `owner` is the client whose session it is: the same one, where it is another user's.
@@ -171,8 +160,7 @@ class SessionIdMisused:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStateMisused:
+class RequestStateMisused(Struct, frozen=True):
     """`client` came with the `requestState` of a call that is another's; it was answered as if there were none.
 
     `owner` is the client whose call it is: the same one, where it is another user's.
@@ -184,8 +172,7 @@ class RequestStateMisused:
     request: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitOpened:
+class CircuitOpened(Struct, frozen=True):
     """A server failed so often that it is left alone for `seconds`; then one attempt shows whether it is back."""
 
     server: str
@@ -193,30 +180,26 @@ class CircuitOpened:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitClosed:
+class CircuitClosed(Struct, frozen=True):
     """The attempt after `CircuitOpened` went well: calls flow again."""
 
     server: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServerAdded:
+class ServerAdded(Struct, frozen=True):
     """A server is served from now on; `is_lazy` where nobody connects to it before the first call."""
 
     server: str
     is_lazy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ServerRemoved:
+class ServerRemoved(Struct, frozen=True):
     """A server is not served any more; calls under way may still end."""
 
     server: str
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsReloaded:
+class SettingsReloaded(Struct, frozen=True):
     """New settings are in force; the names of the servers that came, differ, and went."""
 
     added: tuple[str, ...]
@@ -228,15 +211,13 @@ class SettingsReloaded:
     """The clients that came, differ, by a key perhaps, and went."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsRefused:
+class SettingsRefused(Struct, frozen=True):
     """New settings had mistakes, so those before stay in force; `reason` has a line for each."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
+class RequestEnded(Struct, frozen=True):
     """An HTTP request was answered or refused; `route` is `mcp`, `api`, `metrics`, `health` or `other`."""
 
     route: str

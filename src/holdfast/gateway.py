@@ -18,7 +18,7 @@ from holdfast.config.change import Change
 from holdfast.dashboard.api import Api
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
-from holdfast.observe.feed import fan_out
+from holdfast.observe.feed import Taker, fan_out
 from holdfast.operations import Operations
 from holdfast.servers.directory import Directory
 from holdfast.servers.handles import Handles
@@ -77,7 +77,7 @@ class Gateway:
         merged = Merged(settings.separator, clock)
         self.servers = Directory(merged)
         self.operations = Operations(self.servers, lambda: len(self.app.sessions))
-        self._emit = fan_out(self._shown_to, self.operations.take, merged.take)
+        self._emit = fan_out(Taker(self._shown_to), *self.operations.takers, Taker(merged.take, merged.TAKEN))
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)
         self.servers.replace({each.name: self._serve(each) for each in settings.servers}, settings.separator)

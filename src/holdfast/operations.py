@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from holdfast import events
-from holdfast.observe.feed import EventFeed
-from holdfast.observe.metrics import Metrics
+from holdfast.observe.feed import EventFeed, Taker
+from holdfast.observe.metrics import COUNTED, Metrics
 from holdfast.servers.directory import Directory
 from holdfast.servers.server import Server
 from holdfast.views import ServerView, SessionView
 
 
 class Operations:
-    """What the API shows; `take` is told every event."""
+    """What the API shows; `takers` are to be told what happens."""
 
     def __init__(self, directory: Directory, count_clients: Callable[[], int]) -> None:
         self.feed = EventFeed()
@@ -25,10 +24,10 @@ class Operations:
         self._directory = directory
         self._count_clients = count_clients
 
-    def take(self, event: events.Event) -> None:
-        """Count an event, and pass it to whoever listens."""
-        self._metrics.take(event)
-        self.feed.take(event)
+    @property
+    def takers(self) -> tuple[Taker, ...]:
+        """Who counts events, and who passes them to whoever listens."""
+        return Taker(self._metrics.take, COUNTED), Taker(self.feed.take)
 
     @property
     def is_ready(self) -> bool:

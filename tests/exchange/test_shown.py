@@ -12,7 +12,7 @@ from holdfast import events
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.config.settings import Trust
 from holdfast.gateway import Gateway
-from holdfast.observe.feed import EventFeed, encode, fan_out
+from holdfast.observe.feed import EventFeed, Taker, encode, fan_out
 from holdfast.observe.log import EventLog
 from holdfast.observe.metrics import Metrics
 from holdfast.observe.terminal import StatusBoard, set_up_logging
@@ -33,7 +33,7 @@ class Shown:
         feed.subscribe(lambda entry: self._encoded.append(json.dumps(encode(entry))))
         feed.subscribe(lambda entry: self.kinds.append(encode(entry)["event"]))
         board = StatusBoard(self._board.console, [NAME])
-        self.emit = fan_out(self.metrics.take, EventLog().take, board.take, feed.take)
+        self.emit = fan_out(*map(Taker, (self.metrics.take, EventLog().take, board.take, feed.take)))
         set_up_logging(self.log.console, "debug", "json")
 
     @property

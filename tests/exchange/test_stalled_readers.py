@@ -97,7 +97,7 @@ async def test_a_reader_that_takes_a_piece_from_time_to_time_is_kept() -> None:
 
 @requirement("faults:slow:given-up")
 async def test_a_reader_that_has_caught_up_may_be_silent_for_as_long_as_it_likes() -> None:
-    async with reading(taken=1) as reader:
+    async with reading(taken=2) as reader:
         drained: list[bool] = []
         reader.responder.on_drained = lambda: drained.append(True)
         reader.responder.write(b"x" * (QUEUE_LIMIT + 1))

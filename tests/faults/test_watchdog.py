@@ -66,7 +66,7 @@ from holdfast.upstream.watchdog import Watchdog
 
 
 class Printer:
-    def received(self, message, request_id):
+    def received(self, message, request_id, envelope=None):
         print(json.loads(message)["pid"], flush=True)
 
 

@@ -15,6 +15,7 @@ from holdfast.testing.clock import ManualClock
 from holdfast.testing.listener import Listener
 from holdfast.upstream.http1 import HttpFault
 from holdfast.upstream.transport import Fault
+from holdfast.wire.jsonrpc import ServerMessage
 
 
 @dataclass
@@ -291,7 +292,7 @@ class RecordingReceiver:
                 return fault
         return next(message for message, number in messages if number == request_id)
 
-    def received(self, message: bytes, request_id: int | None) -> None:
+    def received(self, message: bytes, request_id: int | None, envelope: ServerMessage | None = None) -> None:
         self.messages.append((message, request_id))
         self._note()
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from bench.compile import compile_program
+from bench.gateways import HOLDFAST, MODERN
 from bench.load import Stretch
 from bench.processes import BenchError, Stat, family
-from bench.report import Results, as_json, as_markdown, summarize
+from bench.report import Results, as_json, as_markdown, cpu_ratio, summarize
 from bench.sessions import IdleMemory, Times, times
 from bench.suite import Options, order
 
@@ -67,7 +68,7 @@ def test_a_process_that_has_ended_cannot_be_measured() -> None:
 
 def test_gateways_take_turns_within_each_round() -> None:
     ran = [gateway for _, connections, gateway in order(Options(rounds=2)) if connections == 32]
-    assert ran == ["direct", "nginx", "holdfast"] * 2
+    assert ran == ["direct", "nginx", HOLDFAST, MODERN] * 2
 
 
 def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
@@ -79,6 +80,16 @@ def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     nginx, holdfast = summarize(rounds)
     assert (nginx.cpu_ratio_to_nginx, nginx.cpu_us_per_call) == (1.0, 10.0)
     assert (holdfast.cpu_ratio_to_nginx, holdfast.cpu_us_per_call) == (3.1, 35.0)
+
+
+def test_a_call_of_one_era_is_compared_with_one_of_the_other_within_rounds() -> None:
+    rounds = [
+        [stretch(HOLDFAST, 1, 50.0), stretch(MODERN, 1, 60.0)],
+        [stretch(HOLDFAST, 1, 500.0), stretch(MODERN, 1, 550.0)],
+        [stretch(HOLDFAST, 1, 100.0), stretch(MODERN, 1, 130.0)],
+    ]
+    assert cpu_ratio(rounds, 1, MODERN, HOLDFAST) == 1.2
+    assert cpu_ratio(rounds, 32, MODERN, HOLDFAST) is None
 
 
 def test_each_number_of_connections_is_compared_with_its_own() -> None:
@@ -237,6 +248,12 @@ def test_the_load_generator_counts_an_answer_to_another_call_as_an_error(
 def test_the_load_generator_reads_event_streams(programs: Path) -> None:
     with serving((b"never", b""), streams=True) as port:
         found = load(programs, port, "--connections", "3")
+    assert (found["calls"], found["errors"]) == (100, 0)
+
+
+def test_the_load_generator_says_in_each_request_that_it_is_of_the_revision_without_sessions(programs: Path) -> None:
+    with serving((b"never", b"")) as port:
+        found = load(programs, port, "--modern", "--connections", "3")
     assert (found["calls"], found["errors"]) == (100, 0)
 
 

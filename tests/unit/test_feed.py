@@ -7,7 +7,7 @@ import re
 import pytest
 
 from holdfast import events
-from holdfast.observe.feed import KEPT, Entry, EventFeed, encode, fan_out
+from holdfast.observe.feed import KEPT, Entry, EventFeed, Taker, encode, fan_out
 from requirements import requirement
 
 ADDED = events.ServerAdded("notes")
@@ -22,7 +22,7 @@ def broken(_: object) -> None:
 def test_a_taker_that_fails_is_logged_once_and_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     first: list[events.Event] = []
     last: list[events.Event] = []
-    emit = fan_out(first.append, broken, last.append)
+    emit = fan_out(Taker(first.append), Taker(broken), Taker(last.append))
     for _ in range(3):
         emit(ADDED)
     assert first == last == [ADDED] * 3
@@ -32,10 +32,18 @@ def test_a_taker_that_fails_is_logged_once_and_harms_nobody(caplog: pytest.LogCa
 
 
 def test_each_taker_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    emit = fan_out(broken, broken)
+    emit = fan_out(Taker(broken), Taker(broken))
     emit(ADDED)
     emit(ADDED)
     assert len(caplog.records) == 2
+
+
+def test_a_taker_of_some_kinds_is_told_of_no_others() -> None:
+    heard: list[events.Event] = []
+    emit = fan_out(Taker(heard.append, frozenset({events.CallEnded})))
+    emit(ADDED)
+    emit(ENDED)
+    assert heard == [ENDED]
 
 
 def test_what_happens_to_calls_reaches_subscribers_but_is_not_remembered() -> None:

@@ -27,7 +27,7 @@ def parked(terms: bytes = TERMS) -> tuple[ParkedCalls, ModernCall, str]:
     """A call that waits for its client, and its state."""
     desk = ParkedCalls(ManualClock())
     call = ModernCall(
-        desk, Binding(IDENTITY, terms), Abilities(), "server", lambda _asks, _state: InputRequired(Raw(b"{}"))
+        desk, Binding(IDENTITY, lambda: terms), Abilities(), "server", lambda _asks, _state: InputRequired(Raw(b"{}"))
     )
     return desk, call, desk.park(call)[1]
 

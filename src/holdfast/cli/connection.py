@@ -14,7 +14,39 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a head to its last."""
 
+_CONTINUE: Final = b"HTTP/1.1 100"
 _PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+
+
+class _OneAnswer(asyncio.Transport):
+    """The transport as it is for one answer: its head waits for what comes after it (ASGI HTTP, Response Start).
+
+    So a whole answer goes to the kernel, which is most of what it costs, once and not twice.
+    """
+
+    __slots__ = ("_head", "_is_in_body", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self._is_in_body = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_in_body:
+            self._transport.write(data)
+        elif self._head:
+            self._is_in_body = True
+            self._transport.writelines((self._head, data))
+        elif data[:12] == _CONTINUE:
+            self._transport.write(data)
+        else:
+            self._head = bytes(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -65,6 +97,7 @@ class Connection(HttpToolsProtocol):
         self._has_got_on = True
         self._stop_head_timer()
         super().on_headers_complete()
+        self.cycle.transport = _OneAnswer(self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True

@@ -25,6 +25,8 @@ GRACE: Final = 1.0
 _CUT: Final = 2
 """Seconds after the signal at which whoever has not read its answer is cut off."""
 BACKLOG: Final = 2048
+YOUNG_OBJECTS: Final = 5000
+"""Before garbage is looked for: with Python's 700, what 32 calls under way hold sets it off at every 26th call."""
 
 
 class _HttpServer(uvicorn.Server):
@@ -103,6 +105,7 @@ async def serve(
             scope.start(follower.run(), "follow the settings file")
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need walk it again
+        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
         started()
         await server.serve(sockets=[listener])
         for timer in ending:

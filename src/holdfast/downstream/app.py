@@ -271,7 +271,8 @@ class App:
         if service is None:
             served = ", ".join(("/mcp", *(f"/mcp/{name}" for name in self._directory.visible(identity))))
             raise Refusal(404, f"There is nothing at this path; served are {served}.")
-        passed = tuple((name, request.headers[name]) for name in sorted(service.passes) if name in request.headers)
+        passes, headers = service.passes, request.headers
+        passed = tuple((name, headers[name]) for name in sorted(passes) if name in headers) if passes else ()
         return Target(service, identity, chat, passed, is_whole=path == [], is_legacy=is_legacy, request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
@@ -284,8 +285,11 @@ class App:
 
 def _parts(path: str) -> list[str]:
     """The segments of a path, decoded; one that is no UTF-8 is none that we serve."""
+    parts = path.strip("/").split("/")
+    if "%" not in path:
+        return parts
     try:
-        return [unquote(part, errors="strict") for part in path.strip("/").split("/")]
+        return [unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError:
         return [""]  # names that differ must not become one
 
@@ -307,9 +311,12 @@ async def _receive_body(receive: Receive, headers: Mapping[str, str], limit: int
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        is_last = not message.get("more_body", False)
+        if is_last and not chunks:
+            return chunk
         chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if is_last:
+            return b"".join(chunks)
 
 
 def _too_large(limit: int) -> Refusal:

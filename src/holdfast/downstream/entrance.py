@@ -45,6 +45,17 @@ class Entrance:
     def read_head(self, scope: Message) -> Request:
         """The request without its body. Raises `Refusal` where it can be read in two ways."""
         raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in raw}
+        if len(headers) < len(raw):
+            headers = self._read_repeated(raw)
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        query: bytes = scope.get("query_string", b"")
+        return Request(
+            scope["method"], path.partition(b"?")[0].decode("latin-1"), headers, query=query.decode("latin-1")
+        )
+
+    def _read_repeated(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+        """Headers of which one came several times."""
         headers: dict[str, str] = {}
         for name, value in raw:
             key = name.decode("latin-1")
@@ -54,11 +65,7 @@ class Entrance:
                 raise Refusal(400, f"The header {key} came twice.")
             elif name == b"accept":
                 headers[key] += "," + value.decode("latin-1")
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        query: bytes = scope.get("query_string", b"")
-        return Request(
-            scope["method"], path.partition(b"?")[0].decode("latin-1"), headers, query=query.decode("latin-1")
-        )
+        return headers
 
     def check_address(self, headers: Mapping[str, str]) -> None:
         """Against DNS rebinding: a page on the web must not reach a gateway on this machine. Raises `Refusal`."""

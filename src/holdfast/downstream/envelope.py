@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from holdfast.call import LOG_LEVELS, Abilities, Json
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.downstream.client import abilities_of
+from holdfast.downstream.post import CHAT_KEY
 from holdfast.downstream.refusal import Refusal
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import mirrored_value
@@ -44,11 +47,11 @@ _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 _OF_THE_RETRY: Final = frozenset({"inputResponses", "requestState"})
 _NOT_ASKED_FOR: Final = _OF_THE_RETRY | {"task"}
 """What a server of the handshake era must not see: no client of this revision says whether there is a task."""
-_OF_THE_ENVELOPE: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY}
+_OURS: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY, CHAT_KEY}
+"""The `_meta` keys that go no further."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """A request that may be taken: its headers say what its body says, and its parameters can be read."""
 
     abilities: Abilities
@@ -119,7 +122,7 @@ def without_envelope(request: ClientRequest) -> ClientRequest:
     params = {name: value for name, value in request.params.items() if name not in dropped}
     meta = params.get("_meta")
     if isinstance(meta, dict):
-        kept = {name: value for name, value in meta.items() if name not in _OF_THE_ENVELOPE}
+        kept = {name: value for name, value in meta.items() if name not in _OURS}
         if kept:
             params["_meta"] = kept
         else:

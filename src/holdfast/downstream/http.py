@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from holdfast.clock import Clock, Timer
+from holdfast.clock import Bound, Clock, Timer
 from holdfast.tasks import TaskScope
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -98,8 +98,8 @@ class AsgiResponder:
         self.request_id = f"{_PROCESS}-{next(_numbers):x}"
         self._clock = clock
         self._abort = abort
-        self._bound = asyncio.timeout(None)
-        """Around `run`; it has no end unless the reader stalls."""
+        self._bound = Bound()
+        """Around `run`, which ends when the reader stalls."""
         self._stall: Timer | None = None
         """Runs while the reader is behind, anew with each piece that it takes."""
         self._out: deque[Message] = deque()
@@ -130,10 +130,11 @@ class AsgiResponder:
             return
         pieces = list(parts)
         size = sum(map(len, pieces))
-        if size <= JOIN_LIMIT:
+        if size <= JOIN_LIMIT and len(pieces) != 1:
             pieces = [b"".join(pieces)]
-        length = [] if status == 204 else [(b"content-length", b"%d" % size)]  # RFC 9110, section 8.6
-        self._start(status, (*headers, *length))
+        if status != 204:  # RFC 9110, section 8.6
+            headers = (*headers, (b"content-length", b"%d" % size))
+        self._start(status, headers)
         for piece in pieces:
             self._push(_body(piece, more=True), len(piece))
         self._last()
@@ -141,6 +142,7 @@ class AsgiResponder:
     def open(self, headers: Headers) -> None:
         if not self._is_over:
             self._start(200, headers)
+            self._push(_body(b"", more=True))  # a server may keep the head until there is a body
 
     def write(self, chunk: bytes) -> None:
         if not self._is_over:
@@ -236,7 +238,7 @@ class AsgiResponder:
         self._leave()
         if self._abort is not None:
             self._abort()
-        self._bound.reschedule(asyncio.get_running_loop().time())
+        self._bound.end()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

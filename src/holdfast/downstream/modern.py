@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
@@ -163,10 +163,10 @@ class Modern:
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
-        terms = _terms(target, asker, request)
+        terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         if envelope.state is not None:
-            taken = self.parked.take(envelope.state, terms)
+            taken = self.parked.take(envelope.state, terms())
             if taken is None:
                 self._tell_of_misuse(target, envelope.state)
                 raise bad_params(

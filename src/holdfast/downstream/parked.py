@@ -11,10 +11,10 @@ import secrets
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from holdfast.call import (
     NOBODY,
@@ -55,13 +55,15 @@ _UNTIL: Final = struct.Struct(">d")
 """Until when a wrapped state is taken back, in front of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """Who may go on with a call, and with which request."""
 
     identity: Identity
-    terms: bytes
-    """Principal, conversation, method and params: whatever a later leg must say as the first did."""
+    terms: Callable[[], bytes]
+    """Principal, conversation, method and params: whatever a later leg must say as the first did.
+
+    Made where it is needed: few calls are parked.
+    """
 
 
 class ModernCall:
@@ -183,7 +185,7 @@ class ModernCall:
 
     def answer(self, outcome: Outcome) -> None:
         if isinstance(outcome, InputRequired):
-            outcome = self._desk.wrapped(outcome, self.binding.terms)
+            outcome = self._desk.wrapped(outcome, self.binding.terms())
         self.is_over = True
         self._running = None  # it holds us
         leg, self._leg = self._leg, None
@@ -266,7 +268,7 @@ class ParkedCalls:
         """Keep `call` for its next leg: the name, and the state that says it once."""
         name = secrets.token_bytes(_NAME)
         self._parked[name] = call
-        return name, self._seals.seal(Kind.PARKED, name, call.binding.terms)
+        return name, self._seals.seal(Kind.PARKED, name, call.binding.terms())
 
     def wrapped(self, outcome: InputRequired, terms: bytes) -> InputRequired:
         """What a server of 2026-07-28 asks, with its own state in a wrapper that opens under `terms` alone."""

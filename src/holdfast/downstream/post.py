@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
 from holdfast.call import Call, Json
 from holdfast.downstream.http import Request, Responder
@@ -28,8 +27,7 @@ MAX_NAME: Final = 1024
 """Characters of a user's or chat's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What a request is for, and by whom."""
 
     service: Service
@@ -59,8 +57,7 @@ def named_chat(params: dict[str, Json]) -> str | None:
     return named if isinstance(named, str) and named else None
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(Struct, frozen=True):
     """A POST, whole."""
 
     target: Target
@@ -91,42 +88,50 @@ def read_post(request: Request, responder: Responder, target: Target) -> Post:
     except BadMessage as error:
         raise bad_message(error) from None
     messages, version = check_messages(decoded, takes_modern=True), request.headers.get("mcp-protocol-version")
-    has_modern = any(is_modern(message, version) for message in messages)
-    if has_modern and isinstance(decoded, list):
+    is_array = isinstance(decoded, list)
+    has_modern = any(is_modern(each, version) for each in messages) if is_array else is_modern(messages[0], version)
+    if has_modern and is_array:
         raise Refusal(400, f"Arrays are not part of revision {MODERN}: send one message at a time.")
     if not has_modern and version is not None and version not in HANDSHAKE_REVISIONS:
         raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(SERVED)}.")
-    return Post(target, responder, accepts, messages, isinstance(decoded, list), has_modern)
+    return Post(target, responder, accepts, messages, is_array, has_modern)
 
 
 def check_messages(decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False) -> list[ClientMessage]:
     """The messages that came together, if they may. Raises `Refusal`."""
-    if isinstance(decoded, list) and len(decoded) > MAX_MESSAGES:
-        raise Refusal(
-            413, f"The array has {len(decoded)} messages, and {MAX_MESSAGES} may come together: send several."
-        )
     messages = decoded if isinstance(decoded, list) else [decoded]
+    if len(messages) > MAX_MESSAGES:
+        raise Refusal(
+            413, f"The array has {len(messages)} messages, and {MAX_MESSAGES} may come together: send several."
+        )
+    for message in messages:
+        if isinstance(message, ClientRequest):
+            if not takes_modern and is_modern(message):
+                raise not_modern_here(message)
+            _check_request(message)
+    if len(messages) > 1:
+        _check_ids(messages)
+    return messages
+
+
+def _check_ids(messages: list[ClientMessage]) -> None:
     seen: set[bytes] = set()
     for message in messages:
         if isinstance(message, ClientRequest):
-            if is_modern(message) and not takes_modern:
-                raise not_modern_here(message)
-            _check_request(message)
             message_id = jsonrpc.id_bytes(message.id)
             if message_id in seen:
                 raise Refusal(409, "Two requests of the array have the same id.", request_id=message.id)
             seen.add(message_id)
-    return messages
 
 
 def is_modern(message: ClientMessage, version: str | None = None) -> bool:
     """Whether a message is of revision 2026-07-28: by what it says; the header decides only where that is nothing."""
     if isinstance(message, ClientReply):
         return version == MODERN
-    meta = message.params.get("_meta")
-    if message.method == "server/discover" or (isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)):
+    if (version == MODERN and message.method != "initialize") or message.method == "server/discover":
         return True
-    return version == MODERN and message.method != "initialize"
+    meta = message.params.get("_meta")
+    return isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)
 
 
 def not_modern_here(message: ClientMessage) -> Refusal:

@@ -94,7 +94,7 @@ def encode_result(fields: Mapping[str, Any], server_info: Raw | None) -> Raw:
     """A result that says whose it is."""
     if server_info is None:
         return Raw(jsonrpc.encode(fields))
-    meta = jsonrpc.decode_fields(fields.get("_meta", b"{}"))
+    meta = jsonrpc.decode_fields(fields["_meta"]) if "_meta" in fields else {}
     return Raw(jsonrpc.encode({**fields, "_meta": {**meta, SERVER_INFO_KEY: server_info}}))
 
 

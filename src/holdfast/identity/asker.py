@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Hashable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from holdfast.call import Abilities
 from holdfast.identity.caller import Identity
@@ -18,8 +19,7 @@ def next_nonce() -> int:
     return next(_numbers)
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """What each server makes the key of its session from."""
 
     identity: Identity
@@ -76,6 +76,6 @@ class Asker:
             self.named == other.named
             and self.path == other.path
             and self.passed == other.passed
-            and self.identity == other.identity
+            and (self.identity is other.identity or self.identity == other.identity)
             and self.client == other.client
         )

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, get_args
 
 from holdfast import events
 from holdfast.observe.fields import bounded, fields_of, rfc_3339
@@ -16,19 +16,31 @@ logger = logging.getLogger("holdfast.observe")
 KEPT: Final = 1000
 """Events that the feed remembers."""
 
+KINDS: Final[frozenset[type[events.Event]]] = frozenset(get_args(events.Event))
+"""Everything that can happen."""
+
 PASSING: Final[frozenset[type[events.Event]]] = frozenset({events.CallEnded, events.RequestEnded})
 """Events that the feed does not remember: there are so many that they would push out all others."""
 
 
-def fan_out(*takers: events.Emit) -> events.Emit:
-    """One `emit` that gives each event to every taker, in order.
+class Taker(NamedTuple):
+    """Who is told what happens: of every kind of event, or of some."""
+
+    take: events.Emit
+    kinds: frozenset[type[events.Event]] = KINDS
+
+
+def fan_out(*takers: Taker) -> events.Emit:
+    """One `emit` that gives each event to the takers of its kind, in order.
 
     A taker that raises harms neither the others nor whoever emits; the first time, it is logged.
     """
+    numbered = tuple(enumerate(takers))
+    of_kind = {kind: [(number, each.take) for number, each in numbered if kind in each.kinds] for kind in KINDS}
     failed: set[int] = set()
 
     def emit(event: events.Event) -> None:
-        for number, take in enumerate(takers):
+        for number, take in of_kind[type(event)]:
             try:
                 take(event)
             except Exception:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
+
+from msgspec.structs import replace
 
 from holdfast import events
 
@@ -40,7 +41,7 @@ def rfc_3339(at: float) -> str:
 
 
 _SHAPES: Final[dict[type[events.Event], tuple[str, tuple[str, ...]]]] = {
-    kind: (re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(), tuple(field.name for field in fields(kind)))
+    kind: (re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower(), kind.__struct_fields__)
     for kind in get_args(events.Event)
 }
 """The name of each kind of event, and those of its fields."""

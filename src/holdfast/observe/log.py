@@ -6,8 +6,9 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, TypeAlias
+
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.observe.counts import METHODS, OTHER
@@ -67,9 +68,8 @@ class EventLog:
 
     def take(self, event: events.Event) -> None:
         """Write the lines for `event`."""
-        is_common = isinstance(event, events.RequestEnded) or (
-            isinstance(event, events.CallEnded) and event.outcome in _EXPECTED
-        )
+        kind = type(event)
+        is_common = kind is events.RequestEnded or (isinstance(event, events.CallEnded) and event.outcome in _EXPECTED)
         if not is_common or logger.isEnabledFor(logging.DEBUG):  # with every call, so that it must cost nothing
             self._take(bounded(event))
 

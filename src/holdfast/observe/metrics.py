@@ -17,6 +17,10 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 """Of what `Metrics.render` returns."""
 
 
+COUNTED: Final = frozenset({*AT_SERVER, *AT_GATEWAY})
+"""The kinds of events that are counted."""
+
+
 class Metrics:
     """Counts events in plain numbers; nothing becomes text before it is asked for."""
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast import events
+from holdfast.observe.feed import PASSING
 from holdfast.observe.fields import clipped
 from holdfast.observe.json_lines import JsonFormatter
 from holdfast.observe.log import EventLog, advised, count, duration, one_line, printable
@@ -75,9 +76,10 @@ class StatusBoard:
 
     def take(self, event: events.Event) -> None:
         """Show an event, or log it."""
+        if type(event) in PASSING:  # first, since there are many
+            self._log.take(event)
+            return
         match event:
-            case events.CallEnded() | events.RequestEnded():
-                self._log.take(event)  # first, since there are many
             case events.ListsLearned(server, tools) if (line := self._unready(server)) is not None:
                 self._learned(line, event, server, tools)
             case events.SessionFailed(server, _, reason, advice) if (line := self._unready(server)) is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast.call import Abilities, Ask, AskId, Caller, Outcome, Reply, Result
 from holdfast.servers.proxy import CallerProxy

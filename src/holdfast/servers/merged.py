@@ -7,10 +7,10 @@ the session of the one server that it is for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.call import Call, Caller, Json, Result, RpcError, Running
@@ -91,6 +91,9 @@ class Merged:
             conversation.join(watcher, replaced)
         if before:
             self._announce({name for name in before | self.members if before.get(name) is not self.members.get(name)})
+
+    TAKEN: Final[frozenset[type[events.Event]]] = frozenset({events.ListsLearned, events.SessionReady})
+    """The kinds of events that it takes."""
 
     def take(self, event: events.Event) -> None:
         """A server that was left out of a list may be in the next one."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from random import Random
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from msgspec import Raw
 
@@ -24,7 +24,7 @@ from holdfast.servers.offered import Public
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.service import Conversation
 from holdfast.servers.tasks import admit
-from holdfast.session.key import SessionKey, private
+from holdfast.session.key import Principal, SessionKey, TaskOwner, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
@@ -38,6 +38,9 @@ from holdfast.views import ServerView
 from holdfast.wire import jsonrpc
 
 _EMPTY = Result(Raw(b"{}"))
+
+KEPT_KEYS: Final = 1024
+"""Keys of chats that have been called lately."""
 
 Standing: TypeAlias = Literal["idle", "connecting", "ready", "failed"]
 
@@ -67,12 +70,17 @@ class Server:
         self._reason = ""
         self._revision = settings.revision
         self._credential = settings.fingerprint
+        self._chat_keys = lru_cache(KEPT_KEYS)(self._chat_key)
+        """Made anew, the key of a chat would cost each of its calls more than it takes to find its session."""
         self._passes = frozenset(settings.pass_headers)
         self._emit = emit
         self._hinted: set[str] = set()
         self._handles = handles if handles is not None else Handles(clock)
         self._explicit = self._explicit_by(settings)
         """None where calls name no session."""
+        self._hello: Hello | None = None
+        """What `_server_info` was read from."""
+        self._server_info: Raw | None = None
         self._gates: dict[str, Gate] = {}
         """Of the clients that may not see everything, by name."""
         self._seen_by: frozenset[str] | None = None
@@ -98,7 +106,10 @@ class Server:
     def server_info(self) -> Raw | None:
         """Who the server says it is; None before it did."""
         hello = self.catalog.hello
-        return None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+        if hello is not self._hello:  # the answer to every call of 2026-07-28 bears it
+            self._hello = hello
+            self._server_info = None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+        return self._server_info
 
     @property
     def remembers(self) -> bool:
@@ -214,24 +225,35 @@ class Server:
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md."""
         scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
+        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes)) if asker.passed else ()
+        if scope == "chat" and asker.chat is not None and not identity.lacks_user:
+            return self._chat_keys(identity.principal, asker.chat, passed, asker.owner, is_modern)
         whole = SessionKey(
             self.name, self._revision, self._credential, scope, None, is_modern=is_modern, owner=asker.owner
         )
         if scope == "shared":
             return replace(whole, asker=asker.principal)
-        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes))
         whole = replace(whole, principal=identity.principal, passed=passed)
         if identity.lacks_user:
             return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
         if scope == "user":
             return whole
-        if asker.chat is not None:
-            return replace(whole, scope_id=f"chat:{asker.chat}")
         if asker.client is not None:
             return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
         if self._remembers_nothing_of(asker):
             return whole  # nothing could be mixed up, and a process may have to know its own states again
         return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
+
+    def _chat_key(
+        self,
+        principal: Principal,
+        chat: str,
+        passed: tuple[tuple[str, str], ...],
+        owner: TaskOwner | None,
+        is_modern: bool,
+    ) -> SessionKey:
+        key = SessionKey(self.name, self._revision, self._credential, "chat", principal, f"chat:{chat}")
+        return replace(key, passed=passed, owner=owner, is_modern=is_modern)
 
     def _remembers_nothing_of(self, asker: Asker) -> bool:
         """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""

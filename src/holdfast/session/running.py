@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.call import (

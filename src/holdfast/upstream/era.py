@@ -21,6 +21,7 @@ from holdfast.upstream.discovery import NotModern
 from holdfast.upstream.handshake import Misunderstood
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.transport import Exchange, Fault, Hello, Link, Receiver, Sent, Upstream
+from holdfast.wire.jsonrpc import ServerMessage
 
 MAX_FAILURES: Final = 3
 """Openings in which a server of 2026-07-28 may fail to shake hands before it is not asked to any more."""
@@ -234,9 +235,9 @@ class ProcessInTurns:
 
     # What the link reports, as `Receiver`.
 
-    def received(self, message: bytes, request_id: int | None) -> None:
+    def received(self, message: bytes, request_id: int | None, envelope: ServerMessage | None = None) -> None:
         if self._turn is not None:
-            self._turn.receiver.received(message, request_id)
+            self._turn.receiver.received(message, request_id, envelope)
 
     def failed(self, request_id: int, fault: Fault) -> None:
         if self._turn is not None:

@@ -237,23 +237,22 @@ class HandshakeUpstream:
 
     # What the link reports.
 
-    def received(self, message: bytes, request_id: int | None) -> None:
+    def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
         try:
-            parts = jsonrpc.decode_array(message) if message[:1] == b"[" else [message]
-            envelopes = [jsonrpc.decode_server(part) for part in parts]
+            parts = [envelope] if envelope is not None else _decode(message)
         except ValueError:
             self._skip()
             answered = request_id if request_id is not None else Oversized.of(message).answered_id
             if answered is not None:
                 self.failed(answered, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))
             return
-        for envelope in envelopes:
-            if envelope.method is None:
-                self._answer(envelope, request_id)
-            elif envelope.id:
-                self._ask(envelope.method, envelope, request_id)
+        for part in parts:
+            if part.method is None:
+                self._answer(part, request_id)
+            elif part.id:
+                self._ask(part.method, part, request_id)
             else:
-                self._notification(envelope.method, envelope.params or None, request_id)
+                self._notification(part.method, part.params or None, request_id)
 
     def failed(self, request_id: int, fault: Fault) -> None:
         exchange = self._exchanges.pop(request_id, None)
@@ -375,6 +374,11 @@ class HandshakeUpstream:
                     ask.exchange.withdraw(ask_id)
                 else:
                     self._listener.withdrawn(ask_id)
+
+
+def _decode(message: bytes) -> list[jsonrpc.ServerMessage]:
+    parts = jsonrpc.decode_array(message) if message[:1] == b"[" else [message]
+    return [jsonrpc.decode_server(part) for part in parts]
 
 
 def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:

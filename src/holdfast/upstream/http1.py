@@ -64,6 +64,9 @@ _CLIENTS_OWN: Final = frozenset(
 HeaderBlock = NewType("HeaderBlock", bytes)
 """Headers that were checked and encoded, each with its line end; blocks may be joined with `+`."""
 
+RequestHead = NewType("RequestHead", bytes)
+"""A request's line and headers, from `HttpClient.head`; header blocks may be joined to it with `+`."""
+
 
 def header_block(headers: Iterable[tuple[str, str]]) -> HeaderBlock:
     """Encode `headers` once for many requests.
@@ -130,11 +133,11 @@ class HttpExchange(Protocol):
 
 
 class _Exchange:
-    __slots__ = ("body", "connecting", "connection", "head", "is_over", "is_paused", "sink")
+    __slots__ = ("connecting", "connection", "is_over", "is_paused", "parts", "sink")
 
-    def __init__(self, head: bytes, body: bytes, sink: ResponseSink) -> None:
-        self.head = head
-        self.body = body
+    def __init__(self, parts: tuple[bytes, ...], sink: ResponseSink) -> None:
+        self.parts = parts
+        """What is written."""
         self.sink = sink
         self.connection: _Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -199,10 +202,10 @@ class _Connection(asyncio.Protocol):
         exchange.connection = self
         if exchange.is_paused:
             self.pause()
-        if len(exchange.body) <= SMALL_BODY_BYTES:
-            transport.write(exchange.head + exchange.body)
+        if len(exchange.parts) == 1:
+            transport.write(exchange.parts[0])
         else:
-            transport.writelines((exchange.head, exchange.body))
+            transport.writelines(exchange.parts)
         if transport.is_closing() and not self._is_tls:
             # The first send of an empty buffer failed: nothing reached the socket. A TLS transport
             # may have sent records before the one that failed.
@@ -351,25 +354,28 @@ class HttpClient:
         state = "closed" if self._is_closed else f"{len(self._connections)} connections, {len(self._idle)} idle"
         return f"<HttpClient {self.scheme}://{self.peer}, {state}>"
 
-    def request(
-        self, method: str, target: str, headers: HeaderBlock, body: bytes | None, sink: ResponseSink
-    ) -> HttpExchange:
-        """Send a request; `target` is path and query. What becomes of it reaches `sink` after this returned.
+    def head(self, method: str, target: str, headers: HeaderBlock) -> RequestHead:
+        """The head of any number of requests; `target` is path and query.
 
-        There is no time limit beyond connecting: `HttpExchange.abort` is the caller's. Raises
-        `ValueError` for a method or target that could not stand in a request line.
+        Raises `ValueError` for a method or target that could not stand in a request line.
         """
         if not _TARGET.fullmatch(target) or method not in {"GET", "POST", "DELETE"}:
             raise ValueError(f"{method} with this target is no request that can be sent")
-        length = b"" if body is None else b"content-length: %d\r\n" % len(body)
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%b\r\n" % (
-            method.encode(),
-            target.encode(),
-            self._host_header,
-            headers,
-            length,
-        )
-        exchange = _Exchange(head, body or b"", sink)
+        line = b"%b %b HTTP/1.1\r\n" % (method.encode(), target.encode())
+        return RequestHead(b"%bhost: %b\r\naccept-encoding: identity\r\n%b" % (line, self._host_header, headers))
+
+    def request(
+        self, method: str, target: str, headers: HeaderBlock, body: bytes | None, sink: ResponseSink
+    ) -> HttpExchange:
+        """As `send`, with a head for this once. Raises `ValueError` as `head` does."""
+        return self.send(self.head(method, target, headers), body, sink)
+
+    def send(self, head: RequestHead, body: bytes | None, sink: ResponseSink) -> HttpExchange:
+        """Send a request. What becomes of it reaches `sink` after this returned.
+
+        There is no time limit beyond connecting: `HttpExchange.abort` is the caller's.
+        """
+        exchange = _Exchange(_parts(head, body), sink)
         if self._is_closed:
             fault = HttpFault(is_sent=False, has_answer=False, detail=f"the client of {self.peer} is closed")
             asyncio.get_running_loop().call_soon(exchange.fail, fault)
@@ -484,6 +490,14 @@ class HttpClient:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _parts(head: RequestHead, body: bytes | None) -> tuple[bytes, ...]:
+    if body is None:
+        return (head + b"\r\n",)
+    if len(body) <= SMALL_BODY_BYTES:
+        return (b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body),)
+    return b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body
 
 
 @functools.cache

@@ -168,4 +168,4 @@ class _Post:
 
     def _send(self) -> None:
         session = self._session
-        self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
+        self._exchange = session.client.send(session.post_head, self._message, self)

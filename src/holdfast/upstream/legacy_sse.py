@@ -50,7 +50,7 @@ class _Session(HttpSession):
 
     def found(self, endpoint: str) -> None:
         """Send messages to `endpoint`, which holds the session's id: mostly in its query, else in its path."""
-        self.target = endpoint
+        self.move(endpoint)
         segments = endpoint.partition("?")[0].split("/")
         self._secrets |= secrets_in(endpoint, (segment for segment in segments if len(segment) >= MIN_ID_CHARS))
 
@@ -378,7 +378,7 @@ class _Request:
         session = self._session
         if not self._is_over and not self.is_begun:
             self.is_begun = True
-            self._exchange = session.client.request("POST", session.target, session.post_headers, self._message, self)
+            self._exchange = session.client.send(session.post_head, self._message, self)
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()

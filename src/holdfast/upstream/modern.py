@@ -252,9 +252,9 @@ class ModernUpstream:
 
     # What the link reports.
 
-    def received(self, message: bytes, request_id: int | None) -> None:
+    def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
         try:
-            envelope = jsonrpc.decode_server(message)
+            envelope = envelope or jsonrpc.decode_server(message)
         except ValueError:
             if request_id is not None:
                 self.failed(request_id, Fault(FaultKind.INVALID, "the server's answer is not valid JSON-RPC"))

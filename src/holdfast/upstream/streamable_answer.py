@@ -10,6 +10,7 @@ from msgspec import Raw
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.transport import FaultKind
 from holdfast.wire import jsonrpc
+from holdfast.wire.jsonrpc import ServerMessage
 
 _MAX_EVENT_ID: Final = 1024
 
@@ -34,11 +35,25 @@ def is_response(message: bytes, request_id: int) -> bool:
 
 
 def _responds(message: bytes | Raw, request_id: int) -> bool:
-    envelope = jsonrpc.decode_server(message)
+    return _answers(jsonrpc.decode_server(message), request_id)
+
+
+def _answers(envelope: ServerMessage, request_id: int) -> bool:
     if envelope.method is not None:
         return False
     own_id = envelope.own_id
     return own_id == request_id or (own_id is None and bytes(envelope.id) in {b"", b"null"} and bool(envelope.error))
+
+
+def response_of(body: bytes, request_id: int) -> ServerMessage | None:
+    """The envelope of `body` where it is the response to the request; None for anything else, an array too."""
+    if not jsonrpc.is_utf8(body):
+        return None
+    try:
+        envelope = jsonrpc.decode_server(body)
+    except ValueError:
+        return None
+    return envelope if _answers(envelope, request_id) else None
 
 
 def has_response(body: bytes, request_id: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from msgspec import Raw
 
 from holdfast.clock import Clock, Timer
-from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, header_block
+from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, RequestHead, header_block
 from holdfast.upstream.quotation import QUOTED_BYTES, is_readable, phrase, quotation, secrets_in
 from holdfast.upstream.streamable_answer import (
     error_of,
@@ -18,6 +18,7 @@ from holdfast.upstream.streamable_answer import (
     is_response,
     readable_path,
     refusal_kind,
+    response_of,
     resumable,
     same_origin_target,
 )
@@ -85,7 +86,7 @@ class HttpSession:
             if name.lower() in _LINKS_OWN:
                 raise ValueError(f"the header {name} is not free to be set")
         self.client = client
-        self.target = target
+        self._target = target
         self.clock = clock
         self.max_message_bytes = max_message_bytes
         self.jitter = jitter
@@ -116,6 +117,16 @@ class HttpSession:
     def receiver(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
+    @property
+    def target(self) -> str:
+        """The path and query where the server is found."""
+        return self._target
+
+    def move(self, target: str) -> None:
+        """Go to `target` from now on."""
+        self._target = target
+        self._bear()
+
     def begin(self, session_id: str | None) -> None:
         """Bear from now on the id that came with the answer to `initialize`."""
         self.id = session_id
@@ -130,7 +141,8 @@ class HttpSession:
     def _bear(self) -> None:
         own = header_block([(_SESSION_HEADER, self.id)]) if self.id is not None else b""
         self.headers = HeaderBlock(self._configured + own + self._version)
-        self.post_headers = HeaderBlock(_POST_HEADERS + self.headers)
+        self.post_head = self.client.head("POST", self._target, HeaderBlock(_POST_HEADERS + self.headers))
+        """Of every POST; what one bears beside it may be joined to it."""
 
     def stream_headers(self, last_event_id: str | None) -> HeaderBlock:
         """For a GET that opens a stream, or resumes one after `last_event_id`."""
@@ -183,6 +195,32 @@ class Request:
     Its session's receiver gets what comes on its streams, and `failed` where no answer does.
     """
 
+    __slots__ = (
+        "_answer_headers",
+        "_barren",
+        "_bears_session",
+        "_body",
+        "_events",
+        "_exchange",
+        "_has_unreadable",
+        "_headers",
+        "_is_answered",
+        "_is_over",
+        "_is_paused",
+        "_is_redirected",
+        "_is_resuming",
+        "_last_event_id",
+        "_media",
+        "_message",
+        "_reading",
+        "_request_id",
+        "_retry",
+        "_session",
+        "_size",
+        "_status",
+        "_timer",
+    )
+
     def __init__(
         self, session: HttpSession, request_id: int, message: bytes, headers: HeaderBlock = _NO_HEADERS
     ) -> None:
@@ -197,7 +235,7 @@ class Request:
         self._reading = _Reading.NOTHING
         self._status = 0
         self._media = ""
-        self._is_text = False
+        self._answer_headers: Mapping[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
         self._events: SseParser | None = None
@@ -218,8 +256,8 @@ class Request:
         session = self._session
         if not self._is_over:
             self._bears_session = session.id is not None
-            headers = HeaderBlock(session.post_headers + self._headers)
-            self._run(session.client.request("POST", session.target, headers, self._message, self))
+            head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
+            self._run(session.client.send(head, self._message, self))
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()
@@ -295,7 +333,7 @@ class Request:
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
         self._media = media_type(headers.get("content-type"))
-        self._is_text = is_readable(headers)
+        self._answer_headers = headers
         self._reading = _Reading.NOTHING
         if self._is_resuming:
             self._resumed()
@@ -401,7 +439,7 @@ class Request:
 
     def _quoted(self, body: bytes) -> str:
         """What `body` says beyond its status."""
-        return self._session.said(self._status, body, is_readable=self._is_text)
+        return self._session.said(self._status, body, is_readable=is_readable(self._answer_headers))
 
     def _fail_too_large(self) -> None:
         limit = self._session.max_message_bytes
@@ -409,6 +447,12 @@ class Request:
 
     def _message_ended(self, body: bytes) -> None:
         session, request_id = self._session, self._request_id
+        envelope = response_of(body, request_id)
+        if envelope is not None:
+            self._is_answered = True
+            self.drop()
+            session.receiver.received(body, request_id, envelope)
+            return
         if not has_response(body, request_id):
             error = error_of(body)
             if error is None:
@@ -425,7 +469,7 @@ class Request:
         target = same_origin_target(session.client, session.target, location)
         if self._status in {307, 308} and session.first is self and not self._is_redirected and target is not None:
             self._is_redirected = True
-            session.target = target
+            session.move(target)
             self._reading = _Reading.REDIRECT
         else:
             path = readable_path(location)

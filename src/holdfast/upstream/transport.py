@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from holdfast.call import (
     OURSELVES,
@@ -30,6 +30,7 @@ from holdfast.call import (
     RpcError,
 )
 from holdfast.wire import jsonrpc
+from holdfast.wire.jsonrpc import ServerMessage
 from holdfast.wire.revisions import MODERN
 
 _ask_ids = itertools.count(1)
@@ -70,8 +71,7 @@ class FaultKind(Enum):
     """No message from the server for `call_timeout` seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """Why a request has no answer. `detail` is a sentence for whoever is concerned; it holds no secret."""
 
     kind: FaultKind
@@ -260,8 +260,11 @@ class Upstream(Protocol):
 class Receiver(Protocol):
     """The conversation's end of a `Link`."""
 
-    def received(self, message: bytes, request_id: int | None) -> None:
-        """One JSON-RPC message or array; `request_id` is the request on whose own stream it came."""
+    def received(self, message: bytes, request_id: int | None, envelope: ServerMessage | None = None) -> None:
+        """One JSON-RPC message or array; `request_id` is the request on whose own stream it came.
+
+        `envelope` is the message decoded, where the link had to do that.
+        """
 
     def failed(self, request_id: int, fault: Fault) -> None:
         """The request will get no answer. Harmless where it has been answered already."""

@@ -72,6 +72,8 @@ def _first(weights: dict[str, float], *names: str) -> float:
 
 def media_type(value: str | None) -> str:
     """The type of a `Content-Type` header without parameters, in lower case; empty where there is none."""
+    if value == JSON:
+        return JSON
     return (value or "").partition(";")[0].strip().lower()
 
 
@@ -112,6 +114,8 @@ def mirrored_value(header: str) -> str | None:
 
     A value that no header can hold comes as `=?base64?…?=`, and only in its one canonical form.
     """
+    if header.isascii() and header.isprintable() and not header.startswith("=?"):
+        return header
     match = _ENCODED.fullmatch(header)
     if match is None:
         return header if _PLAIN.fullmatch(header) else None
