@@ -21,11 +21,11 @@ from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
-from holdfast.cli.connection import Connection
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
 from holdfast.downstream.app import App
 from holdfast.downstream.clients import ClientSession
+from holdfast.downstream.connection import Connection
 from holdfast.gateway import Gateway
 from holdfast.servers.server import Server
 from holdfast.session.lifecycle import State

@@ -12,9 +12,9 @@ from typing import Any, Final
 import pytest
 
 from bare_client import Response
-from holdfast.cli import connection
-from holdfast.cli.connection import MAX_HEAD_BYTES
 from holdfast.config import MAX_REQUEST_BYTES, ClientSettings, Trust, key_digest
+from holdfast.downstream import connection
+from holdfast.downstream.connection import MAX_HEAD_BYTES
 from holdfast.downstream.post import MAX_MESSAGES
 from holdfast.testing.clock import ManualClock
 from requirements import requirement

@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from holdfast.cli.connection import Connection
+from holdfast.downstream.connection import Connection
 from holdfast.downstream.http import Message
 
 HEAD = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n"

@@ -13,9 +13,9 @@ from typing import Final
 
 import uvicorn
 
-from holdfast.cli.connection import Connection
 from holdfast.cli.reload import SettingsFollower
 from holdfast.config import GatewaySettings
+from holdfast.downstream.connection import Connection
 from holdfast.errors import ConfigError
 from holdfast.gateway import Gateway
 from holdfast.tasks import TaskScope

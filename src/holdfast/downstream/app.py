@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from math import ceil
 from typing import Final, Protocol
 from urllib.parse import parse_qs, quote, unquote
 
+from msgspec import Struct
+
 from holdfast import events
-from holdfast.clock import Clock, timeout
+from holdfast.clock import Clock
 from holdfast.config import GatewaySettings
+from holdfast.downstream.body import Disconnected, check_length, receive_body
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
-from holdfast.downstream.http import ABORT, AsgiResponder, Message, Receive, Request, Responder, Send
+from holdfast.downstream.http import (
+    ABORT,
+    AsgiResponder,
+    Head,
+    HttpResponder,
+    Message,
+    Receive,
+    Request,
+    Responder,
+    Send,
+)
 from holdfast.downstream.legacy_sse import LegacySse, LiveStream
 from holdfast.downstream.modern import Modern
 from holdfast.downstream.post import Post, Target, check_name, not_modern_here, read_post
@@ -39,14 +51,19 @@ _WARM: Final = ["api", "warm"]
 _MESSAGES: Final = "messages"
 """Behind the path of a stream of 2024-11-05: where its client's messages go."""
 _ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
-_CLOSE: Final = ((b"connection", b"close"),)
-
-BODY_TIMEOUT: Final = 30.0
-"""Seconds for a request's body to arrive: who sends it drop by drop holds nothing for longer."""
 
 
-class Disconnected(Exception):
-    """The client left before its request was whole."""
+class Admitted(Struct):
+    """A request whose head may pass."""
+
+    request: Request
+    parts: list[str]
+    """The segments of its path."""
+    identity: Identity
+    target: Target | None
+    """None for what is no MCP."""
+    entrance: Entrance
+    """By which it was let in."""
 
 
 class Pages(Protocol):
@@ -76,7 +93,7 @@ class App:
         self._directory = directory
         self._pages = pages
         self._scope = scope
-        self._clock = clock
+        self.clock = clock
         self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
@@ -85,15 +102,15 @@ class App:
         self.modern = Modern(clock, settings.limits, emit)
         self._entrance = Entrance(settings)
         self._rates = Rates(settings.limits, clock)
-        self._request_bytes = settings.limits.request_bytes
-        self.open_requests: dict[AsgiResponder, Identity] = {}
+        self.request_bytes = settings.limits.request_bytes
+        self.open_requests: dict[HttpResponder, Identity] = {}
         """Who sent each request that is not answered yet."""
 
     def reconfigure(self, settings: GatewaySettings) -> None:
         """Let in by these settings from now on; who would not be let in again is cut off."""
         self._entrance = Entrance(settings)
         self._rates.reconfigure(settings.limits)
-        self._request_bytes = settings.limits.request_bytes
+        self.request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
         for responder, identity in list(self.open_requests.items()):
             if not self._entrance.admits(identity):
@@ -123,59 +140,80 @@ class App:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         extensions: Message = scope.get("extensions") or {}
-        responder = AsgiResponder(self._clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
+        responder = AsgiResponder(self.clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        head = Head(scope["method"], path.partition(b"?")[0], scope.get("query_string", b""), scope["headers"])
         try:
-            await self._take(scope, receive, responder)
+            admitted = self.admit(head, responder)
+            if admitted is not None:
+                await self._take_whole(admitted, receive, responder)
             await responder.run(receive, send, self._scope)
         except Disconnected:
             return
         finally:
             self.open_requests.pop(responder, None)
 
-    async def _take(self, scope: Message, receive: Receive, responder: AsgiResponder) -> None:
-        """Read a request and see to it that `responder` gets an answer. Raises `Disconnected`."""
-        route, method = "other", scope["method"]
+    async def _take_whole(self, admitted: Admitted, receive: Receive, responder: AsgiResponder) -> None:
+        """Read the body, too. Raises `Disconnected`."""
+        request = admitted.request
+        if request.method == "POST":
+            try:
+                request.body = await receive_body(receive, self.clock, self.request_bytes)
+            except Refusal as refusal:
+                refuse(responder, refusal)
+                return
+        if not responder.is_gone:
+            self.take(admitted, responder)
+
+    def admit(self, head: Head, responder: HttpResponder) -> Admitted | None:
+        """What `take` is to be given once the body is whole; None where the head has its answer.
+
+        Until that answer is over, the request is one of `open_requests`.
+        """
+        route, method = "other", head.method
         responder.on_begun = lambda status: self._emit(events.RequestEnded(route, method, status))
+        entrance = self._entrance
         try:
-            request = self._entrance.read_head(scope)
+            request = entrance.read_head(head)
             request.id = responder.request_id = given_request_id(request.headers) or responder.request_id
             parts = _parts(request.path)
             route = PAGES.get(parts[0], "mcp")
             if route != "health":
-                self._entrance.check_address(request.headers)
+                entrance.check_address(request.headers)
             if route != "mcp" and parts != _WARM:
                 self._pages.dispatch(request, responder)
-                return
-            entrance = self._entrance
+                return None
             identity = entrance.identify(request.headers)
             self._charge(identity, 1)
             target = None if parts == _WARM else self._target(request, parts, identity)
-            self.open_requests[responder] = identity
             if method == "POST":
-                request.body = await self._read_body(receive, request.headers)
-            if responder.is_gone:
-                return
-            if self._entrance is not entrance:  # new settings came with the body: the path may lead elsewhere
+                check_length(request.headers, self.request_bytes)
+        except Exception as error:  # noqa: BLE001 (said and logged there)
+            self._refuse(responder, error)
+            return None
+        self.open_requests[responder] = identity
+        return Admitted(request, parts, identity, target, entrance)
+
+    def take(self, admitted: Admitted, responder: HttpResponder) -> None:
+        """See to it that a whole request gets an answer."""
+        request, identity, target = admitted.request, admitted.identity, admitted.target
+        try:
+            if self._entrance is not admitted.entrance:  # new settings came with the body: the path may lead elsewhere
                 identity = self._entrance.identify(request.headers)
-                target = None if target is None else self._target(request, parts, identity)
+                target = None if target is None else self._target(request, admitted.parts, identity)
             if target is None:
                 self._warmth.post(request, responder, identity)
             else:
                 self.dispatch(request, responder, target)
-        except Refusal as refusal:
-            refuse(responder, refusal)
-        except Disconnected:
-            raise
-        except Exception:
-            logger.exception("a request failed")
-            refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
+        except Exception as error:  # noqa: BLE001 (said and logged there)
+            self._refuse(responder, error)
 
-    async def _read_body(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
-        try:
-            async with timeout(self._clock, BODY_TIMEOUT):
-                return await _receive_body(receive, headers, self._request_bytes)
-        except TimeoutError:
-            raise Refusal(408, f"The body did not arrive within {BODY_TIMEOUT:g} s.", headers=_CLOSE) from None
+    def _refuse(self, responder: HttpResponder, error: Exception) -> None:
+        if isinstance(error, Refusal):
+            refuse(responder, error)
+        else:
+            logger.error("a request failed", exc_info=error)
+            refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
 
     def dispatch(self, request: Request, responder: Responder, target: Target) -> None:
         """Hand a request whose head was checked to its dialect. Raises `Refusal`."""
@@ -292,33 +330,3 @@ def _parts(path: str) -> list[str]:
         return [unquote(part, errors="strict") for part in parts]
     except UnicodeDecodeError:
         return [""]  # names that differ must not become one
-
-
-async def _receive_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    """The whole body. Raises `Refusal` over the limit, `Disconnected` if it never becomes whole."""
-    length = headers.get("content-length", "0")
-    if not length.isascii() or not length.isdigit():
-        raise Refusal(400, "The Content-Length is no number.")
-    if int(length) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
-        is_last = not message.get("more_body", False)
-        if is_last and not chunks:
-            return chunk
-        chunks.append(chunk)
-        if is_last:
-            return b"".join(chunks)
-
-
-def _too_large(limit: int) -> Refusal:
-    """The connection stays: closed with unread bytes it would be reset, and the refusal lost with it."""
-    return Refusal(413, f"The body is larger than {limit} bytes.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from holdfast.config import GatewaySettings
-from holdfast.downstream.http import Message, Request
+from holdfast.downstream.http import Head, Request
 from holdfast.downstream.post import check_name
 from holdfast.downstream.refusal import Refusal
 from holdfast.identity.caller import Clients, Identity
@@ -42,17 +42,13 @@ class Entrance:
         passed = [name for server in settings.servers for name in server.pass_headers]
         self._single_headers = _SINGLE_HEADERS | {name.encode() for name in (*named, *passed) if name is not None}
 
-    def read_head(self, scope: Message) -> Request:
+    def read_head(self, head: Head) -> Request:
         """The request without its body. Raises `Refusal` where it can be read in two ways."""
-        raw: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        raw = head.headers
         headers = {name.decode("latin-1"): value.decode("latin-1").strip() for name, value in raw}
         if len(headers) < len(raw):
             headers = self._read_repeated(raw)
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        query: bytes = scope.get("query_string", b"")
-        return Request(
-            scope["method"], path.partition(b"?")[0].decode("latin-1"), headers, query=query.decode("latin-1")
-        )
+        return Request(head.method, head.path.decode("latin-1"), headers, query=head.query.decode("latin-1"))
 
     def _read_repeated(self, raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
         """Headers of which one came several times."""

@@ -1,4 +1,4 @@
-"""One HTTP request and where its answer goes, with ASGI below.
+"""One HTTP request and where its answer goes; `AsgiResponder` has ASGI below.
 
 A `Responder` is written to by callbacks; `AsgiResponder.run` is the only coroutine on the way.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from holdfast.clock import Bound, Clock, Timer
 from holdfast.tasks import TaskScope
@@ -35,6 +38,16 @@ _PROCESS: Final = secrets.token_hex(3)
 _numbers = itertools.count(1)
 WATCH_AFTER: Final = 0.1
 """Seconds: an answer that comes sooner needs nobody to watch whether the client leaves."""
+
+
+class Head(Struct, frozen=True):
+    """A request before its body, as it came; header names are in lower case."""
+
+    method: str
+    path: bytes
+    """As it stands in the request, without the query."""
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -87,15 +100,68 @@ class Responder(Protocol):
         """End the stream."""
 
 
-class AsgiResponder:
-    """A `Responder` that is emptied by `run` into ASGI's `send`."""
+class HttpResponder(ABC):
+    """What the answers to HTTP requests have in common, whatever they are written to."""
 
-    def __init__(self, clock: Clock, abort: Abort | None = None) -> None:
+    def __init__(self) -> None:
         self.on_gone: Callable[[], None] | None = None
         self.on_drained: Callable[[], None] | None = None
         self.on_begun: Callable[[int], None] | None = None
         """Called with the status once the answer begins."""
         self.request_id = f"{_PROCESS}-{next(_numbers):x}"
+        self._has_begun = False
+        self._is_over = False
+        """Nothing more is written: the answer is whole, or the client has left."""
+
+    @property
+    def is_gone(self) -> bool:
+        """See `Responder`."""
+        return self._is_over
+
+    @property
+    @abstractmethod
+    def is_slow(self) -> bool:
+        """See `Responder`."""
+
+    @abstractmethod
+    def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
+        """See `Responder`."""
+
+    @abstractmethod
+    def open(self, headers: Headers) -> None:
+        """See `Responder`."""
+
+    @abstractmethod
+    def write(self, chunk: bytes) -> None:
+        """See `Responder`."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """See `Responder`."""
+
+    def cut(self, refuse: Callable[[Responder], None]) -> None:
+        """End the answer as it stands, or `refuse` where none has begun; to its owner the client has left."""
+        if self._is_over:
+            return
+        gone, self.on_gone = self.on_gone, None
+        if self._has_begun:
+            self.end()
+        else:
+            refuse(self)
+        if gone is not None:
+            gone()
+
+    def _begin(self, status: int) -> None:
+        self._has_begun = True
+        if self.on_begun is not None:
+            self.on_begun(status)
+
+
+class AsgiResponder(HttpResponder):
+    """A `Responder` that is emptied by `run` into ASGI's `send`."""
+
+    def __init__(self, clock: Clock, abort: Abort | None = None) -> None:
+        super().__init__()
         self._clock = clock
         self._abort = abort
         self._bound = Bound()
@@ -105,16 +171,10 @@ class AsgiResponder:
         self._out: deque[Message] = deque()
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
-        self._has_begun = False
-        self._is_over = False
         self._is_slow = False
         self._watch_now: Callable[[], None] | None = None
         """Only while `run` runs."""
         self._is_watched = False
-
-    @property
-    def is_gone(self) -> bool:
-        return self._is_over
 
     @property
     def is_slow(self) -> bool:
@@ -152,18 +212,6 @@ class AsgiResponder:
         if not self._is_over:
             self._push(_body(b"", more=True))
             self._last()
-
-    def cut(self, refuse: Callable[[Responder], None]) -> None:
-        """End the answer as it stands, or `refuse` where none has begun; to its owner the client has left."""
-        if self._is_over:
-            return
-        gone, self.on_gone = self.on_gone, None
-        if self._has_begun:
-            self.end()
-        else:
-            refuse(self)
-        if gone is not None:
-            gone()
 
     async def run(self, receive: Receive, send: Send, scope: TaskScope) -> None:
         """Send what is written until the answer ends, the client leaves, or it has stalled for too long."""
@@ -255,11 +303,9 @@ class AsgiResponder:
             self.on_gone()
 
     def _start(self, status: int, headers: Headers) -> None:
-        self._has_begun = True
         stamped = [*headers, (b"x-request-id", self.request_id.encode())]
         self._push({"type": "http.response.start", "status": status, "headers": stamped})
-        if self.on_begun is not None:
-            self.on_begun(status)
+        self._begin(status)
 
     def _push(self, message: Message, size: int = 0) -> None:
         self._out.append(message)
