@@ -194,7 +194,7 @@ class Rig:
 
     async def until_idle(self) -> None:
         """Return once no call runs and no session opens or closes."""
-        busy = {State.OPENING, State.DRAINING}
+        busy = {State.OPENING, State.DRAINING, State.LOST, State.CLOSED}  # those that are still closing too
         await self.until(lambda: not any(s.leases or s.state in busy for s in self.server.pool.sessions))
 
     async def until_unread(self, client: Client) -> None:
@@ -277,7 +277,15 @@ def time_to_end() -> Generator[None]:
 @asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[object]]]:
     """Serve `gateway.app` on a free port of this machine; the port, and the connections that are open."""
-    config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    config = Config(
+        gateway.app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # what stands before the application would hide that its connections know it
+    )
     config.load()
     state = ServerState()
     try:

@@ -68,7 +68,7 @@ class Several(Rig):
         return {name: len(upstream.calls(tool)) for name, upstream in self.upstreams.items()}
 
     async def until_idle(self) -> None:
-        busy = {State.OPENING, State.DRAINING}
+        busy = {State.OPENING, State.DRAINING, State.LOST, State.CLOSED}  # those that are still closing too
         await self.until(
             lambda: (
                 not any(s.leases or s.state in busy for server in self.gateway.servers for s in server.pool.sessions)

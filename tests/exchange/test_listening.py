@@ -10,7 +10,7 @@ import pytest
 
 from bare_client import Response
 from holdfast.config import ClientSettings, GatewaySettings, Limits, Trust
-from holdfast.downstream.http import AsgiResponder
+from holdfast.downstream.direct import DirectResponder
 from holdfast.testing.server_tools import NOTE_URI
 from modern_client import KEY, ModernClient, text_in
 from requirements import requirement
@@ -211,7 +211,7 @@ async def test_a_reader_that_is_behind_is_told_each_change_once(monkeypatch: pyt
         async with listening(client, **LISTS) as (stream, _, _):
             (listener,) = running.app.modern.listeners
             with monkeypatch.context() as patch:
-                patch.setattr(AsgiResponder, "is_slow", True)
+                patch.setattr(DirectResponder, "is_slow", True)
                 for _ in range(1000):
                     listener.push("notifications/tools/list_changed", None)
                     listener.push("notifications/prompts/list_changed", None)

@@ -151,7 +151,7 @@ class App:
         except Disconnected:
             return
         finally:
-            self.open_requests.pop(responder, None)
+            self.forget(responder)
 
     async def _take_whole(self, admitted: Admitted, receive: Receive, responder: AsgiResponder) -> None:
         """Read the body, too. Raises `Disconnected`."""
@@ -164,6 +164,10 @@ class App:
                 return
         if not responder.is_gone:
             self.take(admitted, responder)
+
+    def forget(self, responder: HttpResponder) -> None:
+        """The answer of `responder` is over."""
+        self.open_requests.pop(responder, None)
 
     def admit(self, head: Head, responder: HttpResponder) -> Admitted | None:
         """What `take` is to be given once the body is whole; None where the head has its answer.

@@ -1,12 +1,27 @@
-"""One client's TCP connection: uvicorn's, with bounds that it lacks."""
+"""One client's TCP connection: uvicorn's, with bounds that it lacks, and a way of its own for MCP.
+
+A request to an MCP path is handed to the application by callbacks, and so is its answer: no task, no queue, one
+write. Whatever is unusual about a request, or is no MCP, goes the ordinary way through ASGI. `docs/decisions` has the
+reasons and the figures.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from typing import Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
+from holdfast.clock import Timer
+from holdfast.downstream.app import Admitted, App
+from holdfast.downstream.body import BODY_TIMEOUT, too_large, too_slow
+from holdfast.downstream.direct import DirectResponder
+from holdfast.downstream.http import STALL_TIMEOUT, Head, Headers
+from holdfast.downstream.refusal import Refusal, refuse
 from holdfast.wire import jsonrpc
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -16,6 +31,8 @@ HEAD_TIMEOUT: Final = 10.0
 
 _CONTINUE: Final = b"HTTP/1.1 100"
 _PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+_METHODS: Final = frozenset({b"POST", b"GET", b"DELETE"})
+_PATHS: Final = (b"/mcp", b"/sse")
 
 
 class _OneAnswer(asyncio.Transport):
@@ -55,21 +72,57 @@ class Connection(HttpToolsProtocol):
     Heads are bounded in bytes and in time, before anybody knows who sends them.
     """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        app: object = attrgetter("loaded_app")(config)  # uvicorn does not say what it is
+        self._app = app if isinstance(app, App) and not config.root_path and config.limit_concurrency is None else None
+        """Whom requests are handed to directly; None where something else stands before it."""
+        self.is_paused = False
         self._is_in_head = False
         self._has_got_on = False
         """A head, a body or a piece of one came to its end with what was read last."""
         self._pending = 0
         """Bytes that were read since."""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_idle = True
+        """Nothing has come since the last answer."""
+        self._idle_since = 0.0
+        self._is_direct = False
+        """The request that is being read is handed over directly."""
+        self._direct: DirectResponder | None = None
+        """The last answer that is, or was, written directly."""
+        self._admitted: Admitted | None = None
+        """The request of which the body is still to come."""
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._body_timer: Timer | None = None
+        self._stall_timer: Timer | None = None
+        self._unread = 0
+        """What the transport held when the stall began, or was looked at last."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
         # As after an answer: who connects and says nothing is not waited for without end.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
-        self._unset_keepalive_if_required()
+        self._stop_body_timer()
+        self._stop_stall()
+        self._admitted = None
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        direct, self._direct = self._direct, None
         super().connection_lost(exc)
+        if direct is not None:
+            direct.leave()
 
     def data_received(self, data: bytes) -> None:
         self._has_got_on = False
@@ -83,29 +136,184 @@ class Connection(HttpToolsProtocol):
             self._head_timer = self.loop.call_later(
                 HEAD_TIMEOUT, self._refuse, 408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s."
             )
+        elif self._admitted is not None and self._body_timer is None and self._app is not None:
+            self._body_timer = self._app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's sentence, which is always the same)
         self._refuse(400, "This is no HTTP request.")
 
+    # What the parser finds.
+
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
         self._is_in_head = True
-        self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._has_got_on = True
         self._stop_head_timer()
+        app, parser = self._app, self.parser
+        self._is_direct = False
+        if app is not None and parser is not None and self._is_usual(parser):
+            self._is_direct = True
+            self._begin(app, parser)
+            return
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
         super().on_headers_complete()
         self.cycle.transport = _OneAnswer(self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True
-        super().on_body(body)
+        direct = self._direct
+        if direct is None or not self._is_direct:
+            super().on_body(body)
+        elif self._admitted is not None and self._admitted.request.method == "POST" and self._app is not None:
+            self._body.append(body)
+            self._body_size += len(body)
+            if self._body_size > self._app.request_bytes:
+                self._refuse_body(direct, too_large(self._app.request_bytes))
 
     def on_message_complete(self) -> None:
         self._has_got_on = True
-        super().on_message_complete()
+        direct = self._direct
+        if direct is None or not self._is_direct:
+            super().on_message_complete()
+            return
+        self._stop_body_timer()
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None and self._app is not None and not direct.is_gone:
+            body, self._body = self._body, []
+            admitted.request.body = body[0] if len(body) == 1 else b"".join(body)
+            self._app.take(admitted, direct)
+
+    # What uvicorn and the transport say.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.is_paused = True
+        if self._direct is not None and self._stall_timer is None:
+            self._watch_stall()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.is_paused = False
+        self._stop_stall()
+        if self._direct is not None and not self._direct.response_complete:
+            self._direct.flush()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._rest()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if not self._is_idle:
+            return  # armed anew with the next answer
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something came. The timer goes on: to make one for every answer costs more than to look at it once."""
+        self._is_idle = False
+
+    def _rest(self) -> None:
+        self._is_idle = True
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    # Requests that are handed over directly.
+
+    @property
+    def default_headers(self) -> Headers:
+        """What every answer says; see `Wire`."""
+        return self.server_state.default_headers
+
+    def answered(self, answer: DirectResponder) -> None:
+        """See `Wire`."""
+        if not answer.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _is_usual(self, parser: httptools.HttpRequestParser) -> bool:
+        """Whether nothing about the request, or what came before it on this connection, wants more than callbacks."""
+        return (
+            self.url.startswith(_PATHS)
+            and parser.get_method() in _METHODS
+            and (not self.cycle or self.cycle.response_complete)
+            and not self.pipeline
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+            and not self.is_paused
+            and not self.transport.is_closing()
+        )
+
+    def _begin(self, app: App, parser: httptools.HttpRequestParser) -> None:
+        url = httptools.parse_url(self.url)
+        head = Head(parser.get_method().decode("ascii"), url.path, url.query or b"", self.headers)
+        keep_alive = parser.should_keep_alive()
+        self._direct = direct = DirectResponder(self, keep_alive=keep_alive, on_over=app.forget)
+        self.cycle = cast("RequestResponseCycle", direct)
+        self._body = []
+        self._body_size = 0
+        self._admitted = app.admit(head, direct)
+
+    def _give_up_body(self) -> None:
+        self._body_timer = None
+        if self._direct is not None:
+            self._refuse_body(self._direct, too_slow())
+
+    def _refuse_body(self, direct: DirectResponder, refusal: Refusal) -> None:
+        self._stop_body_timer()
+        self._admitted = None
+        self._body = []
+        refuse(direct, refusal)
+
+    def _watch_stall(self) -> None:
+        if self._app is not None:
+            self._unread = self.transport.get_write_buffer_size()
+            self._stall_timer = self._app.clock.call_later(STALL_TIMEOUT, self._look_at_stall)
+
+    def _look_at_stall(self) -> None:
+        """Nobody can wait for who takes nothing: not the stream's owner, and not the connection."""
+        if self.transport.get_write_buffer_size() < self._unread:
+            self._watch_stall()
+            return
+        self._stall_timer = None
+        if self._direct is not None:
+            self._direct.leave()
+        self.transport.abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _stop_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    # Requests that are none.
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer, where no other answer is under way, and close."""

@@ -1,0 +1,181 @@
+"""The answer to one HTTP request, written to its connection's transport by callbacks: no task, and mostly one write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from holdfast.downstream.http import QUEUE_LENGTH, QUEUE_LIMIT, Headers, HttpResponder
+
+JOIN_LIMIT: Final = 64 * 1024
+"""Bytes: bodies up to this go out in one piece with the head; larger ones are not copied."""
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class _Nobody:
+    """What uvicorn wakes where ASGI waits."""
+
+    def set(self) -> None: ...
+
+
+class Wire(Protocol):
+    """The connection, as an answer uses it."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Where the answer goes."""
+        ...
+
+    @property
+    def default_headers(self) -> Headers:
+        """What every answer says, such as the time."""
+        ...
+
+    @property
+    def is_paused(self) -> bool:
+        """The transport has taken more than the reader has."""
+        ...
+
+    def answered(self, answer: DirectResponder) -> None:
+        """The answer is whole, and with the transport."""
+
+
+class DirectResponder(HttpResponder):
+    """A `Responder` that writes at once, or when the reader has caught up.
+
+    To uvicorn's protocol it is what stands where an ASGI request and its response would.
+    """
+
+    message_event: Final = _Nobody()
+
+    def __init__(self, wire: Wire, *, keep_alive: bool, on_over: Callable[[HttpResponder], None]) -> None:
+        """`on_over` is called once, when the answer is whole or the client has left."""
+        super().__init__()
+        self.keep_alive = keep_alive
+        self.response_complete = False
+        """The transport has all of it, so that another request may be answered."""
+        self.disconnected = False
+        self._wire = wire
+        self._on_over = on_over
+        self._out: deque[bytes] = deque()
+        """What waits for the reader, or for the end of this turn of the loop."""
+        self._size = 0
+        self._is_slow = False
+        self._is_chunked = False
+        self._flushing: asyncio.Handle | None = None
+
+    @property
+    def is_slow(self) -> bool:
+        return self._is_slow
+
+    def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
+        if self._is_over:
+            return
+        pieces = list(parts)
+        size = sum(map(len, pieces))
+        # RFC 9110, section 8.6: 204 has no length
+        head = self._head(status, headers, b"" if status == 204 else b"content-length: %d\r\n" % size)
+        self._begin(status)
+        if size <= JOIN_LIMIT:
+            self._put(b"".join((head, *pieces)))
+        else:
+            for piece in (head, *pieces):
+                self._put(piece)
+        self._last()
+
+    def open(self, headers: Headers) -> None:
+        if not self._is_over:
+            self._is_chunked = True
+            self._put(self._head(200, headers, b"transfer-encoding: chunked\r\n"))
+            self._begin(200)
+            self._flush_soon()
+
+    def write(self, chunk: bytes) -> None:
+        if not self._is_over and chunk:  # an empty chunk would be the last (RFC 9112, section 7.1)
+            self._put(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if not self._is_slow and (self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH):
+                self._is_slow = True
+            self._flush_soon()
+
+    def end(self) -> None:
+        if not self._is_over:
+            self._put(_LAST_CHUNK)
+            self._last()
+
+    # What the connection tells.
+
+    def flush(self) -> None:
+        """Hand to the transport what waits, as far as the reader keeps up."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        transport = self._wire.transport
+        while self._out and not self._wire.is_paused:
+            pieces: list[bytes] = []
+            size = 0
+            while self._out and size <= JOIN_LIMIT:
+                size += len(self._out[0])
+                pieces.append(self._out.popleft())
+            self._size -= size
+            if len(pieces) == 1:
+                transport.write(pieces[0])
+            else:
+                transport.writelines(pieces)
+        if self._out:
+            return
+        if self._is_over:
+            self._complete()
+        elif self._is_slow and not self._wire.is_paused:
+            self._is_slow = False
+            if self.on_drained is not None:
+                self.on_drained()
+
+    def leave(self) -> None:
+        """The client has left, or takes nothing."""
+        if self.response_complete:
+            return
+        was_over, self._is_over = self._is_over, True
+        self.disconnected = self.response_complete = True
+        self._out.clear()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        self._on_over(self)
+        if not was_over and self.on_gone is not None:
+            self.on_gone()
+
+    # Inside.
+
+    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+        lines = [STATUS_LINE[status]]
+        for name, value in (*self._wire.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+        if (b"connection", b"close") in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n", framing, b"\r\n")
+        return b"".join(lines)
+
+    def _put(self, piece: bytes) -> None:
+        self._out.append(piece)
+        self._size += len(piece)
+
+    def _last(self) -> None:
+        """What was written last is the last."""
+        self._is_over = True
+        self.flush()
+
+    def _flush_soon(self) -> None:
+        """At the end of this turn of the loop, so that what is said in one turn is one write."""
+        if self._flushing is None and not self._wire.is_paused:
+            self._flushing = asyncio.get_running_loop().call_soon(self.flush)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self._on_over(self)
+        self._wire.answered(self)
