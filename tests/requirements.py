@@ -1484,6 +1484,23 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "What names no kept session, or a server that the caller may not see, is refused with what to do.",
         "architecture 8, POST /api/warm",
     ),
+    # direct
+    "http:direct:as-asgi": Requirement(
+        "A request that is handed over by callbacks is answered as through ASGI, whatever it is and comes with.",
+        "issue: near the limit; RFC 9112",
+    ),
+    "http:direct:framing": Requirement(
+        "Bytes that could be read as two requests, or as one and a half, are read alike on every way in.",
+        "threats-and-faults 20; RFC 9112, section 11",
+    ),
+    "http:direct:one-write": Requirement(
+        "An answer, and what is said in one turn of the loop, goes to the kernel once.",
+        "issue: near the limit",
+    ),
+    "http:direct:slow-readers": Requirement(
+        "Who reads slowly is waited for as long as something is read, and costs a bounded queue.",
+        "threats-and-faults 38",
+    ),
     # library
     "library:keeps": Requirement(
         "Inside an application a session is kept from lease to lease, for its principal and chat alone.",

@@ -60,6 +60,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "cli.call": GROUND | {"wire", "observe"},
     "cli.peer": GROUND | {"wire", "upstream"},
     "cli.api": GROUND | {"upstream.http1"},
+    "cli.serving": GROUND | {"cli", "gateway", "downstream.connection"},
     "cli.failures": GROUND | {"wire", "observe", "upstream.transport"},
     "cli.stdio": GROUND | {"gateway", "observe", "downstream.pipes", "downstream.stdio"},
     "cli.demo": GROUND | {"gateway", "testing"},

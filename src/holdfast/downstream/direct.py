@@ -65,7 +65,6 @@ class DirectResponder(HttpResponder):
         """What waits for the reader, or for the end of this turn of the loop."""
         self._size = 0
         self._is_slow = False
-        self._is_chunked = False
         self._flushing: asyncio.Handle | None = None
 
     @property
@@ -77,8 +76,8 @@ class DirectResponder(HttpResponder):
             return
         pieces = list(parts)
         size = sum(map(len, pieces))
-        # RFC 9110, section 8.6: 204 has no length
-        head = self._head(status, headers, b"" if status == 204 else b"content-length: %d\r\n" % size)
+        length = () if status == 204 else ((b"content-length", b"%d" % size),)  # RFC 9110, section 8.6
+        head = self._head(status, (*headers, *length))
         self._begin(status)
         if size <= JOIN_LIMIT:
             self._put(b"".join((head, *pieces)))
@@ -89,8 +88,7 @@ class DirectResponder(HttpResponder):
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
-            self._is_chunked = True
-            self._put(self._head(200, headers, b"transfer-encoding: chunked\r\n"))
+            self._put(self._head(200, headers, framing=b"transfer-encoding: chunked\r\n"))
             self._begin(200)
             self._flush_soon()
 
@@ -150,15 +148,16 @@ class DirectResponder(HttpResponder):
 
     # Inside.
 
-    def _head(self, status: int, headers: Headers, framing: bytes) -> bytes:
+    def _head(self, status: int, headers: Headers, *, framing: bytes = b"") -> bytes:
         lines = [STATUS_LINE[status]]
         for name, value in (*self._wire.default_headers, *headers):
             lines += (name, b": ", value, b"\r\n")
+        lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n")
         if (b"connection", b"close") in headers:
             self.keep_alive = False
         elif not self.keep_alive:
             lines.append(b"connection: close\r\n")
-        lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n", framing, b"\r\n")
+        lines += (framing, b"\r\n")
         return b"".join(lines)
 
     def _put(self, piece: bytes) -> None:

@@ -1,0 +1,324 @@
+"""The way by callbacks and the way through ASGI are one gateway: whatever is sent, both answer alike."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.downstream.connection import Connection
+from holdfast.gateway import Gateway
+from holdfast.testing.server import ScriptedServer
+from requirements import requirement
+from rig import NAME
+from rows import row
+
+_OWN: Final = re.compile(rb"(?im)^(date|x-request-id|mcp-session-id): [^\r\n]*\r\n")
+"""What no two answers have in common."""
+END: Final = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+
+
+class ThroughAsgi(Connection):
+    """As the connection is for an application that it does not know."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._app = None
+
+
+class Wire(asyncio.Transport):
+    """A connection in memory: unlike one of TCP, it loses nothing that was said before it was closed."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+        self.said = bytearray()
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.closed = asyncio.Event()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.said += data
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        for data in list_of_data:
+            self.said += data
+
+    def is_closing(self) -> bool:
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        if not self.closed.is_set():
+            self.closed.set()
+            asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
+
+    def abort(self) -> None:
+        self.close()
+
+    def pause_reading(self) -> None:
+        self.reads.clear()
+
+    def resume_reading(self) -> None:
+        self.reads.set()
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Ways:
+    """The two ways into one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._state = ServerState()
+        self._config: Any = Config(
+            gateway.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+        )
+        self._config.load()
+
+    async def said(self, kind: type[Connection], pieces: list[bytes]) -> bytes:
+        """Everything that is written until the connection is closed."""
+        connection = kind(self._config, self._state, {})
+        wire = Wire(connection)
+        async with asyncio.timeout(20):
+            connection.connection_made(wire)
+            for piece in pieces:
+                await wire.reads.wait()
+                if wire.is_closing():
+                    break
+                connection.data_received(piece)
+                await asyncio.sleep(0)
+            await wire.closed.wait()
+            if self._state.tasks:
+                await asyncio.wait(self._state.tasks)
+        return _OWN.sub(b"", bytes(wire.said))
+
+    async def answers(self, pieces: list[bytes]) -> tuple[bytes, bytes]:
+        """What each way says to the same bytes."""
+        return await self.said(Connection, pieces), await self.said(ThroughAsgi, pieces)
+
+    async def check(self, *pieces: bytes) -> bytes:
+        """What both say, which must be the same."""
+        direct, asgi = await self.answers(list(pieces))
+        assert direct == asgi
+        return direct
+
+
+@asynccontextmanager
+async def ways() -> AsyncGenerator[Ways]:
+    async with asyncio.timeout(250), ScriptedServer() as upstream:
+        whole = GatewaySettings(servers=(ServerSettings(name=NAME, url=upstream.url),))
+        async with Gateway(whole) as gateway:
+            yield Ways(gateway)
+
+
+def post(body: bytes, *headers: bytes, path: bytes = b"/mcp", version: bytes = b"HTTP/1.1") -> bytes:
+    length = (
+        ()
+        if any(h.lower().startswith((b"content-length", b"transfer-encoding")) for h in headers)
+        else (b"content-length: %d" % len(body),)
+    )
+    lines = [b"POST " + path + b" " + version, b"host: localhost", *length, *headers]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+PING: Final = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+LIST: Final = b'{"jsonrpc":"2.0","id":2,"method":"tools/list"}'
+COUNT: Final = b'{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"count","arguments":{}}}'
+
+
+@requirement("http:direct:as-asgi")
+async def test_what_is_usual_is_answered_alike_and_once() -> None:
+    async with ways() as both:
+        for request in (
+            post(PING),
+            post(LIST),
+            post(COUNT),
+            post(COUNT, b"accept: text/event-stream"),
+            post(PING, path=b"/mcp/memory"),
+            post(PING, path=b"/mcp/memory/chats/c"),
+            post(PING, path=b"/mcp/nowhere"),
+            post(PING, path=b"/mcp?x=1"),
+            post(PING, b"authorization: Bearer k"),
+            post(b"{"),
+            post(b""),
+            b"GET /mcp HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            b"DELETE /mcp HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: none\r\n\r\n",
+            b"PUT /mcp HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            b"HEAD /mcp HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            post(PING, version=b"HTTP/1.0"),
+            post(PING, b"connection: close"),
+            post(PING, b"host: evil.example").replace(b"host: localhost\r\n", b""),
+            post(PING, b"origin: https://evil.example"),
+            post(PING, b"expect: 100-continue"),
+            post(PING, b"connection: upgrade", b"upgrade: h2c"),
+        ):
+            said = await both.check(request, END)
+            assert said.count(b"HTTP/1.1 ") in {1, 2, 3}, request
+
+
+@requirement("http:direct:as-asgi")
+async def test_requests_that_come_together_are_answered_in_order() -> None:
+    async with ways() as both:
+        many = [post(COUNT.replace(b'"id":3', b'"id":%d' % number)) for number in range(10, 20)]
+        said = await both.check(b"".join(many) + END)
+        assert [int(found) for found in re.findall(rb'"id":(\d+)', said)] == list(range(10, 20))
+        assert said.endswith(b"ok")
+        said = await both.check(post(PING) + post(LIST) + post(COUNT) + post(PING, b"connection: close") + post(COUNT))
+        assert said.count(b"HTTP/1.1 200") == 4, "nothing is answered after the last"
+
+
+@requirement("http:direct:framing")
+@row(20)
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        post(PING, b"content-length: 40", b"transfer-encoding: chunked"),
+        post(b"0\r\n\r\n" + post(PING), b"content-length: 4", b"transfer-encoding: chunked"),
+        post(PING, b"content-length: 40", b"content-length: 41"),
+        post(PING, b"content-length: 40", b"content-length: 40"),
+        post(PING, b"content-length: +40"),
+        post(PING, b"content-length: 4 0"),
+        post(PING, b"content-length: 0x28"),
+        post(PING, b"content-length: -1"),
+        post(PING, b"content-length: 99999999999999999999"),
+        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
+        post(b"28;a=b\r\n" + PING + b"\r\n0\r\nx: y\r\n\r\n", b"transfer-encoding: chunked"),
+        post(b"28\n" + PING + b"\n0\n\n", b"transfer-encoding: chunked"),
+        post(b"g\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
+        post(PING, b"transfer-encoding: xchunked"),
+        post(PING, b"transfer-encoding: chunked, identity"),
+        post(PING, b"transfer-encoding: identity", b"content-length: 40"),
+        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding:\tchunked"),
+        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding : chunked"),
+        post(PING, b"content-length : 40"),
+        post(PING, b" content-length: 3"),
+        post(PING, b"x: a\r\n content-length: 3"),
+        post(PING, b"x: a\x00b"),
+        post(PING, b"x\x01: a"),
+        post(PING, b"x: a\rb"),
+        b"POST /mcp HTTP/1.1\nhost: localhost\ncontent-length: 40\n\n" + PING,
+        b"POST http://localhost/mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST //mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST /mcp/%2e%2e/healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST /mcp\x00 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST /mcp HTTP/2.0\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST /mcp HTTP/1.1 \r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"post /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"POST /mcp HTTP/1.1\r\nhost: localhost\r\nhost: evil\r\ncontent-length: 40\r\n\r\n" + PING,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\r\n" + post(PING),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> None:
+    async with ways() as both:
+        await both.check(hostile + END)
+        await both.check(*(hostile[i : i + 1] for i in range(len(hostile))), END)
+
+
+# Whatever else.
+
+_METHODS = st.sampled_from([b"POST", b"POST", b"POST", b"GET", b"DELETE", b"OPTIONS", b"HEAD", b"PATCH"])
+_PATHS = st.sampled_from(
+    [
+        b"/mcp",
+        b"/mcp",
+        b"/mcp/",
+        b"/mcp/memory",
+        b"/mcp/memory/chats/a%20b",
+        b"/mcpx",
+        b"/sse/x",
+        b"/healthz",
+        b"/?",
+        b"*",
+    ]
+)
+_HEADERS = st.lists(
+    st.sampled_from(
+        [
+            b"accept: application/json",
+            b"accept: text/event-stream, application/json",
+            b"accept: text/html",
+            b"content-type: application/json",
+            b"content-type: text/plain",
+            b"connection: keep-alive",
+            b"connection: close",
+            b"connection: Keep-Alive, X",
+            b"mcp-session-id: none",
+            b"mcp-protocol-version: 2025-06-18",
+            b"mcp-protocol-version: 1999-01-01",
+            b"origin: http://localhost",
+            b"expect: 100-continue",
+            b"expect: something",
+            b"x-request-id: mine",
+            b"x-long: " + b"y" * 5000,
+            b"authorization: Bearer \xff",
+        ]
+    ),
+    max_size=4,
+)
+_BODIES = st.one_of(
+    st.sampled_from([PING, LIST, COUNT, b"", b"[]", b"[" + PING + b"]", b"{", b"\xff", b"null", b'{"id":1}' * 3]),
+    st.binary(max_size=64),
+)
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> bytes:
+    method, path, body = draw(_METHODS), draw(_PATHS), draw(_BODIES)
+    headers = draw(_HEADERS)
+    if draw(st.booleans()):
+        framed, framing = body, [b"content-length: %d" % len(body)]
+    else:
+        cut = draw(st.integers(0, len(body)))
+        chunks = [part for part in (body[:cut], body[cut:]) if part]
+        framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in chunks) + b"0\r\n\r\n"
+        framing = [b"transfer-encoding: chunked"]
+    if method in {b"GET", b"DELETE", b"OPTIONS", b"HEAD"} and draw(st.booleans()):
+        framed, framing = b"", []
+    head = [method + b" " + path + b" HTTP/1.1", b"host: localhost", *framing, *headers]
+    return b"\r\n".join(head) + b"\r\n\r\n" + framed
+
+
+@requirement("http:direct:as-asgi")
+@row(20)
+async def test_generated_requests_are_answered_alike(figure: Any) -> None:
+    async with ways() as both:
+        loop = asyncio.get_running_loop()
+        seen: list[tuple[list[bytes], int]] = []
+
+        @settings(
+            max_examples=300,
+            deadline=None,
+            database=None,
+            suppress_health_check=[HealthCheck.too_slow],
+            derandomize=True,
+        )
+        @given(st.lists(_requests(), min_size=1, max_size=4), st.integers(1, 200))
+        def alike(requests: list[bytes], size: int) -> None:
+            whole = b"".join([*requests, END])
+            pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+            direct, asgi = asyncio.run_coroutine_threadsafe(both.answers(pieces), loop).result(60)
+            assert direct == asgi
+            seen.append((requests, direct.count(b"HTTP/1.1 ")))
+
+        await asyncio.to_thread(alike)
+        figure(
+            f"{sum(len(requests) for requests, _ in seen):,} generated requests: answered alike by callbacks and ASGI"
+        )
+        assert sum(answers for _, answers in seen) > 300
