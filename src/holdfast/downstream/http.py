@@ -139,6 +139,9 @@ class HttpResponder(ABC):
     def end(self) -> None:
         """See `Responder`."""
 
+    def watch(self) -> None:  # noqa: B027 (where a client that leaves is noticed anyway, there is nothing to do)
+        """See `Responder`."""
+
     def cut(self, refuse: Callable[[Responder], None]) -> None:
         """End the answer as it stands, or `refuse` where none has begun; to its owner the client has left."""
         if self._is_over:
