@@ -6,11 +6,12 @@ For callers of whose requests nothing else says that they belong together (SEP-2
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast import events
 from holdfast.call import Call, Caller, Json, Outcome, Result, Running, Status

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast.call import Abilities, Call, Result, RpcError
 from holdfast.session.key import SessionKey

@@ -8,6 +8,8 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from msgspec import structs
+
 from holdfast.call import ANYBODY, Abilities
 
 _PROCESS_SECRET: Final = secrets.token_bytes(32)
@@ -90,7 +92,7 @@ class SessionKey:
     @property
     def may_adopt(self) -> bool:
         """Whether a spare, which declares all that can be relayed, has not declared more than the request."""
-        return self.declares is None or replace(self.declares, extensions=ANYBODY.extensions) == ANYBODY
+        return self.declares is None or structs.replace(self.declares, extensions=ANYBODY.extensions) == ANYBODY
 
     @property
     def digest(self) -> str:

@@ -5,10 +5,10 @@ Towards the caller it is a call like any: its progress, its questions, its resul
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, Protocol
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast.call import Abilities, Answered, Ask, AskId, Call, Fields, InputRequired, Json, Result, RpcError
 from holdfast.clock import Clock, Timer

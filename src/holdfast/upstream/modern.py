@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from holdfast.call import DEFAULT_LOG_LEVEL, OURSELVES, Abilities, AskId, Call, Reply, Result, RpcError
 from holdfast.clock import Clock
@@ -181,7 +181,7 @@ class ModernUpstream:
         # Without a level, the server would send no log at all.
         level = (call.log_level or self._level or DEFAULT_LOG_LEVEL) if self._offers_logging else None
         abilities = exchange.abilities if self._declares else _unasked(exchange.abilities)
-        able = capabilities(replace(abilities, tasks=True) if has_tasks else abilities)
+        able = capabilities(structs.replace(abilities, tasks=True) if has_tasks else abilities)
         return self._post(leg, call, extra, envelope(said, able, level=level, progress_token=token))
 
     def errand(self, call: Call, exchange: Exchange) -> None:
