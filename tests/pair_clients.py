@@ -123,7 +123,10 @@ class SessionDriver(Driver):
         return Outcome.YES
 
     async def elicitation_complete(self) -> Outcome:
-        """It is told to who was asked, and not to who shares the chat, on whose call the server says it."""
+        """It is told to who was asked, and not to who shares the chat, on whose call the server says it.
+
+        A server of 2026-07-28 has no word for it, and then its answer says it.
+        """
         complete = "notifications/elicitation/complete"
         chat = {"dev.holdfast/chat": unique("complete")}
         accepted = {"action": "accept"}
@@ -131,11 +134,10 @@ class SessionDriver(Driver):
         async with AsyncExitStack() as stack:
             other = await stack.enter_async_context(streamable(self.place, "2025-11-25"))
             said = await other.call("visited", dict(chat))
-            if not asked.questions or said.text != "said":
+            if not asked.questions or (said.text != "said" and not self.place.server.is_modern):
                 assert complete not in [m.get("method") for m in (*self.heard, *other.heard)]
                 return Outcome.NONE
-            about = await self.until(complete)
-            assert about == {"elicitationId": asked.questions[0]["params"]["elicitationId"]}
+            await self.until(complete, elicitationId=asked.questions[0]["params"]["elicitationId"])
             await self.place.until_pushing()
             await self.change_tools()
             await other.until("notifications/tools/list_changed")  # by then it would have come

@@ -236,14 +236,15 @@ async def test_pages_that_a_server_wants_visited_first_are_named_as_it_names_the
     transport: Transport, revision: str
 ) -> None:
     async with rig(transport) as running:
-        for client in (await running.connected(revision, ABLE), running.client()):
-            error = (await client.ask(client.tool("sign_in")))["error"]
+        session, named = await running.connected(revision, ABLE), "/mcp/memory/chats/named"
+        for client, path in ((session, "/mcp"), (running.client(), named)):
+            error = (await client.ask(client.tool("sign_in"), path))["error"]
             assert (error["code"], error["message"]) == (-32042, "Sign in first.")
             (page,) = error["data"]["elicitations"]
             assert page == {
                 "mode": "url",
                 "elicitationId": page["elicitationId"],
-                "url": f"https://example.test/{page['elicitationId']}",
+                "url": f"https://example.test/{page['elicitationId'][1:]}",
                 "message": "Sign in.",
             }
 

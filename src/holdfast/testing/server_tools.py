@@ -227,7 +227,8 @@ async def log(call: ToolCall) -> dict[str, Any]:
     level, message = call.text("level"), call.text("message")
     if level not in LOG_LEVELS:
         raise RpcFailure(jsonrpc.INVALID_PARAMS, f"{level!r} is no log level.")
-    if LOG_LEVELS.index(level) < LOG_LEVELS.index(call.session.log_level):
+    floor = call.session.log_level
+    if floor not in LOG_LEVELS or LOG_LEVELS.index(level) < LOG_LEVELS.index(floor):
         return text_result("below the level")
     for _ in range(int(call.number("count", 1))):
         call.notify("notifications/message", {"level": level, "logger": "test", "data": message})
