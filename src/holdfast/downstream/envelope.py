@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from holdfast.call import LOG_LEVELS, Abilities, Json
+from holdfast.call import LOG_LEVELS, NOBODY, Abilities, Json
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.downstream.client import abilities_of
 from holdfast.downstream.post import CHAT_KEY
@@ -103,8 +103,8 @@ def read_envelope(request: ClientRequest, headers: Mapping[str, str], offered: C
     level = said.get(LOG_LEVEL_KEY)
     if level is not None and level not in LOG_LEVELS:
         raise bad_params(request, f"{LOG_LEVEL_KEY} is one of {', '.join(LOG_LEVELS)}.")
-    abilities = Abilities()
-    if request.method in NAMED:
+    abilities = NOBODY
+    if capabilities and request.method in NAMED:
         abilities = replace(abilities_of(capabilities), other=False, tasks=has_tasks)
     again = (None, None) if request.method in TASKS else _retry(request)
     return Envelope(abilities, capabilities, level if isinstance(level, str) else None, *again)

@@ -156,10 +156,11 @@ class Modern:
         if envelope.level is not None:
             call = replace(call, log_level=envelope.level)
         asker = target.asker(request.params, is_modern=True)
-        if asker.owner is None and call.method == "tools/call":  # a task would be anybody's
+        if envelope.abilities.tasks and call.method == "tools/call" and asker.owner is None:  # it would be anybody's
             envelope = without_tasks(envelope)
-        declares = replace(envelope.abilities, tasks=False) if request.method in ASKING else None
-        asker = replace(asker, declares=declares)
+        if request.method in ASKING:
+            able = envelope.abilities
+            asker = replace(asker, declares=replace(able, tasks=False) if able.tasks else able)
         conversation = target.service.converse(asker)
         if call.method == "tools/call":
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))

@@ -227,7 +227,7 @@ class Server:
         scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes)) if asker.passed else ()
         if scope == "chat" and asker.chat is not None and not identity.lacks_user:
-            return self._chat_keys(identity.principal, asker.chat, passed, asker.owner, is_modern)
+            return self._chat_keys(identity.principal, asker.chat, passed, is_modern)
         whole = SessionKey(
             self.name, self._revision, self._credential, scope, None, is_modern=is_modern, owner=asker.owner
         )
@@ -249,11 +249,10 @@ class Server:
         principal: Principal,
         chat: str,
         passed: tuple[tuple[str, str], ...],
-        owner: TaskOwner | None,
         is_modern: bool,
     ) -> SessionKey:
         key = SessionKey(self.name, self._revision, self._credential, "chat", principal, f"chat:{chat}")
-        return replace(key, passed=passed, owner=owner, is_modern=is_modern)
+        return replace(key, passed=passed, owner=TaskOwner(principal, chat), is_modern=is_modern)
 
     def _remembers_nothing_of(self, asker: Asker) -> bool:
         """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
