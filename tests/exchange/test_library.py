@@ -163,6 +163,8 @@ def test_every_mistake_in_the_settings_is_a_line() -> None:
     assert first == "the settings cannot be used:"
     assert len(mistakes) >= 2
     assert all("servers." in line for line in mistakes)
+    with pytest.raises(ConfigError, match=r"servers\.a\.scopee: unknown key"):
+        SessionPool.open({"servers": {"a": {"url": "http://127.0.0.1/mcp", "scopee": "user"}}})
 
 
 def test_the_package_has_the_names_that_it_offers_and_no_others() -> None:

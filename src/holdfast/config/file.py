@@ -44,8 +44,19 @@ def load(path: Path | str, environment: Mapping[str, str] | None = None) -> Load
     return read(text, path, environment, is_json=is_json)
 
 
-def read(text: str, path: Path, environment: Mapping[str, str] | None = None, *, is_json: bool) -> Loaded:
-    """As `load`, for the text of a file at `path`, by which problems are named and its own paths found."""
+def read(
+    text: str,
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    is_json: bool,
+    may_be_editors: bool = True,
+) -> Loaded:
+    """As `load`, for the text of a file at `path`, by which problems are named and its own paths found.
+
+    JSON that has `servers` and nothing else may be an editor's, in which unknown keys are left aside;
+    `may_be_editors` false takes it to be in our own form.
+    """
     problems, notes = Findings(str(path)), Findings(str(path))
     root = parse_jsonc(text, problems) if is_json else parse_yaml(text, problems)
     if root is None or not isinstance(root.value, dict):
@@ -58,7 +69,7 @@ def read(text: str, path: Path, environment: Mapping[str, str] | None = None, *,
         raise problems.error([path.absolute()])
     variables = Variables(os.environ if environment is None else environment)
     values = Values(path.absolute().parent, variables, problems, notes)
-    if is_of_host(root, is_json=is_json):
+    if is_of_host(root, is_json=is_json and may_be_editors):
         root, values = translate(root, values)
     settings = read_gateway(root, values)
     paths = tuple(dict.fromkeys([path.absolute(), *values.files]))

@@ -253,7 +253,7 @@ def _settings(config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[st
         return config
     try:
         if isinstance(config, Mapping):
-            return read(json.dumps(dict(config)), _NOWHERE, is_json=True).settings
+            return read(json.dumps(dict(config)), _NOWHERE, is_json=True, may_be_editors=False).settings
         return load(Path(config)).settings
     except ConfigError as error:
         raise ConfigError(f"the settings cannot be used:\n{error}", paths=error.paths) from None
