@@ -149,6 +149,25 @@ async def test_a_server_that_cannot_list_its_tools_is_not_ready() -> None:
         assert not any(isinstance(event, events.ListsLearned) for event in rig.events)
 
 
+async def test_a_list_that_the_end_of_the_gateway_cuts_off_is_no_failure_of_the_server() -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers["tools/list"] = lambda request: None
+        failed: list[str] = []
+
+        async def learning() -> None:
+            try:
+                await rig.server.learn()
+            except OpenFailed as error:
+                failed.append(str(error))
+
+        rig.scope.start(learning(), "learn")
+        await settle()
+        await rig.pool.aclose()
+        await settle()
+        assert failed == ["tools/list got no answer: the gateway is shutting down"]
+        assert rig.seen(events.SessionFailed) == []
+
+
 async def test_more_than_a_thousand_calls_that_wait_for_a_person_take_slots() -> None:
     async with pool_rig(max_concurrency=2, max_queue=5) as rig:
         callers: list[FakeCaller] = []

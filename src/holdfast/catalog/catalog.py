@@ -200,7 +200,8 @@ class Catalog:
             reason = f"{method} was refused: {jsonrpc.error_message(hindrance.raw)}"
         else:
             return
-        self._emit(events.SessionFailed(self._settings.name, session.id, reason))
+        if self._pool.parting is None:  # else it was we who ended the session
+            self._emit(events.SessionFailed(self._settings.name, session.id, reason))
         raise OpenFailed(reason)
 
     def _is_everybodys(self, method: str) -> bool:
