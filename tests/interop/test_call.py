@@ -187,6 +187,11 @@ def test_each_kind_of_failure_has_its_line_and_status(url: str, gateway: str, se
         (["call", nowhere, "recall"], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
         (["tools", nowhere], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
         (
+            ["tools", *STDIO, "--era", "modern"],
+            3,
+            r"holdfast: .*Unsupported protocol version \(it speaks 2026-07-28: a gateway .* holdfast run does\)",
+        ),
+        (
             ["tools", "--config", settings, "other"],
             3,
             r"holdfast: other: connection to \S+ refused \(start it, or correct the URL\)",

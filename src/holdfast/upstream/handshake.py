@@ -76,6 +76,9 @@ class _OpenAsk:
     """The server's task that it belongs to."""
 
 
+_UNSUPPORTED_VERSION: Final = -32022
+_IS_MODERN: Final = "it speaks 2026-07-28: a gateway with era: auto goes between, as holdfast run does"
+
 _OF_THE_SESSION: Final = frozenset(
     {
         "notifications/tools/list_changed",
@@ -174,7 +177,11 @@ class HandshakeUpstream:
                 advice=ADVICE.get(outcome.kind, ""),
             )
         if isinstance(outcome, RpcError):
-            raise Misunderstood(f"the server refused to initialize: {jsonrpc.error_message(outcome.raw)}")
+            code = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null"))
+            raise Misunderstood(
+                f"the server refused to initialize: {jsonrpc.error_message(outcome.raw)}",
+                advice=_IS_MODERN if code == _UNSUPPORTED_VERSION else "",
+            )
         answer = jsonrpc.decode_fields(outcome.raw)
         version = jsonrpc.decode_value(answer.get("protocolVersion", b"null"))
         if not isinstance(version, str) or version not in HANDSHAKE_REVISIONS:
