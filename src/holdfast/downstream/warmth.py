@@ -68,7 +68,7 @@ class Warmth:
         conversation = server.converse(Asker(identity, nonce, named=chat, passed=passed))
         if conversation.is_private:
             what = "user" if identity.lacks_user else "chat"
-            raise Refusal(400, f"Whose session is it? Name the {what}, as calls will: {_FORM}")
+            raise Refusal(400, f"Whose session is it? Name the {what}, as calls will. {_FORM}")
         return conversation
 
 

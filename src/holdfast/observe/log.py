@@ -19,7 +19,8 @@ logger = logging.getLogger("holdfast")
 HOW_TO_NAME_A_CHAT: Final = (
     "a call named no chat, so it runs in a private session that ends with it. To keep state between calls,\n"
     "(1) let the client initialize and send its Mcp-Session-Id, or\n"
-    "(2) name the chat in a header that the client is trusted with (trust, --trust chat=HEADER), or\n"
+    "(2) name the chat in _meta (dev.holdfast/chat), in the path (/mcp/NAME/chats/CHAT) or in a header that "
+    "the client is trusted with (trust, --trust chat=HEADER), or\n"
     "(3) keep one session per user (scope: user, --scope user), or\n"
     "(4) let the model open sessions and name them in its calls (handles: true, --handles)."
 )
