@@ -1550,6 +1550,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Code that does not await has the same sessions, from any thread.",
         "architecture 7",
     ),
+    "library:web-application": Requirement(
+        "A web application that holds a pool keeps the session of each person and chat between its requests.",
+        "architecture 7",
+    ),
     "library:interleavings": Requirement(
         "Whatever acquires, calls, cancels, releases and invalidates in whatever order: no lease is left, nobody "
         "meets another's state, nobody else's call fails.",
