@@ -52,6 +52,10 @@ def test_every_event_is_an_object_with_its_fields(event: events.Event) -> None:
         assert line == json.loads(json.dumps(fields_of(event)))
 
 
+def test_seconds_are_told_to_the_microsecond() -> None:
+    assert fields_of(events.CallEnded("notes", "tools/call", "result", 0.01599999999962165))["seconds"] == 0.016
+
+
 def test_fields_bear_the_names_of_the_event() -> None:
     assert fields_of(events.CallEnded("notes", "tools/call", "timeout", 300.0, "r3")) == {
         "event": "call_ended",

@@ -28,10 +28,15 @@ def clipped(text: str) -> str:
 
 
 def fields_of(event: events.Event) -> dict[str, object]:
-    """The fields of an event, after `event` with its kind in snake case; what is empty is left out."""
+    """The fields of an event, after `event` with its kind in snake case; what is empty is left out.
+
+    Seconds are told to the microsecond.
+    """
     kind, names = _SHAPES[type(event)]
     found: dict[str, object] = {"event": kind}
-    found.update((name, value) for name in names if (value := getattr(event, name)) not in ("", ()))
+    for name in names:
+        if (value := getattr(event, name)) not in ("", ()):
+            found[name] = round(value, 6) if isinstance(value, float) else value
     return found
 
 
