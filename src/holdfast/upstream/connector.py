@@ -19,6 +19,7 @@ from holdfast.upstream.legacy_sse import LegacySseLink
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.modern_answer import MirroredArguments
 from holdfast.upstream.modern_link import ModernHttpLink, ModernLink, ModernPipe
+from holdfast.upstream.session_stream import has_session_stream
 from holdfast.upstream.stdio import StdioLink
 from holdfast.upstream.streamable_http import StreamableHttpLink
 from holdfast.upstream.tasks import TaskTools
@@ -132,7 +133,8 @@ class Connector:
                 case "auto":
                     return FallbackUpstream(self._habit, Ways(streamable, legacy, converse))
 
-        return Openings(lambda: converse_modern(modern()), shaking_hands)
+        asking = partial(has_session_stream, http, self._target, self._headers(passed))
+        return Openings(lambda: converse_modern(modern()), shaking_hands, may_shake_hands=asking)
 
     def _modern(self, http: HttpClient, passed: tuple[tuple[str, str], ...]) -> ModernHttpLink:
         return ModernHttpLink(

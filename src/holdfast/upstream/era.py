@@ -7,7 +7,7 @@ A server that speaks both is spoken to as the caller speaks for whom its session
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -61,6 +61,8 @@ class Openings:
     handshake: Callable[[], Upstream]
     """After `modern`, over the same process where there is one and it lives."""
     process: ProcessInTurns | None = None
+    may_shake_hands: Callable[[], Awaitable[bool]] | None = None
+    """Whether a server that answers `modern` should be asked for `handshake` too; None where only that would tell."""
 
 
 class ProbingUpstream:
@@ -103,6 +105,8 @@ class ProbingUpstream:
             return await self._shake_hands(Era.HANDSHAKE)
         self._known.discovery = discovery
         found: Era | None = Era.MODERN if era is Era.MODERN or refusal is not None else Era.BOTH
+        if found is Era.BOTH and not self._is_modern and not await self._may_shake_hands():
+            found = Era.MODERN
         if found is Era.BOTH and not self._is_modern:
             # The versions that it names are no help: the official SDK's servers speak all, and name the new one.
             if self._openings.process is not None:
@@ -118,6 +122,16 @@ class ProbingUpstream:
         hello = await modern.open()
         self._settle(found)
         return hello if found is Era.MODERN else replace(hello, speaks_both=True)
+
+    async def _may_shake_hands(self) -> bool:
+        may = self._openings.may_shake_hands
+        if may is None:
+            return True
+        try:
+            async with timeout(self._clock, self._probe_timeout):
+                return await may()
+        except TimeoutError:
+            return True
 
     async def _discover(self, modern: ModernUpstream) -> Hello:
         """Raises `NotModern`, `TimeoutError` where it is not known what the server is, and `OpenFailed`."""

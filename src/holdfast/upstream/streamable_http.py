@@ -14,7 +14,7 @@ from typing import Final
 
 from holdfast.clock import Clock, Timer, timeout
 from holdfast.config import MAX_MESSAGE_BYTES
-from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
+from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault, header_block
 from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.streamable_answer import resumable
 from holdfast.upstream.streamable_request import RETRY, HttpSession, Request
@@ -32,6 +32,10 @@ PUSH_STABLE_AFTER: Final = 30.0
 PUSH_BACKOFF: Final = 2.0
 PUSH_BACKOFF_MAX: Final = 600.0
 """Doubling from the one to the other, each halved at most by jitter: ten GETs take ten minutes."""
+
+
+_INITIALIZE: Final = header_block([("mcp-method", "initialize")])
+"""Of the one request that a server may get which speaks 2026-07-28, where every request bears its method (SEP-2243)."""
 
 
 class _State(Enum):
@@ -80,11 +84,12 @@ class StreamableHttpLink:
         self._session.receiver = receiver
 
     def request(self, request_id: int, message: bytes) -> Sent:
-        request = Request(self._session, request_id, message)
+        is_first = self._session.first is None
+        request = Request(self._session, request_id, message, *((_INITIALIZE,) if is_first else ()))
         if not self._is_open:
             request.refuse("the session has ended")
         else:
-            if self._session.first is None:
+            if is_first:
                 self._session.first = request
             self._posts.follow(request.start)
         return request
