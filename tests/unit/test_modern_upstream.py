@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast.call import NOBODY, Abilities, Ask, Call, Declared, InputRequired, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
@@ -504,7 +505,7 @@ async def test_a_process_that_ends_fails_what_waits_for_a_person_too() -> None:
 @pytest.mark.parametrize("declares", [True, False])
 async def test_a_modern_caller_takes_the_question_and_brings_the_answer_itself(declares: bool) -> None:
     async with conversing(declares=declares) as c:
-        exchange = Asked()
+        exchange = Asked(replace(ALL, tasks=True))
         declared: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}, "x/y": {}}}
         c.declare(exchange, capabilities=declared)
         meta = c.line.last["params"]["_meta"]

@@ -145,7 +145,8 @@ class ModernCall:
 
     @property
     def abilities(self) -> Abilities:
-        return self._own_abilities if self._desk.has_room(self) else NOBODY
+        own = self._own_abilities
+        return own if self._desk.has_room(self) else replace(NOBODY, tasks=own.tasks, extensions=own.extensions)
 
     def status(self, status: Status) -> None:
         if self._leg is not None:

@@ -146,7 +146,8 @@ class ExplicitSessions:
             request.caller.answer(self._unknown(request.public))
             return None
         self._handles.enter(handle)
-        return self._run(handle.key, call, _HandleCaller(request.caller, self._handles, handle), request.watcher)
+        caller = _HandleCaller(request.caller, self._handles, handle)
+        return self._run(handle.key_for(request.key), call, caller, request.watcher)
 
     def _open(self, request: _Request) -> Outcome:
         if request.key.lacks == "user":

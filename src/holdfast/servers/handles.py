@@ -45,6 +45,10 @@ class Handle:
     calls: int = 0
     """Those that run in its session, or wait for it."""
 
+    def key_for(self, key: SessionKey) -> SessionKey:
+        """Its key, for whoever calls with `key`: equal, and the tasks that a call begins are that caller's."""
+        return _behind(key, self.key.scope, self.name)
+
 
 class Handles:
     """Every handle of the gateway, by whose it is.
