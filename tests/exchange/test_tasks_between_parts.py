@@ -10,7 +10,7 @@ from holdfast.config import ClientSettings, Trust
 from holdfast.downstream import parked
 from modern_client import ABLE, ModernClient, text_in
 from requirements import requirement
-from rig import rig
+from rig import rig, text_of
 from several import Behind, several
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
@@ -73,3 +73,13 @@ async def test_a_task_is_a_task_where_no_more_questions_can_be_kept(monkeypatch:
         task = await client.result(client.tool("errand", gate="g"))
         assert (await client.result(client.message("tasks/get", taskId=task["taskId"])))["status"] == "working"
         running.upstream.open_gate("g")
+
+
+@requirement("tasks:awaited:every-caller")
+async def test_a_task_that_is_asked_for_in_an_opened_session_is_waited_for_since_nobody_could_come_back() -> None:
+    async with rig(handles=True) as running:
+        client = await running.connected()
+        session = (await client.ask(client.tool("open_session")))["result"]["structuredContent"]["session"]
+        body = client.tool("errand", whom="you", session=session)
+        body["params"]["task"] = {"ttl": 60_000}
+        assert text_of(await client.ask(body)) == "done for you"

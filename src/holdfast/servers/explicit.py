@@ -20,6 +20,7 @@ from holdfast.servers.gathering import Later, Listed, Lister, Start
 from holdfast.servers.handles import Handle, Handles
 from holdfast.servers.offered import ARGUMENT, OfferedTools, Public, may_concern_sessions, tools_of
 from holdfast.servers.proxy import CallerProxy
+from holdfast.servers.tasks import without_task
 from holdfast.session.key import SessionKey
 from holdfast.session.retry import overloaded
 from holdfast.session.watch import Watcher
@@ -147,7 +148,7 @@ class ExplicitSessions:
             return None
         self._handles.enter(handle)
         caller = _HandleCaller(request.caller, self._handles, handle)
-        return self._run(handle.key_for(request.key), call, caller, request.watcher)
+        return self._run(handle.key_for(request.key), without_task(call), caller, request.watcher)
 
     def _open(self, request: _Request) -> Outcome:
         if request.key.lacks == "user":
@@ -194,11 +195,10 @@ class _ListCaller(CallerProxy):
 
     def __init__(self, request: _Request, show: Callable[[Raw, Public], Raw]) -> None:
         super().__init__(request.caller)
-        self._public = request.public
-        self._show = show
+        self._show = lambda page: show(page, request.public)
 
     def answer(self, outcome: Outcome) -> None:
-        super().answer(Result(self._show(outcome.raw, self._public)) if isinstance(outcome, Result) else outcome)
+        super().answer(outcome.rewritten(self._show) if isinstance(outcome, Result) else outcome)
 
 
 class _HandleCaller(CallerProxy):
