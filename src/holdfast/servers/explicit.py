@@ -195,10 +195,14 @@ class _ListCaller(CallerProxy):
 
     def __init__(self, request: _Request, show: Callable[[Raw, Public], Raw]) -> None:
         super().__init__(request.caller)
-        self._show = lambda page: show(page, request.public)
+        self._public = request.public
+        self._show = show
 
     def answer(self, outcome: Outcome) -> None:
-        super().answer(outcome.rewritten(self._show) if isinstance(outcome, Result) else outcome)
+        super().answer(outcome.rewritten(self._shown) if isinstance(outcome, Result) else outcome)
+
+    def _shown(self, page: Raw) -> Raw:
+        return self._show(page, self._public)
 
 
 class _HandleCaller(CallerProxy):
