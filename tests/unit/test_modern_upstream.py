@@ -581,9 +581,11 @@ async def test_an_answer_to_a_tasks_question_that_was_lost_on_its_way_is_given_a
         assert c.line.last["params"]["inputResponses"] == first["params"]["inputResponses"]
         c.line.say(c.line.last["id"], result={})
         await c.clock.advance_settled(1)
-        done = {"taskId": "m1", "status": "completed", "result": {"content": []}}
-        c.line.say(c.line.last["id"], result=done)
+        given: dict[str, Any] = {"content": [], "structuredContent": [1]}
+        c.line.say(c.line.last["id"], result={"taskId": "m1", "status": "completed", "result": given})
         assert isinstance(exchange.outcome, Result)
+        assert "structuredContent" not in json.loads(bytes(exchange.outcome.raw)), "as older revisions have it"
+        assert json.loads(bytes(exchange.outcome.modern or b"{}")) == given
 
 
 @requirement("tasks:modern:awaited")
