@@ -225,6 +225,20 @@ async def test_a_server_that_loses_an_era_is_found_out(after: Any) -> None:
             await server.until(lambda: after == "handshake" or not server.sessions)
 
 
+@requirement("handles:apart")
+async def test_sessions_that_a_modern_client_opens_remember_and_are_apart() -> None:
+    async with rig(options=BOTH, handles=True) as running:
+        client = ModernClient(running)
+
+        async def called(tool: str, **arguments: Any) -> Any:
+            return await client.result(client.tool(tool, **arguments))
+
+        one, other = [(await called("open_session"))["structuredContent"]["session"] for _ in "ab"]
+        await called("remember", key="a", value="1", session=one)
+        assert text_in(await called("recall", key="a", session=one)) == "1"
+        assert text_in(await called("recall", key="a", session=other)) == "nothing is remembered as a"
+
+
 @requirement("both-modern:nameless")
 async def test_requests_that_name_no_chat_share_nothing_once_a_server_begins_to_remember() -> None:
     async with rig(options=BOTH, restarts=True) as running:
