@@ -15,6 +15,7 @@ from holdfast import events
 from holdfast.config import ClientSettings, ServerTools, ToolRules, Trust, key_digest
 from holdfast.errors import Code
 from holdfast.servers.handles import PREFIX
+from holdfast.testing import server_modern
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server_tools import TOOLS, Tool, ToolCall, text_result
 from modern_client import YES, ModernClient, text_in
@@ -260,6 +261,22 @@ async def test_before_a_server_of_2026_07_28_they_do_no_harm(kind: Kind) -> None
         assert json.loads(await caller.text("echo", x=1, session=session))["arguments"] == {"x": 1}
         await caller.text("close_session", session=session)
         await caller.refusal("echo", session=session)
+
+
+@requirement("handles:lists")
+@pytest.mark.parametrize("handles", [True, False])
+async def test_a_modern_servers_list_says_what_it_says_without_them(
+    handles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(server_modern.HINTS, "ttlMs", 60_000)
+    async with rig(handles=handles, options={"era": "modern"}) as running:
+        client = ModernClient(running)
+        for _ in range(2):
+            listed = await client.result(client.message("tools/list"))
+            tools = {tool["name"]: tool for tool in listed["tools"]}
+            assert tools["measure"]["outputSchema"]["type"] == "array"
+            assert listed["ttlMs"] == 60_000
+            assert ("open_session" in tools) == handles
 
 
 @requirement("handles:lists")

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from mcp_types import (
@@ -37,6 +37,7 @@ from requirements import requirement
 
 ERAS = ("handshake", "modern")
 NOTE_URI = "note://shared"
+SESSION: Final = "mcp-session-id"
 
 
 # Whose session it is.
@@ -101,6 +102,23 @@ async def test_credentials_and_headers_that_differ_share_nothing_and_reach_the_s
         assert all(len(borne) == 1 for borne in sessions.values())
         assert {next(iter(borne)) for borne in sessions.values()} == {"Bearer one", "Bearer two", "Bearer static"}
         assert {h["x-tenant"] for h in upstream.received_headers if "x-tenant" in h} == {"t"}
+
+
+@requirement("library:credentials")
+async def test_what_a_credential_lists_is_kept_for_nobody_else() -> None:
+    async with (
+        library(start="lazy") as (pool, upstream),
+        pool.lease(NAME, principal="ann", chat="c", credential="one") as ann,
+        pool.lease(NAME, principal="bob", chat="c", warm=False) as bob,
+    ):
+        assert await ann.list_tools()
+        assert await bob.list_tools()
+        upstream.core.forget_session(next(iter(upstream.sessions)))
+        assert text(await ann.call_tool("count")) == "1", "in a session that was opened again"
+        assert await bob.list_tools()
+        credentials = {h[SESSION]: h.get("authorization") for h in upstream.received_headers if SESSION in h}
+        asked = [credentials[entry.session] for entry in upstream.ledger if entry.method == "tools/list"]
+        assert asked == ["Bearer one", None], "ann's own, and the one that is kept for all"
 
 
 @requirement("library:credentials")

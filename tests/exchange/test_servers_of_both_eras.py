@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import pytest
@@ -223,6 +224,45 @@ async def test_a_server_that_loses_an_era_is_found_out(after: Any) -> None:
             assert set(revisions(running)) == {expected}
             running.server.pool.terminate()
             await server.until(lambda: after == "handshake" or not server.sessions)
+
+
+@requirement("handles:apart")
+async def test_sessions_that_a_modern_client_opens_remember_and_are_apart() -> None:
+    async with rig(options=BOTH, handles=True) as running:
+        client = ModernClient(running)
+
+        async def called(tool: str, **arguments: Any) -> Any:
+            return await client.result(client.tool(tool, **arguments))
+
+        one, other = [(await called("open_session"))["structuredContent"]["session"] for _ in "ab"]
+        await called("remember", key="a", value="1", session=one)
+        assert text_in(await called("recall", key="a", session=one)) == "1"
+        assert text_in(await called("recall", key="a", session=other)) == "nothing is remembered as a"
+
+
+@requirement("both-modern:nameless")
+async def test_requests_that_name_no_chat_share_nothing_once_a_server_begins_to_remember() -> None:
+    async with rig(options=BOTH, restarts=True) as running:
+        before = running.upstream
+        client = ModernClient(running)
+        await client.result(client.tool("echo"))
+        (shared,) = (s for s in running.server.pool.sessions if s.key is not None)
+        running.server.pool.close_session(shared.id)
+        await running.until(lambda: shared not in running.server.pool.sessions)
+        await before.stop()
+        async with ScriptedServer(ServerOptions(era="handshake", port=before.port)) as server:
+            bodies = [client.tool("remember", key=key, value="1") for key in "abc"]
+            async with asyncio.TaskGroup() as group:
+                calls = [group.create_task(client.events(body)) for body in bodies]
+            assert [call.result()[-1]["error"]["code"] for call in calls if "error" in call.result()[-1]] == 3 * [
+                -31001
+            ]
+            for key in "abc":
+                assert text_in(await client.result(client.tool("recall", key=key))) == f"nothing is remembered as {key}"
+            assert len({call.session for call in server.calls()}) == len(server.calls()), "each has one of its own"
+            await running.until_idle()
+            assert not [s for s in running.server.pool.sessions if s.key is not None and s.is_open]
+            running.server.pool.terminate()
 
 
 @requirement("both-eras:mirrored")

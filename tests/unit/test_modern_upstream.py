@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from holdfast.call import NOBODY, Abilities, Ask, Call, Declared, InputRequired, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
@@ -504,7 +505,7 @@ async def test_a_process_that_ends_fails_what_waits_for_a_person_too() -> None:
 @pytest.mark.parametrize("declares", [True, False])
 async def test_a_modern_caller_takes_the_question_and_brings_the_answer_itself(declares: bool) -> None:
     async with conversing(declares=declares) as c:
-        exchange = Asked()
+        exchange = Asked(replace(ALL, tasks=True))
         declared: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}, "x/y": {}}}
         c.declare(exchange, capabilities=declared)
         meta = c.line.last["params"]["_meta"]
@@ -553,3 +554,46 @@ async def test_a_question_that_is_relayed_keeps_the_servers_name_for_it() -> Non
         c.call(exchange)
         c.require(user_name=FORM, page=URL, roots={"method": "roots/list"})
         assert [ask.name for ask in exchange.asks] == ["user_name", "page", "roots"]
+
+
+async def asked_by_a_task(c: Conversation, exchange: Asked) -> None:
+    """Call a tool that must be a task, which asks; its question is answered, and the server is told."""
+    c.call(exchange)
+    needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
+    c.line.say(c.line.last["id"], error={"code": -32021, "message": "no", "data": needed})
+    c.line.say(c.line.last["id"], result={"resultType": "task", "taskId": "m1", "status": "working"})
+    await c.clock.advance_settled(1)
+    c.line.say(c.line.last["id"], result={"taskId": "m1", "status": "input_required", "inputRequests": {"q": FORM}})
+    (ask,) = exchange.asks
+    c.upstream.reply(ask.id, Reply(result=Raw(b'{"action":"decline"}')))
+    assert c.line.last["method"] == "tasks/update"
+
+
+@requirement("tasks:modern:awaited")
+async def test_an_answer_to_a_tasks_question_that_was_lost_on_its_way_is_given_again() -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        await asked_by_a_task(c, exchange)
+        first = c.line.last
+        c.line.receiver.failed(first["id"], Fault(FaultKind.CUT, "gone"))
+        await c.clock.advance_settled(1)
+        assert c.line.last["method"] == "tasks/update"
+        assert c.line.last["params"]["inputResponses"] == first["params"]["inputResponses"]
+        c.line.say(c.line.last["id"], result={})
+        await c.clock.advance_settled(1)
+        given: dict[str, Any] = {"content": [], "structuredContent": [1]}
+        c.line.say(c.line.last["id"], result={"taskId": "m1", "status": "completed", "result": given})
+        assert isinstance(exchange.outcome, Result)
+        assert "structuredContent" not in json.loads(bytes(exchange.outcome.raw)), "as older revisions have it"
+        assert json.loads(bytes(exchange.outcome.modern or b"{}")) == given
+
+
+@requirement("tasks:modern:awaited")
+async def test_a_server_that_refuses_the_answer_to_a_tasks_question_ends_the_call_and_is_told_to_stop() -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        await asked_by_a_task(c, exchange)
+        c.line.say(c.line.last["id"], error={"code": -32602, "message": "not such an answer"})
+        assert isinstance(exchange.outcome, RpcError)
+        assert c.line.last["method"] == "tasks/cancel"
+        c.line.say(c.line.last["id"], result={})

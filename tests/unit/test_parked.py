@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Final
+from typing import Final, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from holdfast.call import Abilities, InputRequired
+from holdfast.call import Abilities, Ask, AskId, InputRequired, Outcome, Reply, RpcError
+from holdfast.downstream.answer import Answer
+from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.parked import WRAPPED_TTL, Binding, ModernCall, ParkedCalls
 from holdfast.downstream.states import Kind, Seals
 from holdfast.identity.caller import Identity
@@ -150,3 +152,47 @@ def test_malformed_values_are_none() -> None:
     for header in ("=?base64?!?=", "=?base64?ZQ?=", "=?base64?ZR==?=", "=?base64?gA==?=", "größe", "\x00"):
         assert mirrored_value(header) is None, header
     assert mirrored_value("=?base64??=") == ""
+
+
+class Dying:
+    """A call that ends over the first answer that it is given, as where its server has gone meanwhile."""
+
+    def __init__(self, call: ModernCall) -> None:
+        self.call = call
+        self.replies = 0
+
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        del reply
+        self.replies += 1
+        self.call.withdraw(AskId(3 - ask_id))
+        self.call.answer(RpcError(Raw(b"{}")))
+
+    def cancel(self, reason: str) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+@requirement("modern:units:sealed")
+def test_a_call_that_ends_over_the_first_of_two_answers_is_over() -> None:
+    desk, call, _ = parked()
+    running = Dying(call)
+    call.begin(running)
+    for number in (1, 2):
+        call.ask(Ask(AskId(number), "roots/list", None))
+    leg = Leg()
+    call.come_back(cast("AnswerCaller[Answer]", leg), {"1": {}, "2": {}})
+    assert running.replies == 1
+    assert len(leg.outcomes) == 1
+    assert len(desk) == 0
+
+
+class Leg:
+    """The second request of a call."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def answer(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)

@@ -224,6 +224,8 @@ class Catalog:
         self._introduce(hello)
 
     def restored(self, key: SessionKey) -> None:
+        if key.has_own_credential:
+            return  # what it lists is not what is kept
         for method, kept in self._lists.items():
             if kept.pages and self._offers(method) and (self._is_everybodys(method) or self._pool.can_lend_unused):
                 self._refresh(method, key)  # and whoever watches is told if it differs

@@ -141,7 +141,9 @@ class Modern:
         def introduced(hello: Hello | CallFailed) -> None:
             if isinstance(hello, CallFailed):
                 leg.answer(hello)
-            elif hello.protocol_version == MODERN and has_extension(hello.capabilities):
+                return
+            hello = hello.discovery or hello
+            if hello.protocol_version == MODERN and has_extension(hello.capabilities):
                 leg.answer(RpcError(Raw(jsonrpc.error_object(MISSING_CAPABILITY, NO_TASKS, NEEDS_TASKS))))
             else:
                 message = f"{request.method} is not part of {MODERN}."

@@ -26,6 +26,7 @@ from holdfast.call import (
     Json,
     Outcome,
     Reply,
+    Result,
     RpcError,
     Running,
     Status,
@@ -121,8 +122,8 @@ class ModernCall:
             progress, self.latest = self.latest, None
             leg.progress(progress)
         for key in [key for key in self._asks if key in responses]:
-            ask, _ = self._asks.pop(key)
-            if self._running is not None:
+            ask, _ = self._asks.pop(key, (None, 0.0))
+            if ask is not None and self._running is not None:  # not so if the answer before ended the call
                 self._running.reply(ask.id, Reply(result=Raw(jsonrpc.encode(responses[key]))))
         if self._asks:
             self._park()
@@ -145,7 +146,8 @@ class ModernCall:
 
     @property
     def abilities(self) -> Abilities:
-        return self._own_abilities if self._desk.has_room(self) else NOBODY
+        own = self._own_abilities
+        return own if self._desk.has_room(self) else replace(NOBODY, tasks=own.tasks, extensions=own.extensions)
 
     def status(self, status: Status) -> None:
         if self._leg is not None:
@@ -315,7 +317,11 @@ def _fit_to_keep(outcome: Outcome, server: str) -> Outcome:
     """`outcome`, or an error in its place where it is too large to wait for its client."""
     if isinstance(outcome, CallFailed):
         return outcome
-    if len(outcome.raw) <= MAX_KEPT:
+    if isinstance(outcome, Result):
+        others = b"" if outcome.modern is None or outcome.modern is outcome.raw else outcome.modern
+        if len(outcome.raw) + len(others) <= MAX_KEPT:
+            return outcome.copied()
+    elif len(outcome.raw) <= MAX_KEPT:
         return replace(outcome, raw=outcome.raw.copy())
     return CallFailed(
         Code.OVERLOADED,

@@ -20,6 +20,7 @@ from holdfast.servers.gathering import Later, Listed, Lister, Start
 from holdfast.servers.handles import Handle, Handles
 from holdfast.servers.offered import ARGUMENT, OfferedTools, Public, may_concern_sessions, tools_of
 from holdfast.servers.proxy import CallerProxy
+from holdfast.servers.tasks import without_task
 from holdfast.session.key import SessionKey
 from holdfast.session.retry import overloaded
 from holdfast.session.watch import Watcher
@@ -146,7 +147,8 @@ class ExplicitSessions:
             request.caller.answer(self._unknown(request.public))
             return None
         self._handles.enter(handle)
-        return self._run(handle.key, call, _HandleCaller(request.caller, self._handles, handle), request.watcher)
+        caller = _HandleCaller(request.caller, self._handles, handle)
+        return self._run(handle.key_for(request.key), without_task(call), caller, request.watcher)
 
     def _open(self, request: _Request) -> Outcome:
         if request.key.lacks == "user":
@@ -197,7 +199,10 @@ class _ListCaller(CallerProxy):
         self._show = show
 
     def answer(self, outcome: Outcome) -> None:
-        super().answer(Result(self._show(outcome.raw, self._public)) if isinstance(outcome, Result) else outcome)
+        super().answer(outcome.rewritten(self._shown) if isinstance(outcome, Result) else outcome)
+
+    def _shown(self, page: Raw) -> Raw:
+        return self._show(page, self._public)
 
 
 class _HandleCaller(CallerProxy):

@@ -45,6 +45,10 @@ class Handle:
     calls: int = 0
     """Those that run in its session, or wait for it."""
 
+    def key_for(self, key: SessionKey) -> SessionKey:
+        """Its key, for whoever calls with `key`: equal, and the tasks that a call begins are that caller's."""
+        return _behind(key, self.key.scope, self.name)
+
 
 class Handles:
     """Every handle of the gateway, by whose it is.
@@ -172,5 +176,16 @@ class Handles:
 
 
 def _behind(key: SessionKey, scope: KeyScope, name: str) -> SessionKey:
-    """The key of the session behind a handle, for whoever calls with `key`."""
-    return replace(key, scope=scope, scope_id=f"handle:{name}", ends_with_client=False, lacks="", declares=ANYBODY)
+    """The key of the session behind a handle, for whoever calls with `key`.
+
+    A server that speaks both eras is spoken to in the one in which its sessions remember.
+    """
+    return replace(
+        key,
+        scope=scope,
+        scope_id=f"handle:{name}",
+        ends_with_client=False,
+        lacks="",
+        declares=ANYBODY,
+        is_modern=False,
+    )

@@ -90,6 +90,11 @@ class SessionKey:
         return self.scope == "shared"
 
     @property
+    def names_no_chat(self) -> bool:
+        """Several chats may be behind it: it is for sessions in which nothing is remembered."""
+        return self.scope == "chat" and not self.scope_id
+
+    @property
     def may_adopt(self) -> bool:
         """Whether a spare, which declares all that can be relayed, has not declared more than the request."""
         return self.declares is None or structs.replace(self.declares, extensions=ANYBODY.extensions) == ANYBODY

@@ -95,14 +95,14 @@ class Lending:
                 was_ended = session.state is State.CLOSED  # by whoever it was for: that says nothing of the server
                 if not was_ended or self._lender.parting is not None or self._clock.now() >= give_up_at:
                     raise
-            if session.is_open and _may_lend(session, unused=unused):
+            if session.is_open and _may_lend(session, prefer, unused=unused):
                 return session
 
     def _present(self, prefer: SessionKey | None, *, unused: bool) -> Session | None:
         held = self._lender.held_by(prefer)
         if held is not None and not unused:
             return held
-        usable = [s for s in self._roster if _may_lend(s, unused=unused)]
+        usable = [s for s in self._roster if _may_lend(s, prefer, unused=unused)]
         ready = [s for s in usable if s.is_open]
         if ready:
             return min(ready, key=lambda s: (_is_of_the_other_era(s), s.leases))
@@ -114,8 +114,12 @@ def _is_of_the_other_era(session: Session) -> bool:
     return session.hello is not None and session.hello.speaks_both and session.hello.is_modern
 
 
-def _may_lend(session: Session, *, unused: bool) -> bool:
-    """A spare may have been handed to a chat while it was waited for."""
-    if unused:
-        return session.is_spare
-    return session.key is None or not session.key.is_private
+def _may_lend(session: Session, prefer: SessionKey | None, *, unused: bool) -> bool:
+    """A spare may have been handed to a chat while it was waited for.
+
+    What a server says under a caller's own credential is that caller's.
+    """
+    key = session.key
+    if unused or key is None:
+        return key is None
+    return key == prefer or not (key.is_private or key.has_own_credential)

@@ -545,8 +545,10 @@ class Pool:
     def opened(self, session: Session) -> None:
         if session.hello is not None:
             self.observer.opened(session.hello)
-        place = self._places.get(session.key)
-        if place is not None:
+        if session.mixes_chats:
+            self.opening_failed(session, OpenFailed("it has begun to remember, and the session was for several chats"))
+            self.evict(session, "it was for several chats")
+        elif (place := self._places.get(session.key)) is not None:
             self._settle(place, session)
         self._rest(session)
 
@@ -557,8 +559,7 @@ class Pool:
             self.refuse_all(place, error)
 
     def left(self, session: Session) -> None:
-        place = self._places.get(session.key)
-        if place is not None:
+        if (place := self._places.get(session.key)) is not None:
             self._places.tidy(place)
         self._line.move()
 

@@ -181,6 +181,12 @@ class Session:
         return None if self.key is None else self.key.principal
 
     @property
+    def mixes_chats(self) -> bool:
+        """It remembers what several chats do in it: its server was taken for one that remembers nothing."""
+        key, hello = self.key, self.hello
+        return key is not None and key.names_no_chat and hello is not None and not hello.is_stateless
+
+    @property
     def is_awaited(self) -> bool:
         """Somebody waits for updates that only this session can announce."""
         if self.hello is not None and self.hello.is_modern and any(watcher.listens for watcher in self.watchers):

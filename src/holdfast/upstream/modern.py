@@ -29,7 +29,7 @@ from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inqui
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
 from holdfast.wire.revisions import MODERN
-from holdfast.wire.tasks import with_extension
+from holdfast.wire.tasks import undeclared, with_extension
 
 _EMPTY: Final = Result(Raw(b"{}"))
 
@@ -175,7 +175,11 @@ class ModernUpstream:
         token = self._next_id if call.wants_progress else None
         if declared is not None:
             level = call.log_level if self._offers_logging else None
-            able = with_extension(declared.capabilities) if has_tasks else declared.capabilities
+            able = declared.capabilities
+            if has_tasks:
+                able = with_extension(able)
+            elif call.method == "tools/call" and not exchange.abilities.tasks:
+                able = undeclared(able)  # a task would be one that this client cannot come back for
             meta = envelope(said, able, level=level, progress_token=token)
             return self._post(leg, call, {**declared.input, **extra}, meta)
         # Without a level, the server would send no log at all.

@@ -304,7 +304,7 @@ class ModernCall:
     def done(self, outcome: Result | RpcError) -> None:
         if isinstance(outcome, Result):
             fields = jsonrpc.decode_fields(outcome.raw)
-            outcome = Result(understood(self._call.method, outcome.raw, fields, self._desk.mirrored))
+            outcome = Result(self._understood(outcome.raw, fields), outcome.raw)
         self._finish(outcome)
 
     def undone(self, fault: Fault) -> None:

@@ -47,7 +47,7 @@ class Tool(Protocol):
 
 
 class PolledTask:
-    """The `Leg` of each look."""
+    """The `Leg` of each look, and of each answer to a question."""
 
     def __init__(self, tool: Tool, task: str, clock: Clock) -> None:
         self._tool = tool
@@ -58,6 +58,8 @@ class PolledTask:
         self._timer: Timer | None = None
         self._sent: Sent | None = None
         self._asked: set[str] = set()
+        self._update: Call | None = None
+        """The answers that the server has not said it got."""
         self._is_over = False
 
     def begin(self, fields: Fields) -> None:
@@ -66,10 +68,10 @@ class PolledTask:
         self._wait()
 
     def update(self, responses: dict[str, Raw]) -> None:
-        """Give the server what it waits for, and look on."""
+        """Give the server what it waits for, and look on when it has that: it would wait for ever."""
         answers = {name: jsonrpc.decode_value(raw) for name, raw in responses.items()}
-        self._tool.errand(Call("tasks/update", {"taskId": self._task, "inputResponses": answers}))
-        self._wait()
+        self._update = Call("tasks/update", {"taskId": self._task, "inputResponses": answers})
+        self._ask()
 
     def cancel(self) -> None:
         """Nobody wants it any more."""
@@ -99,24 +101,17 @@ class PolledTask:
         self._sent = None
         if self._is_over:
             return
-        if isinstance(outcome, RpcError):
+        update, self._update = self._update, None
+        if update is not None and (isinstance(outcome, Result) or self._retries):
+            self._retries = 0
+            self._wait()  # answers that are refused when they come again were taken before
+        elif isinstance(outcome, RpcError):
+            if update is not None:
+                self._tool.errand(Call("tasks/cancel", {"taskId": self._task}))
             self._end(outcome)
-            return
-        self._retries = 0
-        fields = jsonrpc.decode_fields(outcome.raw)
-        match jsonrpc.decode_value(fields.get("status", b"null")):
-            case "completed" if "result" in fields:
-                self._end(Result(fields["result"].copy()))
-            case "failed" if "error" in fields:
-                self._end(RpcError(fields["error"].copy()))
-            case "cancelled":
-                message = "The server cancelled the task that the call became."
-                self._end(RpcError(Raw(jsonrpc.error_object(INTERNAL_ERROR, message))))
-            case "working" | "input_required":
-                self._look_on(fields)
-            case _:
-                self.stop()
-                self._tool.undone(Fault(FaultKind.INVALID, "the server showed a task in a way that is not MCP"))
+        else:
+            self._retries = 0
+            self._show(jsonrpc.decode_fields(outcome.raw))
 
     def failed(self, fault: Fault) -> None:
         self._sent = None
@@ -134,6 +129,22 @@ class PolledTask:
 
     # Inside.
 
+    def _show(self, fields: Fields) -> None:
+        """Go by how the task is now."""
+        match jsonrpc.decode_value(fields.get("status", b"null")):
+            case "completed" if "result" in fields:
+                self._end(Result(fields["result"].copy()))
+            case "failed" if "error" in fields:
+                self._end(RpcError(fields["error"].copy()))
+            case "cancelled":
+                message = "The server cancelled the task that the call became."
+                self._end(RpcError(Raw(jsonrpc.error_object(INTERNAL_ERROR, message))))
+            case "working" | "input_required":
+                self._look_on(fields)
+            case _:
+                self.stop()
+                self._tool.undone(Fault(FaultKind.INVALID, "the server showed a task in a way that is not MCP"))
+
     def _look_on(self, fields: Fields) -> None:
         self._note_interval(fields)
         self._tool.works()
@@ -147,11 +158,11 @@ class PolledTask:
 
     def _wait(self) -> None:
         if not self._is_over and self._timer is None:
-            self._timer = self._clock.call_later(self._interval, self._look)
+            self._timer = self._clock.call_later(self._interval, self._ask)
 
-    def _look(self) -> None:
+    def _ask(self) -> None:
         self._timer = None
-        sent = self._tool.request(self, Call("tasks/get", {"taskId": self._task}))
+        sent = self._tool.request(self, self._update or Call("tasks/get", {"taskId": self._task}))
         if not self._is_over and self._timer is None:
             self._sent = sent
 
