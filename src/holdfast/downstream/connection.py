@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -105,6 +106,8 @@ class Connection(HttpToolsProtocol):
         self._stall_timer: Timer | None = None
         self._unread = 0
         """What the transport held when the stall began, or was looked at last."""
+        self._served: RequestResponseCycle | None = None
+        """What the application answers, or answered last, through ASGI."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
@@ -121,6 +124,10 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
         direct, self._direct = self._direct, None
         super().connection_lost(exc)
+        served, self._served = self._served, None
+        if served is not None and not served.response_complete:
+            served.disconnected = True  # uvicorn tells the last request only
+            served.message_event.set()
         if direct is not None:
             direct.leave()
 
@@ -133,11 +140,11 @@ class Connection(HttpToolsProtocol):
         if self._pending > MAX_HEAD_BYTES:
             self._refuse(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
         elif self._is_in_head and self._head_timer is None:
-            self._head_timer = self.loop.call_later(
-                HEAD_TIMEOUT, self._refuse, 408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s."
-            )
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
         elif self._admitted is not None and self._body_timer is None and self._app is not None:
             self._body_timer = self._app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
+        if not self._is_idle and not self._is_in_head and (not self.cycle or self.cycle.response_complete):
+            self._rest()  # it was between requests, or of a body whose request has its answer
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's sentence, which is always the same)
         self._refuse(400, "This is no HTTP request.")
@@ -166,7 +173,8 @@ class Connection(HttpToolsProtocol):
         self.headers.extend(headers)
         self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
         super().on_headers_complete()
-        self.cycle.transport = _OneAnswer(self.transport)
+        if self.scope["method"] != "HEAD":  # nothing would come after the head
+            self.cycle.transport = _OneAnswer(self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True
@@ -217,6 +225,10 @@ class Connection(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         else:
             self._rest()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
@@ -328,6 +340,12 @@ class Connection(HttpToolsProtocol):
                 % (status, _PHRASES[status], len(body), body)
             )
         self.transport.close()
+
+    def _give_up_head(self) -> None:
+        if self.flow.read_paused:  # for an answer before it: the rest may have come
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
+        else:
+            self._refuse(408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s.")
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
