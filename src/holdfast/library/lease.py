@@ -104,6 +104,8 @@ class PooledSession:
 
     async def warm(self) -> None:
         """Return once a session is open; `on_status` hears what is waited for. Raises `CallFailed`."""
+        if self.is_released:
+            raise RuntimeError("the session was released")
         if self.state in {"warm", "restored"}:
             return
         ended: asyncio.Future[CallFailed | None] = asyncio.get_running_loop().create_future()
