@@ -15,7 +15,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.downstream.app import App
 from holdfast.downstream.connection import Connection
+from holdfast.downstream.http import Responder
 from holdfast.gateway import Gateway
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
@@ -90,12 +92,23 @@ class Ways:
         )
         self._config.load()
 
-    async def said(self, kind: type[Connection], pieces: list[bytes]) -> bytes:
-        """Everything that is written until the connection is closed."""
+    def connect(self, kind: type[Connection] = Connection) -> Wire:
+        """A connection that was just made."""
         connection = kind(self._config, self._state, {})
         wire = Wire(connection)
+        connection.connection_made(wire)
+        return wire
+
+    @property
+    def tasks(self) -> int:
+        """Requests that ASGI's application answers."""
+        return len(self._state.tasks)
+
+    async def said(self, kind: type[Connection], pieces: list[bytes]) -> bytes:
+        """Everything that is written until the connection is closed."""
+        wire = self.connect(kind)
+        connection = wire.connection
         async with asyncio.timeout(20):
-            connection.connection_made(wire)
             for piece in pieces:
                 await wire.reads.wait()
                 if wire.is_closing():
@@ -229,6 +242,39 @@ async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> N
     async with ways() as both:
         await both.check(hostile + END)
         await both.check(*(hostile[i : i + 1] for i in range(len(hostile))), END)
+
+
+@requirement("http:direct:as-asgi")
+async def test_a_request_behind_the_last_answer_is_not_run() -> None:
+    async with ways() as both:
+        wire, first = both.connect(), post(PING)
+        wire.connection.data_received(first[:-1])
+        wire.connection.shutdown()
+        wire.connection.data_received(first[-1:] + post(COUNT))
+        assert both.tasks == 0
+        assert wire.said.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in wire.said
+        await wire.closed.wait()
+
+
+@requirement("http:direct:as-asgi")
+@pytest.mark.parametrize("kind", [Connection, ThroughAsgi])
+async def test_a_stream_that_fails_ends_as_a_stream(
+    kind: type[Connection], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object, request: object, responder: Responder, target: object) -> None:
+        responder.open(())
+        responder.write(b"begun")
+        raise RuntimeError
+
+    monkeypatch.setattr(App, "dispatch", fail)
+    async with ways() as both:
+        said = await both.said(kind, [post(LIST), END])
+        first = said[: said.index(b"HTTP/1.1 ", 1)]
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert first.endswith(b"\r\n\r\n5\r\nbegun\r\n0\r\n\r\n")
+        assert said.count(b"HTTP/1.1 ") == 2
+    assert [record.message for record in caplog.records if record.name == "holdfast.http"] == ["a request failed"]
 
 
 # Whatever else.

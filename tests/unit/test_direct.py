@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -143,6 +145,37 @@ async def test_what_a_slow_reader_is_to_get_waits_in_order_and_its_writer_knows(
     wire.is_paused = True
     wire.responder.write(b"x" * (QUEUE_LIMIT + 1))
     assert wire.responder.is_slow
+
+
+@requirement("http:direct:slow-readers")
+@row(38)
+async def test_who_is_told_much_in_one_turn_of_the_loop_is_not_slow() -> None:
+    wire = Wire()
+    wire.responder.open(JSON)
+    for number in range(QUEUE_LENGTH * 3):
+        wire.responder.write(b"%d" % number)
+        assert not wire.responder.is_slow
+    wire.responder.write(b"x" * (QUEUE_LIMIT + 1))
+    assert not wire.responder.is_slow
+    wire.responder.end()
+    said = b"".join(wire.own.writes).split(b"\r\n\r\n", 1)[1]
+    assert said.split(b"\r\n")[1 : QUEUE_LENGTH * 6 : 2] == [b"%d" % number for number in range(QUEUE_LENGTH * 3)]
+    assert wire.heard == []
+
+
+@requirement("http:direct:slow-readers")
+async def test_a_connection_without_a_request_keeps_nothing_of_its_last_answer() -> None:
+    class Large:
+        """What a call holds."""
+
+    for ends in (lambda each: each.answer(200, JSON, (b"{}",)), lambda each: each.leave()):
+        wire, large = Wire(), Large()
+        known = weakref.ref(large)
+        wire.responder.on_gone = wire.responder.on_drained = partial(id, large)
+        wire.responder.on_begun = lambda _, held=large: None
+        del large
+        ends(wire.responder)
+        assert known() is None
 
 
 @requirement("http:direct:slow-readers")

@@ -162,6 +162,9 @@ class Connection(HttpToolsProtocol):
         self._has_got_on = True
         self._stop_head_timer()
         app, parser = self._app, self.parser
+        if self._direct is not None and self.transport.is_closing():
+            self._is_direct = True  # nobody could be told what became of it: it is passed over
+            return
         self._is_direct = False
         if app is not None and parser is not None and self._is_usual(parser):
             self._is_direct = True
