@@ -257,6 +257,17 @@ async def test_who_cancels_a_call_or_sets_it_a_limit_cancels_it_at_the_server() 
         assert text(await session.call_tool("count")) == "1"
 
 
+@requirement("library:callbacks")
+async def test_a_timeout_of_a_callbacks_own_is_not_the_servers() -> None:
+    def late(progress: float, total: float | None, message: str | None) -> None:
+        raise TimeoutError("the application's")
+
+    async with library() as (pool, upstream), pool.lease(NAME, principal="ann", chat="c") as session:
+        with pytest.raises(TimeoutError, match="the application's"):
+            await session.call_tool("progress", {"steps": 3}, timeout=30, on_progress=late)
+        assert len(upstream.sessions) == 1
+
+
 @requirement("library:asks")
 @pytest.mark.parametrize("era", ERAS)
 async def test_questions_come_typed_and_are_answered_typed(era: str) -> None:

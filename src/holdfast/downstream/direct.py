@@ -184,7 +184,3 @@ class DirectResponder(HttpResponder):
         self._on_over(self)
         self._forget()
         self._wire.answered(self)
-
-    def _forget(self) -> None:
-        """The connection holds us until its next request, which need not hold what the answer was made from."""
-        self.on_gone = self.on_drained = self.on_begun = None

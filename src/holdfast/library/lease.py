@@ -232,10 +232,13 @@ class PooledSession:
         call = Call(method, as_json(params), wants_progress=hears.progress is not None)
         if limit is None:
             return bytes(await self._run(self._begin, call, hears))
+        bound = timeout(self._clock, limit)
         try:
-            async with timeout(self._clock, limit):
+            async with bound:
                 return bytes(await self._run(self._begin, call, hears))
         except TimeoutError:
+            if not bound.is_ended:
+                raise  # a callback's own
             raise CallFailed(
                 Code.TIMEOUT,
                 f"{self.server} did not answer {method} within {limit:g} s; the call was cancelled.",
