@@ -265,7 +265,6 @@ async def test_a_timeout_of_a_callbacks_own_is_not_the_servers() -> None:
     async with library() as (pool, upstream), pool.lease(NAME, principal="ann", chat="c") as session:
         with pytest.raises(TimeoutError, match="the application's"):
             await session.call_tool("progress", {"steps": 3}, timeout=30, on_progress=late)
-        assert len(upstream.sessions) == 1
 
 
 @requirement("library:asks")
@@ -453,6 +452,31 @@ async def test_subscriptions_and_list_changes_are_heard_between_calls() -> None:
             method, params = await heard.get()
             assert (method, params["uri"]) == ("notifications/resources/updated", uri)
             await session.unsubscribe(uri)
+
+
+@requirement("library:changes")
+async def test_a_listener_that_fails_takes_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(60), ScriptedServer() as upstream:
+        settings = GatewaySettings(servers=(ServerSettings(name=NAME, url=upstream.url),))
+        async with SessionPool.open(settings) as pool:
+            heard: asyncio.Queue[str] = asyncio.Queue()
+
+            def fail(method: str, params: Any) -> None:
+                raise RuntimeError(method)
+
+            first = await pool.acquire(NAME, principal="ann", chat="c", on_change=fail)
+            last = await pool.acquire(NAME, principal="ann", chat="c", on_change=lambda m, _: heard.put_nowait(m))
+            await upstream.pushing()
+            uri = str((await first.list_resources())[0].uri)
+            await first.subscribe(uri)
+            await last.subscribe(uri)
+            await first.call_tool("count")
+            await first.call_tool("change_resource", {"uri": uri})
+            assert await heard.get() == "notifications/resources/updated"
+            assert text(await last.call_tool("count")) == "2"
+    assert {record.message for record in caplog.records} >= {
+        "the application's on_change failed at notifications/resources/updated"
+    }
 
 
 @requirement("library:invalidate")

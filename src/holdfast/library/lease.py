@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -36,6 +37,8 @@ from holdfast.servers.warming import LAST, Warming
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.watch import answer_for_nobody
 from holdfast.wire import jsonrpc
+
+logger = logging.getLogger("holdfast.library")
 
 SessionState: TypeAlias = Literal["cold", "warm", "restored", "lost"]
 """`cold`: none is open; `warm`: the one it was, or the first; `restored`: another than before, and a person should
@@ -319,7 +322,10 @@ class _Listener:
 
     def push(self, method: str, params: Raw | None) -> None:
         if self._on_change is not None:
-            self._on_change(method, None if params is None else jsonrpc.decode_value(params))
+            try:
+                self._on_change(method, None if params is None else jsonrpc.decode_value(params))
+            except Exception:  # the session is not its alone
+                logger.exception("the application's on_change failed at %s", method)
 
     def ask(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
         reply(answer_for_nobody(ask))
