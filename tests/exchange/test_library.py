@@ -262,7 +262,7 @@ async def test_a_timeout_of_a_callbacks_own_is_not_the_servers() -> None:
     def late(progress: float, total: float | None, message: str | None) -> None:
         raise TimeoutError("the application's")
 
-    async with library() as (pool, upstream), pool.lease(NAME, principal="ann", chat="c") as session:
+    async with library() as (pool, _), pool.lease(NAME, principal="ann", chat="c") as session:
         with pytest.raises(TimeoutError, match="the application's"):
             await session.call_tool("progress", {"steps": 3}, timeout=30, on_progress=late)
 
