@@ -245,6 +245,23 @@ async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> N
 
 
 @requirement("http:direct:as-asgi")
+async def test_a_request_that_offers_another_protocol_is_answered_in_this_one() -> None:
+    offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(COUNT), COUNT)
+    async with ways() as both:
+        plain = await both.check(post(LIST), post(COUNT), END)
+        offering = post(LIST, *offer), post(chunked, *offer, b"transfer-encoding: chunked")
+        assert await both.check(*offering, END) == plain
+        assert await both.check(b"".join(offering) + END) == plain, "together"
+        assert await both.check(*(each[i : i + 1] for each in offering for i in range(len(each))), END) == plain
+        assert (await both.check(b"GET /healthz HTTP/1.1\r\n" + b"\r\n".join(offer) + b"\r\n\r\n", END)).count(
+            b"ok"
+        ) == 2
+        said = await both.check(b"CONNECT localhost:1 HTTP/1.1\r\nhost: localhost\r\n\r\n" + END)
+        assert b"HTTP/1.1 2" not in said
+
+
+@requirement("http:direct:as-asgi")
 async def test_a_request_behind_the_last_answer_is_not_run() -> None:
     async with ways() as both:
         wire, first = both.connect(), post(PING)

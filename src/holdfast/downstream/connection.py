@@ -8,6 +8,7 @@ reasons and the figures.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from operator import attrgetter
 from typing import Final, cast
 
@@ -94,6 +95,8 @@ class Connection(HttpToolsProtocol):
         self._is_idle = True
         """Nothing has come since the last answer."""
         self._idle_since = 0.0
+        self._is_offer = False
+        """The head that was read last offers another protocol: see `_stay`."""
         self._is_direct = False
         """The request that is being read is handed over directly."""
         self._direct: DirectResponder | None = None
@@ -133,7 +136,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._has_got_on = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self.transport.is_closing():
             return
         self._pending = 0 if self._has_got_on else self._pending + len(data)
@@ -145,6 +149,30 @@ class Connection(HttpToolsProtocol):
             self._body_timer = self._app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
         if not self._is_idle and not self._is_in_head and (not self.cycle or self.cycle.response_complete):
             self._rest()  # it was between requests, or of a body whose request has its answer
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_offer:
+                self._stay(data[upgrade.args[0] :])
+            else:
+                self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _stay(self, rest: bytes) -> None:
+        """Answer a request that offers another protocol in this one (RFC 9110, section 7.8), as Java's client does.
+
+        The parser takes its body for that protocol, so it is parsed anew without the offer.
+        """
+        parser = self.parser
+        line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # httptools before 0.6.3
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self._feed(b"\r\n".join((line, *fields, b"", rest)))
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's sentence, which is always the same)
         self._refuse(400, "This is no HTTP request.")
@@ -162,11 +190,14 @@ class Connection(HttpToolsProtocol):
         self._has_got_on = True
         self._stop_head_timer()
         app, parser = self._app, self.parser
+        self._is_offer = parser.should_upgrade() and parser.get_method() != b"CONNECT"
+        if self._is_offer:
+            return
         if self._direct is not None and self.transport.is_closing():
             self._is_direct = True  # nobody could be told what became of it: it is passed over
             return
         self._is_direct = False
-        if app is not None and parser is not None and self._is_usual(parser):
+        if app is not None and self._is_usual(parser):
             self._is_direct = True
             self._begin(app, parser)
             return
@@ -192,6 +223,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._has_got_on = True
+        if self._is_offer:
+            return
         direct = self._direct
         if direct is None or not self._is_direct:
             super().on_message_complete()
@@ -276,7 +309,6 @@ class Connection(HttpToolsProtocol):
             and (not self.cycle or self.cycle.response_complete)
             and not self.pipeline
             and not self.expect_100_continue
-            and not parser.should_upgrade()
             and parser.get_http_version() == "1.1"
             and not self.is_paused
             and not self.transport.is_closing()
