@@ -37,6 +37,7 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.writes: list[bytes] = []
         self.unread = 0
+        self.is_closed = False
         self.is_aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -46,10 +47,10 @@ class Transport(asyncio.Transport):
         self.writes.append(b"".join(list_of_data))
 
     def is_closing(self) -> bool:
-        return self.is_aborted
+        return self.is_closed or self.is_aborted
 
     def close(self) -> None:
-        self.is_aborted = True
+        self.is_closed = True
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -254,6 +255,24 @@ async def test_a_reader_that_takes_nothing_is_given_up_and_one_that_takes_little
     assert heard == ([] if is_read else ["gone"])
     connection.resume_writing()
     await clock.advance_settled(STALL_TIMEOUT * 2)
+    assert transport.is_aborted is not is_read
+    connection.connection_lost(None)
+    assert clock.pending == 0
+
+
+@requirement("http:direct:slow-readers")
+@row(38)
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_closed_connection_waits_for_who_reads_and_for_nobody_else(*, is_read: bool) -> None:
+    clock = ManualClock()
+    connection, transport, responder = stalling(clock)
+    transport.unread = 100  # too little for the transport to say that it waits
+    responder.keep_alive = False
+    responder.end()
+    assert transport.is_closing()
+    assert not transport.is_aborted
+    transport.unread -= 10 if is_read else 0
+    await clock.advance_settled(STALL_TIMEOUT)
     assert transport.is_aborted is not is_read
     connection.connection_lost(None)
     assert clock.pending == 0

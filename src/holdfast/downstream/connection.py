@@ -248,7 +248,9 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self.is_paused = False
         self._stop_stall()
-        if self._direct is not None and not self._direct.response_complete:
+        if self.transport.is_closing():
+            self._watch_stall()
+        elif self._direct is not None and not self._direct.response_complete:
             self._direct.flush()
 
     def on_response_complete(self) -> None:
@@ -272,7 +274,7 @@ class Connection(HttpToolsProtocol):
             return  # armed anew with the next answer
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left <= 0:
-            self.transport.close()
+            self._close()
         else:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
 
@@ -298,7 +300,7 @@ class Connection(HttpToolsProtocol):
     def answered(self, answer: DirectResponder) -> None:
         """See `Wire`."""
         if not answer.keep_alive:
-            self.transport.close()
+            self._close()
         self.on_response_complete()
 
     def _is_usual(self, parser: httptools.HttpRequestParser) -> bool:
@@ -334,6 +336,12 @@ class Connection(HttpToolsProtocol):
         self._admitted = None
         self._body = []
         refuse(direct, refusal)
+
+    def _close(self) -> None:
+        """Close, which waits until what was written is read: not without end for who reads nothing."""
+        if self._stall_timer is None and self.transport.get_write_buffer_size():
+            self._watch_stall()
+        self.transport.close()
 
     def _watch_stall(self) -> None:
         if self._app is not None:
