@@ -56,6 +56,11 @@ class Bound:
         self._is_ended = False
         self._cancelled_before = 0
 
+    @property
+    def is_ended(self) -> bool:
+        """`end` has ended the block, or is about to: a `TimeoutError` is not one of the block's own."""
+        return self._is_ended
+
     def end(self) -> None:
         """End the block while it runs; before and after, and a second time, this does nothing."""
         if self._task is not None and not self._is_ended:

@@ -679,3 +679,21 @@ async def test_a_lost_session_is_opened_again_at_once_for_who_waits_for_updates(
         await rig.passes(1.0)
         assert len(rig.fake.sessions) == 2
         assert [request.params for request in rig.fake.session.got("resources/subscribe")] == [{"uri": "memo://note"}]
+
+
+@requirement("pool:loss:dirty-is-told-once")
+async def test_opening_ahead_takes_the_news_of_a_loss_from_nobody(rig: PoolRig) -> None:
+    await rig.answered()
+    rig.fake.session.die()
+    await settle()
+    assert rig.pool.is_lost(rig.key())
+    rig.fake.answers.pop("ping")
+    ahead = FakeCaller()
+    assert rig.pool.warm(rig.key(), ahead) is not None
+    await settle()
+    for _ in range(2):  # the sessions that it opens die in turn
+        assert not ahead.is_over
+        rig.fake.session.die()
+        await rig.passes(5)
+    assert ahead.code is not Code.SESSION_LOST
+    assert (await rig.call()).code is Code.SESSION_LOST

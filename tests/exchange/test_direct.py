@@ -15,7 +15,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from holdfast.config import GatewaySettings, ServerSettings
+from holdfast.downstream.app import App
 from holdfast.downstream.connection import Connection
+from holdfast.downstream.http import Responder
 from holdfast.gateway import Gateway
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
@@ -90,12 +92,23 @@ class Ways:
         )
         self._config.load()
 
-    async def said(self, kind: type[Connection], pieces: list[bytes]) -> bytes:
-        """Everything that is written until the connection is closed."""
+    def connect(self, kind: type[Connection] = Connection) -> Wire:
+        """A connection that was just made."""
         connection = kind(self._config, self._state, {})
         wire = Wire(connection)
+        connection.connection_made(wire)
+        return wire
+
+    @property
+    def tasks(self) -> int:
+        """Requests that ASGI's application answers."""
+        return len(self._state.tasks)
+
+    async def said(self, kind: type[Connection], pieces: list[bytes]) -> bytes:
+        """Everything that is written until the connection is closed."""
+        wire = self.connect(kind)
+        connection = wire.connection
         async with asyncio.timeout(20):
-            connection.connection_made(wire)
             for piece in pieces:
                 await wire.reads.wait()
                 if wire.is_closing():
@@ -229,6 +242,56 @@ async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> N
     async with ways() as both:
         await both.check(hostile + END)
         await both.check(*(hostile[i : i + 1] for i in range(len(hostile))), END)
+
+
+@requirement("http:direct:as-asgi")
+async def test_a_request_that_offers_another_protocol_is_answered_in_this_one() -> None:
+    offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(COUNT), COUNT)
+    async with ways() as both:
+        plain = await both.check(post(LIST), post(COUNT), END)
+        offering = post(LIST, *offer), post(chunked, *offer, b"transfer-encoding: chunked")
+        assert await both.check(*offering, END) == plain
+        assert await both.check(b"".join(offering) + END) == plain, "together"
+        assert await both.check(*(each[i : i + 1] for each in offering for i in range(len(each))), END) == plain
+        assert (await both.check(b"GET /healthz HTTP/1.1\r\n" + b"\r\n".join(offer) + b"\r\n\r\n", END)).count(
+            b"ok"
+        ) == 2
+        said = await both.check(b"CONNECT localhost:1 HTTP/1.1\r\nhost: localhost\r\n\r\n" + END)
+        assert b"HTTP/1.1 2" not in said
+
+
+@requirement("http:direct:as-asgi")
+async def test_a_request_behind_the_last_answer_is_not_run() -> None:
+    async with ways() as both:
+        wire, first = both.connect(), post(PING)
+        wire.connection.data_received(first[:-1])
+        wire.connection.shutdown()
+        wire.connection.data_received(first[-1:] + post(COUNT))
+        assert both.tasks == 0
+        assert wire.said.count(b"HTTP/1.1 ") == 1
+        assert b"connection: close" in wire.said
+        await wire.closed.wait()
+
+
+@requirement("http:direct:as-asgi")
+@pytest.mark.parametrize("kind", [Connection, ThroughAsgi])
+async def test_a_stream_that_fails_ends_as_a_stream(
+    kind: type[Connection], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object, request: object, responder: Responder, target: object) -> None:
+        responder.open(())
+        responder.write(b"begun")
+        raise RuntimeError
+
+    monkeypatch.setattr(App, "dispatch", fail)
+    async with ways() as both:
+        said = await both.said(kind, [post(LIST), END])
+        first = said[: said.index(b"HTTP/1.1 ", 1)]
+        assert first.startswith(b"HTTP/1.1 200 ")
+        assert first.endswith(b"\r\n\r\n5\r\nbegun\r\n0\r\n\r\n")
+        assert said.count(b"HTTP/1.1 ") == 2
+    assert [record.message for record in caplog.records if record.name == "holdfast.http"] == ["a request failed"]
 
 
 # Whatever else.

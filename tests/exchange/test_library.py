@@ -55,6 +55,18 @@ async def test_a_session_is_kept_from_lease_to_lease_for_its_principal_and_chat_
 
 
 @requirement("library:keeps")
+async def test_a_lease_that_was_given_back_opens_nothing() -> None:
+    async with library(start="lazy") as (pool, upstream):
+        session = await pool.acquire(NAME, principal="ann", warm=False)
+        session.release()
+        with pytest.raises(RuntimeError, match="released"):
+            await session.warm()
+        with pytest.raises(RuntimeError, match="released"):
+            await session.call_tool("count")
+        assert upstream.initializes == 0
+
+
+@requirement("library:keeps")
 async def test_a_lease_that_names_no_chat_has_a_session_of_its_own_that_ends_with_it() -> None:
     async with library() as (pool, upstream):
         async with pool.lease(NAME, principal="ann") as one, pool.lease(NAME, principal="ann") as other:
@@ -122,6 +134,16 @@ async def test_what_a_credential_lists_is_kept_for_nobody_else() -> None:
 
 
 @requirement("library:credentials")
+@pytest.mark.parametrize("value", ["plain", "Zoë", "€ and \t"])
+async def test_a_header_that_is_no_ascii_goes_out_as_utf_8(value: str) -> None:
+    async with library(start="lazy") as (pool, upstream):
+        async with pool.lease(NAME, principal="ann", headers={"X-Name": value}) as session:
+            await session.call_tool("count")
+        borne = {h["x-name"].encode("latin-1").decode() for h in upstream.received_headers if "x-name" in h}
+        assert borne == {value.strip()}
+
+
+@requirement("library:credentials")
 async def test_no_credential_is_shown() -> None:
     async with (
         library(start="lazy") as (pool, _),
@@ -138,18 +160,25 @@ async def test_what_cannot_be_is_refused_before_anything_is_opened() -> None:
         servers=(
             ServerSettings(name="process", command=("true",), start="lazy"),
             ServerSettings(name="shared", url="http://127.0.0.1:9/mcp", scope="shared", start="lazy"),
+            ServerSettings(name="remote", url="http://127.0.0.1:9/mcp", start="lazy"),
         )
     )
     pool = SessionPool.open(settings)
     with pytest.raises(RuntimeError, match="not open"):
         await pool.acquire("process", principal="ann")
     async with pool:
-        with pytest.raises(UnknownServer, match="there is no server 'nope'; the settings have process, shared"):
+        with pytest.raises(UnknownServer, match="there is no server 'nope'; the settings have process, shared, remote"):
             await pool.acquire("nope", principal="ann")
         refused: list[tuple[str, dict[str, Any], str]] = [
             ("process", {"principal": "ann", "credential": "x"}, "is a process"),
             ("shared", {"principal": "ann", "headers": {"X-A": "b"}}, "is shared"),
             ("shared", {"principal": ""}, "principal is empty"),
+            ("remote", {"principal": "ann", "credential": "a\r\nx: b"}, "authorization holds a control character"),
+            ("remote", {"principal": "ann", "headers": {"X-A": "b\0"}}, "X-A holds a control character"),
+            ("remote", {"principal": "ann", "headers": {"X-A": "\ud800"}}, "X-A is no text"),
+            ("remote", {"principal": "ann", "headers": {"Content-Length": "0"}}, "Content-Length.*by Holdfast itself"),
+            ("remote", {"principal": "ann", "headers": {"Mcp-Session-Id": "0"}}, "Mcp-Session-Id.*by Holdfast itself"),
+            ("remote", {"principal": "ann", "headers": {"X A": "b"}}, "is no name of a header"),
             ("shared", {"principal": "a" * 1025}, "longer than 1024"),
             ("shared", {"principal": "ann", "chat": "c" * 1025}, "longer than 1024"),
         ]
@@ -244,6 +273,16 @@ async def test_who_cancels_a_call_or_sets_it_a_limit_cancels_it_at_the_server() 
             await session.call_tool("slow", {"gate": "two"}, timeout=0.05)
         assert caught.value.code is Code.TIMEOUT
         assert text(await session.call_tool("count")) == "1"
+
+
+@requirement("library:callbacks")
+async def test_a_timeout_of_a_callbacks_own_is_not_the_servers() -> None:
+    def late(progress: float, total: float | None, message: str | None) -> None:
+        raise TimeoutError("the application's")
+
+    async with library() as (pool, _), pool.lease(NAME, principal="ann", chat="c") as session:
+        with pytest.raises(TimeoutError, match="the application's"):
+            await session.call_tool("progress", {"steps": 3}, timeout=30, on_progress=late)
 
 
 @requirement("library:asks")
@@ -431,6 +470,31 @@ async def test_subscriptions_and_list_changes_are_heard_between_calls() -> None:
             method, params = await heard.get()
             assert (method, params["uri"]) == ("notifications/resources/updated", uri)
             await session.unsubscribe(uri)
+
+
+@requirement("library:changes")
+async def test_a_listener_that_fails_takes_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(60), ScriptedServer() as upstream:
+        settings = GatewaySettings(servers=(ServerSettings(name=NAME, url=upstream.url),))
+        async with SessionPool.open(settings) as pool:
+            heard: asyncio.Queue[str] = asyncio.Queue()
+
+            def fail(method: str, params: Any) -> None:
+                raise RuntimeError(method)
+
+            first = await pool.acquire(NAME, principal="ann", chat="c", on_change=fail)
+            last = await pool.acquire(NAME, principal="ann", chat="c", on_change=lambda m, _: heard.put_nowait(m))
+            await upstream.pushing()
+            uri = str((await first.list_resources())[0].uri)
+            await first.subscribe(uri)
+            await last.subscribe(uri)
+            await first.call_tool("count")
+            await first.call_tool("change_resource", {"uri": uri})
+            assert await heard.get() == "notifications/resources/updated"
+            assert text(await last.call_tool("count")) == "2"
+    assert {record.message for record in caplog.records} >= {
+        "the application's on_change failed at notifications/resources/updated"
+    }
 
 
 @requirement("library:invalidate")

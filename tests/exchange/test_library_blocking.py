@@ -89,3 +89,19 @@ def test_a_question_may_be_answered_by_code_that_waits_while_other_threads_go_on
         assert text(session.call_tool("count")) == "1"
         may_answer.set()
         assert "blue" in text(asking.result(30))
+
+
+@requirement("library:blocking")
+def test_a_callback_that_would_wait_for_its_own_thread_is_told_so() -> None:
+    with (
+        server() as url,
+        BlockingSessionPool.open({"servers": {NAME: {"url": url}}}) as pool,
+        pool.lease(NAME, principal="ann", chat="c") as session,
+    ):
+
+        def wait(progress: float, total: float | None, message: str | None) -> None:
+            session.list_tools()
+
+        with pytest.raises(RuntimeError, match="cannot wait"):
+            session.call_tool("progress", {"steps": 1}, on_progress=wait, timeout=30)
+        assert text(session.call_tool("count")) == "1"

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -37,6 +38,13 @@ class Recorder(asyncio.Transport):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
 
 Send = Callable[[Message], Awaitable[None]]
@@ -117,3 +125,64 @@ async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it_before_the
         assert transport.writes == [b"HTTP/1.1 100 Continue\r\n\r\n"]
         connection.data_received(b"{}")
     assert transport.writes[1:] == [b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]
+
+
+async def test_an_answer_without_a_body_is_not_kept_back() -> None:
+    async def answer(receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+        await send(start(5))
+        await send(body(b"whole"))
+
+    async with connected(answer) as (connection, transport):
+        connection.data_received(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await transport.wrote.wait()
+    assert transport.writes == [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"]
+
+
+@pytest.mark.parametrize("pieces", [[HEAD + b"\r\n", b"{}"], [HEAD + b"\r\n", b"{"], [b"\r\n"]])
+async def test_a_connection_on_which_nothing_is_under_way_is_idle_whatever_came_last(pieces: list[bytes]) -> None:
+    async def answer(receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+        await send(start(2))
+        await send(body(b"no"))
+
+    async with connected(answer) as (connection, transport):
+        for piece in pieces:
+            connection.data_received(piece)
+            if piece.startswith(HEAD):
+                await transport.wrote.wait()
+        connection.timeout_keep_alive = 0
+        connection.timeout_keep_alive_handler()
+        assert transport.is_closed
+
+
+async def test_every_request_learns_that_the_client_has_left_not_the_last_alone() -> None:
+    heard = asyncio.Event()
+
+    async def answer(receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        heard.set()
+
+    async with connected(answer) as (connection, _):
+        connection.data_received((HEAD + b"\r\n{}") * 2)
+        connection.connection_lost(None)
+        await heard.wait()
+
+
+async def test_a_head_that_waits_for_the_answer_before_it_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.downstream.connection.HEAD_TIMEOUT", 0)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def answer(receive: Callable[[], Awaitable[Message]], send: Send) -> None:
+        begun.set()
+        await go_on.wait()
+        await send(start(2))
+        await send(body(b"{}"))
+
+    async with connected(answer) as (connection, transport):
+        connection.data_received((HEAD + b"\r\n{}") * 2 + HEAD)
+        await begun.wait()
+        late = asyncio.Event()
+        asyncio.get_running_loop().call_later(0, late.set)  # after what HEAD_TIMEOUT set off
+        await late.wait()
+        assert not transport.is_closed
+        go_on.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,6 +37,7 @@ class Transport(asyncio.Transport):
         super().__init__()
         self.writes: list[bytes] = []
         self.unread = 0
+        self.is_closed = False
         self.is_aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -45,10 +47,10 @@ class Transport(asyncio.Transport):
         self.writes.append(b"".join(list_of_data))
 
     def is_closing(self) -> bool:
-        return self.is_aborted
+        return self.is_closed or self.is_aborted
 
     def close(self) -> None:
-        self.is_aborted = True
+        self.is_closed = True
 
     def abort(self) -> None:
         self.is_aborted = True
@@ -146,6 +148,42 @@ async def test_what_a_slow_reader_is_to_get_waits_in_order_and_its_writer_knows(
 
 
 @requirement("http:direct:slow-readers")
+@row(38)
+async def test_who_is_told_much_in_one_turn_of_the_loop_is_not_slow() -> None:
+    wire = Wire()
+    wire.responder.open(JSON)
+    for number in range(QUEUE_LENGTH * 3):
+        wire.responder.write(b"%d" % number)
+        assert not wire.responder.is_slow
+    wire.responder.write(b"x" * (QUEUE_LIMIT + 1))
+    assert not wire.responder.is_slow
+    wire.responder.end()
+    said = b"".join(wire.own.writes).split(b"\r\n\r\n", 1)[1]
+    assert said.split(b"\r\n")[1 : QUEUE_LENGTH * 6 : 2] == [b"%d" % number for number in range(QUEUE_LENGTH * 3)]
+    assert wire.heard == []
+
+
+class Large:
+    """What a call holds."""
+
+    def hear(self, *what: object) -> None: ...
+
+
+@requirement("http:direct:slow-readers")
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_connection_without_a_request_keeps_nothing_of_its_last_answer(*, is_answered: bool) -> None:
+    wire, large = Wire(), Large()
+    responder, known = wire.responder, weakref.ref(large)
+    responder.on_gone = responder.on_drained = responder.on_begun = large.hear
+    del large
+    if is_answered:
+        responder.answer(200, JSON, (b"{}",))
+    else:
+        responder.leave()
+    assert known() is None
+
+
+@requirement("http:direct:slow-readers")
 async def test_an_answer_is_over_once_its_reader_has_room_for_the_rest() -> None:
     wire = Wire()
     wire.is_paused = True
@@ -217,6 +255,24 @@ async def test_a_reader_that_takes_nothing_is_given_up_and_one_that_takes_little
     assert heard == ([] if is_read else ["gone"])
     connection.resume_writing()
     await clock.advance_settled(STALL_TIMEOUT * 2)
+    assert transport.is_aborted is not is_read
+    connection.connection_lost(None)
+    assert clock.pending == 0
+
+
+@requirement("http:direct:slow-readers")
+@row(38)
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_closed_connection_waits_for_who_reads_and_for_nobody_else(*, is_read: bool) -> None:
+    clock = ManualClock()
+    connection, transport, responder = stalling(clock)
+    transport.unread = 100  # too little for the transport to say that it waits
+    responder.keep_alive = False
+    responder.end()
+    assert transport.is_closing()
+    assert not transport.is_aborted
+    transport.unread -= 10 if is_read else 0
+    await clock.advance_settled(STALL_TIMEOUT)
     assert transport.is_aborted is not is_read
     connection.connection_lost(None)
     assert clock.pending == 0

@@ -217,7 +217,8 @@ class App:
             refuse(responder, error)
         else:
             logger.error("a request failed", exc_info=error)
-            refuse(responder, Refusal(500, "The gateway failed; its log says why.", code=-32603))
+            failed = Refusal(500, "The gateway failed; its log says why.", code=-32603)
+            responder.cut(lambda each: refuse(each, failed))  # a stream may have been opened
 
     def dispatch(self, request: Request, responder: Responder, target: Target) -> None:
         """Hand a request whose head was checked to its dialect. Raises `Refusal`."""

@@ -8,10 +8,12 @@ reasons and the figures.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from operator import attrgetter
 from typing import Final, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -93,6 +95,8 @@ class Connection(HttpToolsProtocol):
         self._is_idle = True
         """Nothing has come since the last answer."""
         self._idle_since = 0.0
+        self._is_offer = False
+        """The head that was read last offers another protocol: see `_stay`."""
         self._is_direct = False
         """The request that is being read is handed over directly."""
         self._direct: DirectResponder | None = None
@@ -105,6 +109,8 @@ class Connection(HttpToolsProtocol):
         self._stall_timer: Timer | None = None
         self._unread = 0
         """What the transport held when the stall began, or was looked at last."""
+        self._served: RequestResponseCycle | None = None
+        """What the application answers, or answered last, through ASGI."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
@@ -121,23 +127,52 @@ class Connection(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
         direct, self._direct = self._direct, None
         super().connection_lost(exc)
+        served, self._served = self._served, None
+        if served is not None and not served.response_complete:
+            served.disconnected = True  # uvicorn tells the last request only
+            served.message_event.set()
         if direct is not None:
             direct.leave()
 
     def data_received(self, data: bytes) -> None:
         self._has_got_on = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self.transport.is_closing():
             return
         self._pending = 0 if self._has_got_on else self._pending + len(data)
         if self._pending > MAX_HEAD_BYTES:
             self._refuse(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
         elif self._is_in_head and self._head_timer is None:
-            self._head_timer = self.loop.call_later(
-                HEAD_TIMEOUT, self._refuse, 408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s."
-            )
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
         elif self._admitted is not None and self._body_timer is None and self._app is not None:
             self._body_timer = self._app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
+        if not self._is_idle and not self._is_in_head and (not self.cycle or self.cycle.response_complete):
+            self._rest()  # it was between requests, or of a body whose request has its answer
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_offer:
+                self._stay(data[upgrade.args[0] :])
+            else:
+                self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _stay(self, rest: bytes) -> None:
+        """Answer a request that offers another protocol in this one (RFC 9110, section 7.8), as Java's client does.
+
+        The parser takes its body for that protocol, so it is parsed anew without the offer.
+        """
+        parser = self.parser
+        line = b"%b %b HTTP/%b" % (parser.get_method(), self.url, parser.get_http_version().encode())
+        fields = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # httptools before 0.6.3
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self._feed(b"\r\n".join((line, *fields, b"", rest)))
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's sentence, which is always the same)
         self._refuse(400, "This is no HTTP request.")
@@ -155,8 +190,14 @@ class Connection(HttpToolsProtocol):
         self._has_got_on = True
         self._stop_head_timer()
         app, parser = self._app, self.parser
+        self._is_offer = parser.should_upgrade() and parser.get_method() != b"CONNECT"
+        if self._is_offer:
+            return
+        if self._direct is not None and self.transport.is_closing():
+            self._is_direct = True  # nobody could be told what became of it: it is passed over
+            return
         self._is_direct = False
-        if app is not None and parser is not None and self._is_usual(parser):
+        if app is not None and self._is_usual(parser):
             self._is_direct = True
             self._begin(app, parser)
             return
@@ -166,7 +207,8 @@ class Connection(HttpToolsProtocol):
         self.headers.extend(headers)
         self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
         super().on_headers_complete()
-        self.cycle.transport = _OneAnswer(self.transport)
+        if self.scope["method"] != "HEAD":  # nothing would come after the head
+            self.cycle.transport = _OneAnswer(self.transport)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True
@@ -181,6 +223,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._has_got_on = True
+        if self._is_offer:
+            return
         direct = self._direct
         if direct is None or not self._is_direct:
             super().on_message_complete()
@@ -204,7 +248,9 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self.is_paused = False
         self._stop_stall()
-        if self._direct is not None and not self._direct.response_complete:
+        if self.transport.is_closing():
+            self._watch_stall()
+        elif self._direct is not None and not self._direct.response_complete:
             self._direct.flush()
 
     def on_response_complete(self) -> None:
@@ -218,13 +264,17 @@ class Connection(HttpToolsProtocol):
         else:
             self._rest()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
+
     def timeout_keep_alive_handler(self) -> None:
         self.timeout_keep_alive_task = None
         if not self._is_idle:
             return  # armed anew with the next answer
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if left <= 0:
-            self.transport.close()
+            self._close()
         else:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
 
@@ -250,7 +300,7 @@ class Connection(HttpToolsProtocol):
     def answered(self, answer: DirectResponder) -> None:
         """See `Wire`."""
         if not answer.keep_alive:
-            self.transport.close()
+            self._close()
         self.on_response_complete()
 
     def _is_usual(self, parser: httptools.HttpRequestParser) -> bool:
@@ -261,7 +311,6 @@ class Connection(HttpToolsProtocol):
             and (not self.cycle or self.cycle.response_complete)
             and not self.pipeline
             and not self.expect_100_continue
-            and not parser.should_upgrade()
             and parser.get_http_version() == "1.1"
             and not self.is_paused
             and not self.transport.is_closing()
@@ -287,6 +336,12 @@ class Connection(HttpToolsProtocol):
         self._admitted = None
         self._body = []
         refuse(direct, refusal)
+
+    def _close(self) -> None:
+        """Close, which waits until what was written is read: not without end for who reads nothing."""
+        if self._stall_timer is None and self.transport.get_write_buffer_size():
+            self._watch_stall()
+        self.transport.close()
 
     def _watch_stall(self) -> None:
         if self._app is not None:
@@ -328,6 +383,12 @@ class Connection(HttpToolsProtocol):
                 % (status, _PHRASES[status], len(body), body)
             )
         self.transport.close()
+
+    def _give_up_head(self) -> None:
+        if self.flow.read_paused:  # for an answer before it: the rest may have come
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
+        else:
+            self._refuse(408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s.")
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

@@ -95,7 +95,10 @@ class DirectResponder(HttpResponder):
     def write(self, chunk: bytes) -> None:
         if not self._is_over and chunk:  # an empty chunk would be the last (RFC 9112, section 7.1)
             self._put(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            if not self._is_slow and (self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH):
+            if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
+                if not self._wire.is_paused:
+                    self.flush()  # much was said in one turn, which makes nobody slow
+                    return
                 self._is_slow = True
             self._flush_soon()
 
@@ -143,8 +146,10 @@ class DirectResponder(HttpResponder):
             self._flushing.cancel()
             self._flushing = None
         self._on_over(self)
-        if not was_over and self.on_gone is not None:
-            self.on_gone()
+        gone = self.on_gone
+        self._forget()
+        if not was_over and gone is not None:
+            gone()
 
     # Inside.
 
@@ -177,4 +182,5 @@ class DirectResponder(HttpResponder):
     def _complete(self) -> None:
         self.response_complete = True
         self._on_over(self)
+        self._forget()
         self._wire.answered(self)

@@ -154,6 +154,10 @@ class HttpResponder(ABC):
         if gone is not None:
             gone()
 
+    def _forget(self) -> None:
+        """Hold nothing of what the answer was made from: a connection holds its last answer until the next request."""
+        self.on_gone = self.on_drained = self.on_begun = None
+
     def _begin(self, status: int) -> None:
         self._has_begun = True
         if self.on_begun is not None:

@@ -208,6 +208,9 @@ class BlockingSessionPool:
         if self._loop is None:
             work.close()
             raise RuntimeError("the pool is not open: use it within `with`")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("a callback in the pool's thread cannot wait for the pool: hand it to another thread")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

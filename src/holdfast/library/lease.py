@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -36,6 +37,8 @@ from holdfast.servers.warming import LAST, Warming
 from holdfast.session.key import Principal, SessionKey
 from holdfast.session.watch import answer_for_nobody
 from holdfast.wire import jsonrpc
+
+logger = logging.getLogger("holdfast.library")
 
 SessionState: TypeAlias = Literal["cold", "warm", "restored", "lost"]
 """`cold`: none is open; `warm`: the one it was, or the first; `restored`: another than before, and a person should
@@ -104,6 +107,8 @@ class PooledSession:
 
     async def warm(self) -> None:
         """Return once a session is open; `on_status` hears what is waited for. Raises `CallFailed`."""
+        if self.is_released:
+            raise RuntimeError("the session was released")
         if self.state in {"warm", "restored"}:
             return
         ended: asyncio.Future[CallFailed | None] = asyncio.get_running_loop().create_future()
@@ -230,10 +235,13 @@ class PooledSession:
         call = Call(method, as_json(params), wants_progress=hears.progress is not None)
         if limit is None:
             return bytes(await self._run(self._begin, call, hears))
+        bound = timeout(self._clock, limit)
         try:
-            async with timeout(self._clock, limit):
+            async with bound:
                 return bytes(await self._run(self._begin, call, hears))
         except TimeoutError:
+            if not bound.is_ended:
+                raise  # a callback's own
             raise CallFailed(
                 Code.TIMEOUT,
                 f"{self.server} did not answer {method} within {limit:g} s; the call was cancelled.",
@@ -314,7 +322,10 @@ class _Listener:
 
     def push(self, method: str, params: Raw | None) -> None:
         if self._on_change is not None:
-            self._on_change(method, None if params is None else jsonrpc.decode_value(params))
+            try:
+                self._on_change(method, None if params is None else jsonrpc.decode_value(params))
+            except Exception:  # the session is not its alone
+                logger.exception("the application's on_change failed at %s", method)
 
     def ask(self, ask: Ask, reply: Callable[[Reply], None]) -> None:
         reply(answer_for_nobody(ask))

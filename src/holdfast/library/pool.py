@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from holdfast.call import ANYBODY
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import ClientSettings, GatewaySettings
 from holdfast.config.file import load, read
+from holdfast.config.headers import CREDENTIALS, pass_fault
 from holdfast.errors import ConfigError
 from holdfast.events import Ending
 from holdfast.gateway import Gateway
@@ -37,6 +39,7 @@ MAX_NAME: Final = 1024
 _LIBRARY: Final = "library"
 """What the application counts as where clients do."""
 _NOWHERE: Final = Path("settings")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _unheard(_: events.Event) -> None: ...
@@ -125,7 +128,7 @@ class SessionPool:
         in calls; `on_change` what the server says between calls. With `warm`, the session is open on
         return; else the first call opens it.
 
-        Raises `UnknownServer`, `ValueError` for names that cannot be, and `CallFailed` where no session
+        Raises `UnknownServer`, `ValueError` for names and headers that cannot be, and `CallFailed` where no session
         could be had.
         """
         found = self._find(server)
@@ -259,6 +262,19 @@ def _settings(config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[st
         raise ConfigError(f"the settings cannot be used:\n{error}", paths=error.paths) from None
 
 
+def _header(name: str, value: str) -> str:
+    """The value of a header as keys have it: bytes as Latin-1. Raises `ValueError`, without the value."""
+    fault = None if name.lower() in CREDENTIALS else pass_fault(name)
+    if fault is not None:
+        raise ValueError(f"the header {name!r} {fault}")
+    if _CONTROL.search(value):
+        raise ValueError(f"the value of the header {name} holds a control character")
+    try:
+        return value.encode().decode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"the value of the header {name} is no text") from None
+
+
 def _conversation(
     server: Server, principal: str, chat: str | None, credential: str | None, headers: Mapping[str, str] | None
 ) -> ServerConversation:
@@ -268,9 +284,9 @@ def _conversation(
     for what, name in (("principal", principal), ("chat", chat or "")):
         if len(name) > MAX_NAME:
             raise ValueError(f"the name of the {what} is longer than {MAX_NAME} characters")
-    own = {name.lower(): value for name, value in (headers or {}).items()}
+    own = {name.lower(): _header(name, value) for name, value in (headers or {}).items()}
     if credential is not None:
-        own["authorization"] = f"Bearer {credential}"
+        own["authorization"] = _header("authorization", f"Bearer {credential}")
     if own and server.settings.url is None:
         raise ValueError(f"{server.name} is a process: it takes no credential and no headers")
     if own and server.settings.scope == "shared":

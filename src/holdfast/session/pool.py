@@ -147,10 +147,8 @@ class Pool:
             caller.answer(Result(Raw(b"{}")))
             return None
         run = self._run(key, Call("ping"), caller, None)
-        if self._closing.farewell is not None:
-            run.end(self._closing.farewell)
-        else:
-            self._enter(run)
+        run.is_ahead = True
+        self._begin(run)
         return run
 
     def is_lost(self, key: SessionKey) -> bool:
@@ -344,7 +342,7 @@ class Pool:
         if self._closing.farewell is not None:
             run.end(self._closing.farewell)
             return
-        if self._markers.pop(run.key):
+        if not run.is_ahead and self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
         self._enter(run)

@@ -150,7 +150,8 @@ class Recovery:
                 run.end(retry.session_lost(self.settings.name))
             case _:
                 if session.state is State.LOST:
-                    self._sessions.told(session)
+                    if not run.is_ahead:
+                        self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
                     session.abandon()
                     session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
@@ -179,6 +180,6 @@ class Recovery:
             was_sent_before=run.was_sent_before,
             has_relayed=run.has_relayed,
             is_dirty=session.is_dirty and not session.is_doubted,
-            resumes=self.settings.on_loss == "resume",
+            resumes=run.is_ahead or self.settings.on_loss == "resume",
             has_budget=self._budget >= 1,
         )

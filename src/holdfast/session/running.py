@@ -94,6 +94,7 @@ class RunningCall:
         "caller",
         "has_relayed",
         "has_slot",
+        "is_ahead",
         "key",
         "may_have_run",
         "phase",
@@ -127,6 +128,8 @@ class RunningCall:
         self.phase = Phase.WAITING
         self.has_relayed = False
         self.has_slot = False
+        self.is_ahead = False
+        """It opens a session ahead of a call: that is to be told what was lost, not this."""
         self.was_sent_before = False
         self.may_have_run = False
         """An attempt before the last one may have been executed."""
