@@ -377,6 +377,14 @@ async def test_results_pass_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @requirement("both-modern:hints")
+async def test_a_time_to_live_of_any_size_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(server_modern.HINTS, "ttlMs", Raw(b"1" + 400 * b"0"))
+    async with rig(options={"era": "modern"}) as running:
+        client = ModernClient(running)
+        assert (await client.result(client.message("tools/list")))["ttlMs"] > 0
+
+
+@requirement("both-modern:hints")
 async def test_hints_are_kept_as_far_as_they_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(server_modern.HINTS, "ttlMs", 60_000)
     monkeypatch.setitem(server_modern.HINTS, "cacheScope", "public")

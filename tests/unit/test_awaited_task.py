@@ -14,7 +14,7 @@ from msgspec import Raw
 from holdfast.call import Abilities, Ask, Call, Fields, Result, RpcError
 from holdfast.tasks import TaskScope
 from holdfast.testing.clock import ManualClock, settle
-from holdfast.upstream.awaited_task import LOOK_INTERVAL, MAX_RETRIES, PATIENCE
+from holdfast.upstream.awaited_task import INTERVAL_MAX, LOOK_INTERVAL, MAX_RETRIES, PATIENCE
 from holdfast.upstream.handshake import HandshakeUpstream
 from holdfast.upstream.tasks import CANCELLING, MAX_TOOLS, TaskTools
 from holdfast.upstream.transport import Fault, FaultKind, Sent
@@ -102,10 +102,10 @@ class World:
         exchange = Exchange()
         return exchange, self.upstream.send(Call("tools/call", {"name": name}, wants_progress=True), exchange)
 
-    def begun(self) -> tuple[Exchange, Sent]:
+    def begun(self, interval: int = 2000) -> tuple[Exchange, Sent]:
         """A call whose task has begun."""
         exchange, sent = self.call()
-        self.answer({"task": {"taskId": "t", "status": "working", "pollInterval": 2000}})
+        self.answer({"task": {"taskId": "t", "status": "working", "pollInterval": interval}})
         assert self.methods[-2:] == ["tools/call", "tasks/result"]
         return exchange, sent
 
@@ -147,6 +147,17 @@ async def test_a_call_becomes_a_task_and_its_result_is_the_tasks() -> None:
         exchange, _ = w.begun()
         w.answer({"content": [], "_meta": {RELATED: {"taskId": "t"}, "own": 1}})
         assert outcome_of(exchange) == {"content": [], "_meta": {"own": 1}}
+
+
+@requirement("tasks:awaited:time")
+async def test_an_interval_that_is_no_time_anybody_would_wait_is_the_longest() -> None:
+    async with world() as w:
+        exchange, _ = w.begun(10**400)
+        w.fail(FaultKind.CUT)
+        await w.clock.advance_settled(INTERVAL_MAX)
+        assert w.methods[-1] == "tasks/result"
+        w.answer({"content": []})
+        assert outcome_of(exchange) == {"content": []}
 
 
 @requirement("tasks:awaited:every-caller")

@@ -19,6 +19,7 @@ from holdfast.testing.clock import ManualClock, settle
 from holdfast.upstream.discovery import AskAgain, NotModern
 from holdfast.upstream.modern import ModernUpstream
 from holdfast.upstream.modern_answer import MirroredArguments
+from holdfast.upstream.polled_task import INTERVAL_MAX
 from holdfast.upstream.transport import Fault, FaultKind, Hello, Receiver, Sent
 from requirements import requirement
 from unit.recorded_upstream import RecordedExchange, RecordedListener
@@ -597,3 +598,18 @@ async def test_a_server_that_refuses_the_answer_to_a_tasks_question_ends_the_cal
         assert isinstance(exchange.outcome, RpcError)
         assert c.line.last["method"] == "tasks/cancel"
         c.line.say(c.line.last["id"], result={})
+
+
+@requirement("tasks:modern:awaited")
+async def test_an_interval_that_is_no_time_anybody_would_wait_is_the_longest() -> None:
+    async with conversing() as c:
+        exchange = Asked()
+        c.call(exchange)
+        needed: dict[str, Any] = {"requiredCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}}
+        c.line.say(c.line.last["id"], error={"code": -32021, "message": "no", "data": needed})
+        task = {"resultType": "task", "taskId": "m1", "status": "working", "pollIntervalMs": 10**400}
+        c.line.say(c.line.last["id"], result=task)
+        await c.clock.advance_settled(INTERVAL_MAX)
+        assert c.line.last["method"] == "tasks/get"
+        c.line.say(c.line.last["id"], error={"code": -32602, "message": "it is gone"})
+        assert isinstance(exchange.outcome, RpcError)

@@ -39,6 +39,8 @@ _NOTHING: Final = Raw(b"{}")
 _HINTS: Final[Fields] = {"ttlMs": Raw(b"0"), "cacheScope": Raw(b'"private"')}
 """Nothing may be kept: a server of the handshake era may change what it lists within any session, and
 a client that does not listen would not hear of it. The same where a server gives none."""
+_LONGEST: Final = 2**53
+"""Milliseconds: the largest integer that every client reads; what is larger may be too large to reckon with."""
 _UNUSABLE: Final = frozenset({"tasks"})
 """Capabilities of the handshake era that this revision knows nothing of."""
 
@@ -101,7 +103,7 @@ def encode_result(fields: Mapping[str, Any], server_info: Raw | None) -> Raw:
 def _true_hints(said: Fields, age: float, *, is_common: bool) -> Fields:
     """A server's hints as far as they hold here: for what is left of the time, and for whom we serve the same."""
     ttl = jsonrpc.decode_value(said["ttlMs"])
-    left = int(max(0.0, ttl - age * 1000)) if isinstance(ttl, int) else 0
+    left = int(max(0.0, min(ttl, _LONGEST) - age * 1000)) if isinstance(ttl, int) else 0
     is_public = is_common and jsonrpc.decode_value(said["cacheScope"]) == "public"
     return {"ttlMs": Raw(b"%d" % left), "cacheScope": Raw(b'"public"') if is_public else _HINTS["cacheScope"]}
 

@@ -19,6 +19,8 @@ TTL_MS: Final = 3_600_000
 """Milliseconds for which the server is asked to keep a task that is waited for."""
 LOOK_INTERVAL: Final = 15.0
 """Seconds between two looks at a task, at the least: its result comes by itself, so this is only for signs of life."""
+INTERVAL_MAX: Final = 60.0
+"""The longest interval of a server that is kept to."""
 RETRY_INTERVAL: Final = 1.0
 """Seconds before a result whose fetching was cut off is fetched again, where the server names no interval."""
 MAX_RETRIES: Final = 5
@@ -271,9 +273,7 @@ class AwaitedTask(Ears):
         self._look_later()
 
     def _note_interval(self, fields: Fields) -> None:
-        value = jsonrpc.decode_value(fields.get("pollInterval", b"null"))
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            self._interval = value / 1000
+        self._interval = tasks.seconds(fields.get("pollInterval"), INTERVAL_MAX) or self._interval
 
     def _give_up(self, reason: str) -> None:
         """The call was cancelled, and no task has begun of it."""

@@ -171,9 +171,7 @@ class PolledTask:
         self._tool.done(outcome)
 
     def _note_interval(self, fields: Fields) -> None:
-        value = jsonrpc.decode_value(fields.get("pollIntervalMs", b"null"))
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            self._interval = min(value / 1000, INTERVAL_MAX)
+        self._interval = tasks.seconds(fields.get("pollIntervalMs"), INTERVAL_MAX) or self._interval
 
 
 def needs_extension(error: RpcError) -> bool:

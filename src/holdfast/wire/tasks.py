@@ -48,6 +48,14 @@ def task_id(fields: Fields) -> str | None:
     return _text(fields.get("taskId"))
 
 
+def seconds(interval: Raw | None, most: float) -> float | None:
+    """An interval in milliseconds as seconds, `most` at most; None where it is none."""
+    value = None if interval is None else jsonrpc.decode_value(interval)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        return None
+    return min(value, most * 1000) / 1000  # an integer may be too large to be divided
+
+
 def unrelated(raw: Raw) -> Raw:
     """A result or params, without the word of which task they belong to."""
     if _MENTION not in bytes(raw):
