@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -86,6 +87,24 @@ async def test_a_chat_keeps_its_state_when_its_client_connects_anew(url: str) ->
             assert text_of(await client.call_tool("count", {})) == str(number)
     async with connected(url, "auto", "other") as client:
         assert text_of(await client.call_tool("count", {})) == "1"
+
+
+@requirement("interop:sdk:modern")
+async def test_a_host_that_connects_for_every_message_sends_three_requests_for_each(over_http: str) -> None:
+    before = posts(over_http)
+    for number in (1, 2, 3):
+        async with connected(over_http, "auto", "messages") as client:
+            await client.list_tools()
+            assert text_of(await client.call_tool("count", {})) == str(number)
+        assert posts(over_http) - before == 3 * number
+
+
+def posts(url: str) -> int:
+    """How many POSTs the gateway has answered at MCP paths."""
+    with urllib.request.urlopen(url.replace("/mcp", "/metrics"), timeout=PATIENCE) as answer:
+        lines = answer.read().decode().splitlines()
+    counted = [line for line in lines if line.startswith('holdfast_http_requests_total{method="POST",route="mcp"')]
+    return sum(int(float(line.split()[-1])) for line in counted)
 
 
 @requirement("interop:sdk:auto-keeps-its-state")
