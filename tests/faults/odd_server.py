@@ -14,6 +14,8 @@ Odd = Callable[[dict[str, Any], Peer], Awaitable[None]]
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 NO_GET = b"HTTP/1.1 405 Method Not Allowed\r\ncontent-length: 0\r\n\r\n"
+NO_SESSION = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
+"""As servers answer a GET that have a stream for each session."""
 
 
 class OddServer:
@@ -21,6 +23,7 @@ class OddServer:
 
     def __init__(self) -> None:
         self.odd: Odd
+        self.to_get = NO_GET
         self.greeting: bytes | None = None
         """What `initialize` is answered with, instead of a result."""
         self.received: list[dict[str, Any]] = []
@@ -38,7 +41,7 @@ class OddServer:
 
     async def answer(self, request: SeenRequest, peer: Peer) -> None:
         if request.method != "POST":
-            peer.write(NO_GET if request.method == "GET" else ACCEPTED)
+            peer.write(self.to_get if request.method == "GET" else ACCEPTED)
             return
         message: dict[str, Any] = json.loads(request.body)
         self.received.append(message)

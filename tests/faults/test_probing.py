@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bare_client import BareClient, Response
-from faults.odd_server import Odd, OddServer, odd_server, result_of, text
+from faults.odd_server import NO_SESSION, Odd, OddServer, odd_server, result_of, text
 from faults.rig import gateway_to, until
 from holdfast.call import ANYBODY
 from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
@@ -124,7 +124,7 @@ async def test_a_handshake_server_over_http_is_asked_once() -> None:
 
 
 @requirement("modern-servers:probe")
-@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 2)])
+@pytest.mark.parametrize(("era", "expected"), [("handshake", 0), ("modern", 1), ("auto", 1)])
 async def test_the_era_can_be_said_beforehand(era: str, expected: int) -> None:
     options = ServerOptions(era="handshake" if era == "handshake" else "modern")
     async with ScriptedServer(options) as server, gateway_to(server.url, era=era) as running:
@@ -263,6 +263,7 @@ async def test_a_modern_server_is_used_however_it_refuses_to_shake_hands(
 ) -> None:
     async with odd_server(modern_alone) as server:
         said = b"no" if body is None else json.dumps({"jsonrpc": "2.0", "id": 1, **body}).encode()
+        server.to_get = NO_SESSION
         server.greeting = plain(said, status, "text/plain" if body is None else "application/json")
         async with gateway_to(server.url, era="auto") as running:
             chats = "abcdef"
@@ -279,6 +280,7 @@ def has_tried(server: OddServer, times: int) -> bool:
 async def test_a_modern_server_that_does_not_answer_a_handshake_is_waited_for_three_times() -> None:
     clock = ManualClock()
     async with odd_server(modern_alone) as server:
+        server.to_get = NO_SESSION
         server.greeting = b""
         async with gateway_to(server.url, era="auto", clock=clock) as running, asyncio.TaskGroup() as group:
             said = group.create_task(texts(running.client(), *"abcd"))
@@ -287,3 +289,12 @@ async def test_a_modern_server_that_does_not_answer_a_handshake_is_waited_for_th
                 await clock.advance_settled(6)
         assert said.result() == ["here"] * 4
         assert len(server.methods("initialize")) == 3
+
+
+@requirement("both-eras:found-out")
+async def test_a_modern_server_with_no_stream_to_get_is_not_asked_to_shake_hands() -> None:
+    async with odd_server(modern_alone) as server:
+        async with gateway_to(server.url, era="auto") as running:
+            assert await texts(running.client(), *"abc") == ["here"] * 3
+        assert server.methods("initialize") == []
+        assert len(server.methods("server/discover")) == 3
