@@ -27,6 +27,9 @@ _CUT: Final = 2
 BACKLOG: Final = 2048
 YOUNG_OBJECTS: Final = 5000
 """Before garbage is looked for: with Python's 700, what 32 calls under way hold sets it off at every 26th call."""
+OLDER: Final = (3, 2)
+"""How often what has outlived one look is looked at again, and then everything: with Python's 10 and 10, what ended
+sessions leave behind waits for half a million objects. Python looks at everything only once a quarter of it is new."""
 
 
 class _HttpServer(uvicorn.Server):
@@ -105,7 +108,7 @@ async def serve(
             scope.start(follower.run(), "follow the settings file")
         gc.collect()
         gc.freeze()  # what start-up made lives as long as the process: no collection need walk it again
-        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+        gc.set_threshold(YOUNG_OBJECTS, *OLDER)
         started()
         await server.serve(sockets=[listener])
         for timer in ending:
