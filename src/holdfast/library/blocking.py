@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, Unpack
 
 from mcp_types import CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool
 
 from holdfast.config import GatewaySettings
-from holdfast.library.call import OnLog, OnProgress, OnStatus, Question, Response
+from holdfast.library.call import OnLog, OnProgress, Question, Response
 from holdfast.library.lease import PooledSession, SessionState
-from holdfast.library.pool import PoolStats, SessionPool
+from holdfast.library.pool import PoolStats, SessionPool, Wanted
 
 T = TypeVar("T")
 
@@ -145,51 +145,14 @@ class BlockingSessionPool:
         finally:
             self._stop()
 
-    def acquire(
-        self,
-        server: str,
-        *,
-        principal: str,
-        chat: str | None = None,
-        credential: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        on_status: OnStatus | None = None,
-        warm: bool = True,
-    ) -> BlockingSession:
+    def acquire(self, server: str, **wanted: Unpack[Wanted]) -> BlockingSession:
         """As `SessionPool.acquire`."""
-        lease = self._pool.acquire(
-            server,
-            principal=principal,
-            chat=chat,
-            credential=credential,
-            headers=headers,
-            on_status=on_status,
-            warm=warm,
-        )
-        return BlockingSession(self, self.run(lease))
+        return BlockingSession(self, self.run(self._pool.acquire(server, **wanted)))
 
     @contextmanager
-    def lease(
-        self,
-        server: str,
-        *,
-        principal: str,
-        chat: str | None = None,
-        credential: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        on_status: OnStatus | None = None,
-        warm: bool = True,
-    ) -> Generator[BlockingSession]:
+    def lease(self, server: str, **wanted: Unpack[Wanted]) -> Generator[BlockingSession]:
         """`acquire`, and `release` at the end of the block."""
-        session = self.acquire(
-            server,
-            principal=principal,
-            chat=chat,
-            credential=credential,
-            headers=headers,
-            on_status=on_status,
-            warm=warm,
-        )
+        session = self.acquire(server, **wanted)
         try:
             yield session
         finally:

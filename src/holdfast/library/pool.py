@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Required, Self, TypedDict, Unpack
 
 from holdfast import events
 from holdfast.call import ANYBODY
@@ -43,6 +43,18 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def _unheard(_: events.Event) -> None: ...
+
+
+class Wanted(TypedDict, total=False):
+    """What `SessionPool.acquire` takes beside the server; it says what each is."""
+
+    principal: Required[str]
+    chat: str | None
+    credential: str | None
+    headers: Mapping[str, str] | None
+    on_status: OnStatus | None
+    on_change: OnChange | None
+    warm: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,38 +165,14 @@ class SessionPool:
         """Give a lease back. Idempotent; from any task, in any order."""
         session.release()
 
-    def lease(
-        self,
-        server: str,
-        *,
-        principal: str,
-        chat: str | None = None,
-        credential: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        on_status: OnStatus | None = None,
-        on_change: OnChange | None = None,
-        warm: bool = True,
-    ) -> AbstractAsyncContextManager[PooledSession]:
+    @asynccontextmanager
+    async def lease(self, server: str, **wanted: Unpack[Wanted]) -> AsyncGenerator[PooledSession]:
         """`acquire`, and `release` at the end of the block."""
-
-        @asynccontextmanager
-        async def leased() -> AsyncGenerator[PooledSession]:
-            session = await self.acquire(
-                server,
-                principal=principal,
-                chat=chat,
-                credential=credential,
-                headers=headers,
-                on_status=on_status,
-                on_change=on_change,
-                warm=warm,
-            )
-            try:
-                yield session
-            finally:
-                session.release()
-
-        return leased()
+        session = await self.acquire(server, **wanted)
+        try:
+            yield session
+        finally:
+            session.release()
 
     def transport(
         self,
