@@ -163,7 +163,8 @@ class Answer:
             self._responder.answer(202, self.headers)
             return
         parts = [jsonrpc.array(self._results)] if self._is_array else self._results
-        self._responder.answer(self.status, (*JSON_HEADERS, *self.headers), parts)
+        headers = (*JSON_HEADERS, *self.headers) if self.headers else JSON_HEADERS
+        self._responder.answer(self.status, headers, parts)
 
     def _break_silence(self) -> None:
         if self.takes_stream:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from math import ceil
 from typing import Final, Protocol
 from urllib.parse import parse_qs, quote, unquote
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from holdfast import events
 from holdfast.clock import Clock
@@ -29,7 +30,7 @@ from holdfast.downstream.http import (
 )
 from holdfast.downstream.legacy_sse import LegacySse, LiveStream
 from holdfast.downstream.modern import Modern
-from holdfast.downstream.post import Post, Target, check_name, not_modern_here, read_post
+from holdfast.downstream.post import Post, Target, Terms, check_name, not_modern_here, read_post, read_terms
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
 from holdfast.downstream.warmth import Warmth
@@ -64,6 +65,10 @@ class Admitted(Struct):
     """None for what is no MCP."""
     entrance: Entrance
     """By which it was let in."""
+    begun: Callable[[int], None]
+    """Told the status of its answer."""
+    terms: Terms | None = None
+    """Of a POST whose head came before."""
 
 
 class Pages(Protocol):
@@ -175,7 +180,7 @@ class App:
         Until that answer is over, the request is one of `open_requests`.
         """
         route, method = "other", head.method
-        responder.on_begun = lambda status: self._emit(events.RequestEnded(route, method, status))
+        responder.on_begun = begun = lambda status: self._emit(events.RequestEnded(route, method, status))
         entrance = self._entrance
         try:
             request = entrance.read_head(head)
@@ -196,7 +201,36 @@ class App:
             self._refuse(responder, error)
             return None
         self.open_requests[responder] = identity
-        return Admitted(request, parts, identity, target, entrance)
+        return Admitted(request, parts, identity, target, entrance, begun)
+
+    def kept(self, admitted: Admitted) -> Admitted | None:
+        """What is to be known of a POST to MCP should its head come again; None where that says nothing of the next."""
+        headers, target = admitted.request.headers, admitted.target
+        if admitted.request.method != "POST" or target is None or target.is_legacy or "x-request-id" in headers:
+            return None
+        try:
+            terms = read_terms(headers)
+        except Refusal:
+            return None
+        return structs.replace(admitted, request=admitted.request.again("", b""), terms=terms)
+
+    def is_in_force(self, kept: Admitted) -> bool:
+        """Whether a head that was admitted is admitted in the same way now."""
+        return kept.entrance is self._entrance
+
+    def admit_again(self, kept: Admitted, responder: HttpResponder) -> Admitted | None:
+        """As `admit`, for the head of which `kept` is known, which is in force."""
+        responder.on_begun = kept.begun
+        identity, target = kept.identity, kept.target
+        try:
+            self._charge(identity, 1)
+        except Refusal as refusal:
+            refuse(responder, refusal)
+            return None
+        self.open_requests[responder] = identity
+        request = kept.request.again(responder.request_id, b"")
+        again = None if target is None else target.again(request.id)
+        return Admitted(request, kept.parts, identity, again, kept.entrance, kept.begun, kept.terms)
 
     def take(self, admitted: Admitted, responder: HttpResponder) -> None:
         """See to it that a whole request gets an answer."""
@@ -208,7 +242,7 @@ class App:
             if target is None:
                 self._warmth.post(request, responder, identity)
             else:
-                self.dispatch(request, responder, target)
+                self.dispatch(request, responder, target, admitted.terms)
         except Exception as error:  # noqa: BLE001 (said and logged there)
             self._refuse(responder, error)
 
@@ -220,14 +254,16 @@ class App:
             failed = Refusal(500, "The gateway failed; its log says why.", code=-32603)
             responder.cut(lambda each: refuse(each, failed))  # a stream may have been opened
 
-    def dispatch(self, request: Request, responder: Responder, target: Target) -> None:
-        """Hand a request whose head was checked to its dialect. Raises `Refusal`."""
+    def dispatch(
+        self, request: Request, responder: Responder, target: Target, terms: Terms | None = None
+    ) -> None:
+        """Hand a request whose head was checked to its dialect; `terms` as in `read_post`. Raises `Refusal`."""
         if target.is_legacy:
             self._dispatch_legacy(request, responder, target)
             return
         match request.method:
             case "POST":
-                self._post(read_post(request, responder, target), request)
+                self._post(read_post(request, responder, target, terms), request)
             case "GET":
                 if "mcp-session-id" not in request.headers:
                     raise Refusal(
@@ -263,7 +299,8 @@ class App:
             self._charge(post.target.identity, len(post.messages) - 1)
 
     def _post(self, post: Post, request: Request) -> None:
-        self._charge_array(post)
+        if post.is_array:
+            self._charge_array(post)
         first = post.messages[0]
         if post.is_modern:
             self.modern.post(post, request.headers)
@@ -284,7 +321,9 @@ class App:
         client = self.sessions.find(session_id, target.identity.principal, target.service)
         if client is None and target.is_whole:
             client = self.sessions.find_begun_at_whole(session_id, target.identity.principal)
-        if client is None or not self._directory.serves(client.service, target.identity):
+        if client is None or not (
+            client.service is target.service or self._directory.serves(client.service, target.identity)
+        ):
             owner, caller = self.sessions.owner_of(session_id), target.identity.principal
             if owner is not None and owner != caller:
                 name = target.service.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from operator import attrgetter
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -25,6 +25,7 @@ from holdfast.downstream.direct import DirectResponder
 from holdfast.downstream.http import STALL_TIMEOUT, Head, Headers
 from holdfast.downstream.refusal import Refusal, refuse
 from holdfast.wire import jsonrpc
+from holdfast.wire.familiar import FamiliarHead
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request before its body, and of what follows the body: common servers take 8 to 64 KiB."""
@@ -35,6 +36,15 @@ _CONTINUE: Final = b"HTTP/1.1 100"
 _PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 _METHODS: Final = frozenset({b"POST", b"GET", b"DELETE"})
 _PATHS: Final = (b"/mcp", b"/sse")
+_LESSONS: Final = 8
+"""Heads of one connection that are kept in vain before none is any more: of a client that numbers its requests."""
+
+
+class _Familiar(NamedTuple):
+    """A request that came over a connection before, but for its body."""
+
+    head: FamiliarHead
+    kept: Admitted
 
 
 class _OneAnswer(asyncio.Transport):
@@ -111,6 +121,16 @@ class Connection(HttpToolsProtocol):
         """What the transport held when the stall began, or was looked at last."""
         self._served: RequestResponseCycle | None = None
         """What the application answers, or answered last, through ASGI."""
+        self._is_between = True
+        """What comes next is the beginning of a request."""
+        self._begun = 0
+        """Requests that the parser has found so far."""
+        self._familiar: _Familiar | None = None
+        self._lessons = _LESSONS
+        self._lesson: Admitted | None = None
+        """The request that began with what was read last."""
+        self._missing = 0
+        """Bytes of the body of a familiar request."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
@@ -135,11 +155,22 @@ class Connection(HttpToolsProtocol):
             direct.leave()
 
     def data_received(self, data: bytes) -> None:
+        if self._missing:
+            rest = self._take_in(data)
+            if not rest:
+                return
+            data = rest
+        elif self._familiar is not None and self._is_between and self._is_known(self._familiar, data):
+            return
         self._has_got_on = False
-        self._unset_keepalive_if_required()
+        self._is_idle = False
+        learns_from = self._begun + 1 if self._is_between and self._lessons else 0
         self._feed(data)
         if self.transport.is_closing():
             return
+        if self._lesson is not None:
+            self._learn(data, self._lesson, is_first=self._begun == learns_from)
+            self._lesson = None
         self._pending = 0 if self._has_got_on else self._pending + len(data)
         if self._pending > MAX_HEAD_BYTES:
             self._refuse(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
@@ -177,9 +208,65 @@ class Connection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's sentence, which is always the same)
         self._refuse(400, "This is no HTTP request.")
 
+    # Requests whose heads are known.
+
+    def _learn(self, data: bytes, admitted: Admitted, *, is_first: bool) -> None:
+        """Know the head again that `data` began with."""
+        if not is_first or self._app is None or self._direct is None or not self._direct.keep_alive:
+            return
+        kept = self._app.kept(admitted)
+        head = FamiliarHead.of(data[: data.find(b"\r\n\r\n") + 4]) if kept is not None else None
+        if kept is not None and head is not None:
+            self._lessons -= 1
+            self._familiar = _Familiar(head, kept)
+
+    def _is_known(self, familiar: _Familiar, data: bytes) -> bool:
+        """Take `data` for a request that is known, if it is one and nothing else."""
+        found = familiar.head.body_of(data)
+        app = self._app
+        if found is None or app is None or not app.is_in_force(familiar.kept):
+            return False
+        start, length = found
+        missing = start + length - len(data)
+        if missing < 0 or not 0 < length <= app.request_bytes or not self._may_take():
+            return False
+        self._lessons = _LESSONS
+        self._is_idle = False
+        self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
+        self.cycle = cast("RequestResponseCycle", direct)
+        admitted = app.admit_again(familiar.kept, direct)
+        if not missing:
+            if admitted is not None:
+                admitted.request.body = data[start:]
+                app.take(admitted, direct)
+        else:
+            self._admitted = admitted
+            self._is_between, self._missing = False, missing
+            self._body = [data[start:]]
+            self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
+        if not self._is_idle and direct.response_complete:
+            self._rest()
+        return True
+
+    def _take_in(self, data: bytes) -> bytes:
+        """Take `data` for the body of a known request; returns what comes after that."""
+        self._is_idle = False
+        if self._admitted is not None:
+            self._body.append(data[: self._missing])
+        rest = data[self._missing :]
+        self._missing = max(0, self._missing - len(data))
+        if not self._missing:
+            self._is_between = True
+            self._finish_body()
+        if not self._is_idle and self._direct is not None and self._direct.response_complete:
+            self._rest()
+        return rest
+
     # What the parser finds.
 
     def on_message_begin(self) -> None:
+        self._begun += 1
+        self._is_between = False
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -197,6 +284,7 @@ class Connection(HttpToolsProtocol):
             self._is_direct = True  # nobody could be told what became of it: it is passed over
             return
         self._is_direct = False
+        self._lesson = None
         if app is not None and self._is_usual(parser):
             self._is_direct = True
             self._begin(app, parser)
@@ -223,18 +311,22 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._has_got_on = True
+        self._is_between = True
         if self._is_offer:
             return
-        direct = self._direct
-        if direct is None or not self._is_direct:
+        if self._direct is None or not self._is_direct:
             super().on_message_complete()
-            return
+        else:
+            self._finish_body()
+
+    def _finish_body(self) -> None:
+        """The request that is handed over directly is whole."""
         self._stop_body_timer()
         admitted, self._admitted = self._admitted, None
-        if admitted is not None and self._app is not None and not direct.is_gone:
+        if admitted is not None and self._app is not None and self._direct is not None and not self._direct.is_gone:
             body, self._body = self._body, []
             admitted.request.body = body[0] if len(body) == 1 else b"".join(body)
-            self._app.take(admitted, direct)
+            self._app.take(admitted, self._direct)
 
     # What uvicorn and the transport say.
 
@@ -308,10 +400,16 @@ class Connection(HttpToolsProtocol):
         return (
             self.url.startswith(_PATHS)
             and parser.get_method() in _METHODS
-            and (not self.cycle or self.cycle.response_complete)
-            and not self.pipeline
             and not self.expect_100_continue
             and parser.get_http_version() == "1.1"
+            and self._may_take()
+        )
+
+    def _may_take(self) -> bool:
+        """Whether what came before on this connection is over, and its client reads."""
+        return (
+            (not self.cycle or self.cycle.response_complete)
+            and not self.pipeline
             and not self.is_paused
             and not self.transport.is_closing()
         )
@@ -324,7 +422,7 @@ class Connection(HttpToolsProtocol):
         self.cycle = cast("RequestResponseCycle", direct)
         self._body = []
         self._body_size = 0
-        self._admitted = app.admit(head, direct)
+        self._admitted = self._lesson = app.admit(head, direct)
 
     def _give_up_body(self) -> None:
         self._body_timer = None

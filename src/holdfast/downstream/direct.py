@@ -14,12 +14,37 @@ from holdfast.downstream.http import QUEUE_LENGTH, QUEUE_LIMIT, Headers, HttpRes
 JOIN_LIMIT: Final = 64 * 1024
 """Bytes: bodies up to this go out in one piece with the head; larger ones are not copied."""
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_KNOWN: Final = 64
+"""Beginnings of heads that are kept; those that bear an id come once."""
+
+
+class _Beginnings:
+    """How heads begin: what they all say changes once a second, and most say the same beyond that."""
+
+    def __init__(self) -> None:
+        self._defaults: Headers = ()
+        self._known: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+
+    def of(self, defaults: Headers, status: int, headers: Headers) -> bytes:
+        """The status line, `defaults` and `headers`; the same list of `defaults` says the same."""
+        if defaults is not self._defaults or len(self._known) > _KNOWN:
+            self._defaults = defaults
+            self._known.clear()
+        which = (status, tuple(headers))
+        beginning = self._known.get(which)
+        if beginning is None:
+            lines = (b"%b: %b\r\n" % field for field in (*defaults, *headers))
+            self._known[which] = beginning = b"".join((STATUS_LINE[status], *lines))
+        return beginning
 
 
 class _Nobody:
     """What uvicorn wakes where ASGI waits."""
 
     def set(self) -> None: ...
+
+
+_beginnings: Final = _Beginnings()
 
 
 class Wire(Protocol):
@@ -75,20 +100,27 @@ class DirectResponder(HttpResponder):
         if self._is_over:
             return
         pieces = list(parts)
-        size = sum(map(len, pieces))
-        length = () if status == 204 else ((b"content-length", b"%d" % size),)  # RFC 9110, section 8.6
-        head = self._head(status, (*headers, *length))
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
+        head = self._head(status, headers, framing)
         self._begin(status)
-        if size <= JOIN_LIMIT:
-            self._put(b"".join((head, *pieces)))
-        else:
+        if size > JOIN_LIMIT:
             for piece in (head, *pieces):
                 self._put(piece)
-        self._last()
+            self._last()
+            return
+        whole = b"".join((head, *pieces))
+        if self._out or self._wire.is_paused:
+            self._put(whole)
+            self._last()
+        else:
+            self._is_over = True
+            self._wire.transport.write(whole)
+            self._complete()
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
-            self._put(self._head(200, headers, framing=b"transfer-encoding: chunked\r\n"))
+            self._put(self._head(200, headers, last=b"transfer-encoding: chunked\r\n"))
             self._begin(200)
             self._flush_soon()
 
@@ -153,17 +185,13 @@ class DirectResponder(HttpResponder):
 
     # Inside.
 
-    def _head(self, status: int, headers: Headers, *, framing: bytes = b"") -> bytes:
-        lines = [STATUS_LINE[status]]
-        for name, value in (*self._wire.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n")
+    def _head(self, status: int, headers: Headers, framing: bytes = b"", last: bytes = b"") -> bytes:
         if (b"connection", b"close") in headers:
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines += (framing, b"\r\n")
-        return b"".join(lines)
+            last = b"connection: close\r\n%b" % last
+        beginning = _beginnings.of(self._wire.default_headers, status, headers)
+        return b"%b%bx-request-id: %b\r\n%b\r\n" % (beginning, framing, self.request_id.encode(), last)
 
     def _put(self, piece: bytes) -> None:
         self._out.append(piece)

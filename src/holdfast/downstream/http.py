@@ -11,7 +11,6 @@ import secrets
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Struct
@@ -50,8 +49,7 @@ class Head(Struct, frozen=True):
     headers: Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """What a client sent. Header names are in lower case; `accept` is joined where it is repeated.
 
     Of other repeated headers that are not refused the first counts.
@@ -64,6 +62,10 @@ class Request:
     query: str = ""
     id: str = ""
     """Names the request in the log and in the answer's `X-Request-Id`."""
+
+    def again(self, request_id: str, body: bytes) -> Request:
+        """A request with the same head."""
+        return Request(self.method, self.path, self.headers, body, self.query, request_id)
 
 
 class Responder(Protocol):

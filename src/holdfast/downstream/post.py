@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Raw, Struct, field
@@ -44,6 +45,11 @@ class Target(Struct, frozen=True):
     request: str = ""
     """The id of the HTTP request."""
 
+    def again(self, request_id: str) -> Target:
+        """The target of a request with the same head."""
+        service, identity, chat, passed = self.service, self.identity, self.chat, self.passed
+        return Target(service, identity, chat, passed, self.is_whole, self.is_legacy, next_nonce(), request_id)
+
     def asker(self, params: dict[str, Json], client: str | None = None, *, is_modern: bool = False) -> Asker:
         """Who asks with these params; `client` is the id of the client's own session, if it has one."""
         chat = named_chat(params)
@@ -74,27 +80,47 @@ class Post(Struct, frozen=True):
         return [m for m in self.messages if isinstance(m, ClientRequest)]
 
 
-def read_post(request: Request, responder: Responder, target: Target) -> Post:
-    """Check and decode a POST. Raises `Refusal`."""
-    content = media_type(request.headers.get("content-type"))
+class Terms(Struct, frozen=True):
+    """What the head of a POST says of its body and of the answer."""
+
+    accepts: Accepts
+    version: str | None
+    """The `MCP-Protocol-Version` header."""
+
+
+def read_terms(headers: Mapping[str, str]) -> Terms:
+    """Check the head of a POST. Raises `Refusal`."""
+    content = media_type(headers.get("content-type"))
     if content not in {"", JSON}:
         raise Refusal(415, f"The body must be {JSON}, not {content}: send the header Content-Type: {JSON}.")
-    accepts = parse_accept(request.headers.get("accept"))
+    accepts = parse_accept(headers.get("accept"))
     if not accepts.json and not accepts.stream:
         raise Refusal(406, "The answer is application/json or text/event-stream: accept one of them.")
+    return Terms(accepts, headers.get("mcp-protocol-version"))
+
+
+def read_post(request: Request, responder: Responder, target: Target, terms: Terms | None = None) -> Post:
+    """Check and decode a POST; `terms` are those of its head, if that was read before. Raises `Refusal`."""
+    if terms is None:
+        terms = read_terms(request.headers)
     try:
         decoded = jsonrpc.decode_client(request.body)
         request.body = b""  # it may be MiB, and the answer may take long
     except BadMessage as error:
         raise bad_message(error) from None
-    messages, version = check_messages(decoded, takes_modern=True), request.headers.get("mcp-protocol-version")
-    is_array = isinstance(decoded, list)
-    has_modern = any(is_modern(each, version) for each in messages) if is_array else is_modern(messages[0], version)
-    if has_modern and is_array:
-        raise Refusal(400, f"Arrays are not part of revision {MODERN}: send one message at a time.")
+    version = terms.version
+    if isinstance(decoded, list):
+        messages = check_messages(decoded, takes_modern=True)
+        if any(is_modern(each, version) for each in messages):
+            raise Refusal(400, f"Arrays are not part of revision {MODERN}: send one message at a time.")
+        has_modern = False
+    else:
+        messages, has_modern = [decoded], is_modern(decoded, version)
+        if type(decoded) is ClientRequest:
+            _check_request(decoded)
     if not has_modern and version is not None and version not in HANDSHAKE_REVISIONS:
         raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(SERVED)}.")
-    return Post(target, responder, accepts, messages, is_array, has_modern)
+    return Post(target, responder, terms.accepts, messages, decoded is messages, has_modern)
 
 
 def check_messages(decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False) -> list[ClientMessage]:
@@ -128,7 +154,8 @@ def is_modern(message: ClientMessage, version: str | None = None) -> bool:
     """Whether a message is of revision 2026-07-28: by what it says; the header decides only where that is nothing."""
     if isinstance(message, ClientReply):
         return version == MODERN
-    if (version == MODERN and message.method != "initialize") or message.method == "server/discover":
+    method = message.method
+    if (version == MODERN and method != "initialize") or method == "server/discover":
         return True
     meta = message.params.get("_meta")
     return isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from holdfast import __version__
 from holdfast.call import Abilities, Ask, AskId, Call, Reply, Result, RpcError
@@ -106,26 +106,20 @@ class _Refused:
     def resume(self) -> None: ...
 
 
-class _SentCall:
-    __slots__ = ("_conversation", "_request_id", "link")
-
-    def __init__(self, conversation: HandshakeUpstream, request_id: int) -> None:
-        self._conversation = conversation
-        self._request_id = request_id
-        self.link: Sent | None = None
+class _SentCall(Struct, eq=False):
+    conversation: HandshakeUpstream
+    request_id: int
+    link: Sent
 
     def cancel(self, reason: str) -> None:
-        self._conversation.cancel(self._request_id, reason)
-        if self.link is not None:
-            self.link.cancel(reason)
+        self.conversation.cancel(self.request_id, reason)
+        self.link.cancel(reason)
 
     def pause(self) -> None:
-        if self.link is not None:
-            self.link.pause()
+        self.link.pause()
 
     def resume(self) -> None:
-        if self.link is not None:
-            self.link.resume()
+        self.link.resume()
 
 
 class HandshakeUpstream:
@@ -197,18 +191,19 @@ class HandshakeUpstream:
         if call.declared is not None and "requestState" in call.declared.input:
             exchange.answered(_FOREIGN_STATE)  # the server was of 2026-07-28 when it gave that
             return _Refused()
-        return self._tasks.take(call, exchange) or self.transmit(call, exchange)
+        taken = self._tasks.take(call, exchange) if self._tasks.is_offered else None
+        return taken or self.transmit(call, exchange)
 
     def transmit(self, call: Call, exchange: Exchange) -> Sent:
         """Send `call` as it is."""
-        request_id = self._mint(exchange)
+        self._next_id = request_id = self._next_id + 1
+        self._exchanges[request_id] = exchange
         params: Mapping[str, Any] = call.params
         if call.wants_progress:
             meta = params.get("_meta")
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), "progressToken": request_id}}
-        sent = _SentCall(self, request_id)
-        sent.link = self._link.request(request_id, jsonrpc.request(request_id, call.method, params))
-        return sent
+        message = jsonrpc.request(request_id, call.method, params)
+        return _SentCall(self, request_id, self._link.request(request_id, message))
 
     def notify(self, method: str, params: Raw | None) -> None:
         self._link.post(jsonrpc.notification(method, params))
@@ -245,8 +240,11 @@ class HandshakeUpstream:
     # What the link reports.
 
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
+        if envelope is not None and request_id is not None:
+            self._take_answer(request_id, envelope)
+            return
         try:
-            parts = [envelope] if envelope is not None else _decode(message)
+            parts = _decode(message)
         except ValueError:
             self._skip()
             answered = request_id if request_id is not None else Oversized.of(message).answered_id
@@ -319,12 +317,13 @@ class HandshakeUpstream:
             return  # late: cancelled or timed out
         if own_id != request_id:
             self._link.answered_elsewhere(own_id)
-        if envelope.error:
-            exchange.answered(RpcError(envelope.error))
-        elif envelope.result:
-            exchange.answered(Result(envelope.result))
-        else:
-            exchange.failed(Fault(FaultKind.INVALID, "the server's answer has neither a result nor an error"))
+        _end(exchange, envelope)
+
+    def _take_answer(self, request_id: int, envelope: jsonrpc.ServerMessage) -> None:
+        """The answer to a request, as its link has found."""
+        exchange = self._exchanges.pop(request_id, None)
+        if exchange is not None:  # else it is late: cancelled or timed out
+            _end(exchange, envelope)
 
     def _ask(self, method: str, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
         if method == "ping":
@@ -381,6 +380,15 @@ class HandshakeUpstream:
                     ask.exchange.withdraw(ask_id)
                 else:
                     self._listener.withdrawn(ask_id)
+
+
+def _end(exchange: Exchange, envelope: jsonrpc.ServerMessage) -> None:
+    if envelope.result and not envelope.error:
+        exchange.answered(Result(envelope.result))
+    elif envelope.error:
+        exchange.answered(RpcError(envelope.error))
+    else:
+        exchange.failed(Fault(FaultKind.INVALID, "the server's answer has neither a result nor an error"))
 
 
 def _decode(message: bytes) -> list[jsonrpc.ServerMessage]:

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import Final, NewType, Protocol, cast
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from holdfast.clock import Clock, Timer
 from holdfast.tasks import TaskScope
-from holdfast.upstream.http1_response import ResponseReader
+from holdfast.upstream.http1_response import KnownHeads, ResponseReader
 
 CONNECT_TIMEOUT: Final = 10.0
 """Name lookup, TCP and TLS together."""
@@ -132,17 +134,14 @@ class HttpExchange(Protocol):
         """Read on."""
 
 
-class _Exchange:
-    __slots__ = ("connecting", "connection", "is_over", "is_paused", "parts", "sink")
-
-    def __init__(self, parts: tuple[bytes, ...], sink: ResponseSink) -> None:
-        self.parts = parts
-        """What is written."""
-        self.sink = sink
-        self.connection: _Connection | None = None
-        self.connecting: asyncio.Task[None] | None = None
-        self.is_over = False
-        self.is_paused = False
+class _Exchange(Struct, eq=False):
+    parts: tuple[bytes, ...]
+    """What is written."""
+    sink: ResponseSink
+    connection: _Connection | None = None
+    connecting: asyncio.Task[None] | None = None
+    is_over: bool = False
+    is_paused: bool = False
 
     def abort(self) -> None:
         self.is_over = True
@@ -172,11 +171,20 @@ class _Connection(asyncio.Protocol):
     """One TCP or TLS connection: idle, or busy with one exchange."""
 
     def __init__(
-        self, peer: str, released: Callable[[_Connection], None], lost: Callable[[_Connection], None], *, is_tls: bool
+        self,
+        peer: str,
+        released: Callable[[_Connection], None],
+        lost: Callable[[_Connection], None],
+        heads: KnownHeads,
+        *,
+        is_tls: bool,
     ) -> None:
         self.idle_since = 0.0
         self.expires_at = 0.0
         """Both are instants of the client's clock, and mean something while idle."""
+        self.keep_for = 0.0
+        """Seconds for which it may be kept after the answer that it has just read."""
+        self._heads = heads
         self._peer = peer
         self._released = released
         self._lost = lost
@@ -184,20 +192,19 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._fd = -1
         self._reader = ResponseReader()
+        self._has_read = False
+        """The reader has been given some of the present answer."""
         self._exchange: _Exchange | None = None
         self._is_paused = False
-
-    @property
-    def keep_for(self) -> float:
-        """Seconds for which it may be kept after the answer that it has just read."""
-        return self._reader.keep_for
 
     def begin(self, exchange: _Exchange) -> bool:
         """Write the request. False where the connection is dead and took no byte of it."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return False
-        self._reader.begin()
+        if self._has_read:
+            self._has_read = False
+            self._reader.begin()
         self._exchange = exchange
         exchange.connection = self
         if exchange.is_paused:
@@ -265,9 +272,19 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             self.drop()  # an answer to nothing
             return
+        is_first = not self._has_read
+        if is_first and (found := self._heads.find(data)) is not None:
+            known, start = found
+            exchange.sink.head(known.status, known.headers)
+            if not exchange.is_over:
+                exchange.sink.body(data[start:])
+                if not exchange.is_over:
+                    self._complete(exchange, known.keep_for)
+            return
+        self._has_read = True
         problem = reader.feed(data)
         if reader.head is not None:
-            (status, headers), reader.head = reader.head, None
+            status, headers = reader.head
             exchange.sink.head(status, headers)
         if reader.chunks:
             chunks, reader.chunks = reader.chunks, []
@@ -278,9 +295,12 @@ class _Connection(asyncio.Protocol):
         if exchange.is_over:
             return
         if reader.is_complete:
-            self._complete(exchange)
+            if is_first and reader.head is not None:
+                self._heads.learn(data, reader)
+            self._complete(exchange, 0.0 if reader.has_excess else reader.keep_for)
         elif problem is not None:
             self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
+        reader.head = None
 
     def eof_received(self) -> None:
         self._ended(f"{self._peer} closed the connection")
@@ -295,17 +315,19 @@ class _Connection(asyncio.Protocol):
     def _ended(self, detail: str) -> None:
         exchange, reader = self._exchange, self._reader
         if exchange is not None and reader.has_head and reader.ends_with_connection:
-            self._complete(exchange)
+            self._complete(exchange, 0.0)
         else:
             self.fail(detail)
 
-    def _complete(self, exchange: _Exchange) -> None:
+    def _complete(self, exchange: _Exchange, keep_for: float) -> None:
         self._exchange = exchange.connection = None
         exchange.is_over = True
         transport = self._transport
         if transport is not None:
-            if self._reader.keep_for > 0 and not self._reader.has_excess and not transport.get_write_buffer_size():
-                self.resume()
+            if keep_for > 0 and not transport.get_write_buffer_size():
+                if self._is_paused:
+                    self.resume()
+                self.keep_for = keep_for
                 self._released(self)
             else:
                 transport.abort()
@@ -344,6 +366,7 @@ class HttpClient:
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
+        self._heads = KnownHeads()
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self._connecting: set[_Exchange] = set()
@@ -413,7 +436,7 @@ class HttpClient:
 
     async def _connect(self, exchange: _Exchange) -> None:
         detail = ""
-        connection = _Connection(self.peer, self._release, self._forget, is_tls=self.scheme == "https")
+        connection = _Connection(self.peer, self._release, self._forget, self._heads, is_tls=self.scheme == "https")
         self._connections.add(connection)
         try:
             async with asyncio.timeout(self._connect_timeout):

@@ -47,7 +47,7 @@ def _answers(envelope: ServerMessage, request_id: int) -> bool:
 
 def response_of(body: bytes, request_id: int) -> ServerMessage | None:
     """The envelope of `body` where it is the response to the request; None for anything else, an array too."""
-    if not jsonrpc.is_utf8(body):
+    if not body.isascii() and not jsonrpc.is_utf8(body):
         return None
     try:
         envelope = jsonrpc.decode_server(body)

@@ -98,6 +98,8 @@ class HttpSession:
         self.requests: dict[int, Request] = {}
         """The requests among them, by their ids."""
         self.is_established = False
+        self.plain_headers: Mapping[str, str] | None = None
+        """Those of an answer that was one JSON message: what comes with the same ones is another."""
         self.may_be_legacy = False
         """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
         self._receiver: Receiver | None = None
@@ -195,31 +197,24 @@ class Request:
     Its session's receiver gets what comes on its streams, and `failed` where no answer does.
     """
 
-    __slots__ = (
-        "_answer_headers",
-        "_barren",
-        "_bears_session",
-        "_body",
-        "_events",
-        "_exchange",
-        "_has_unreadable",
-        "_headers",
-        "_is_answered",
-        "_is_over",
-        "_is_paused",
-        "_is_redirected",
-        "_is_resuming",
-        "_last_event_id",
-        "_media",
-        "_message",
-        "_reading",
-        "_request_id",
-        "_retry",
-        "_session",
-        "_size",
-        "_status",
-        "_timer",
-    )
+    _exchange: HttpExchange | None = None
+    _timer: Timer | None = None
+    _bears_session = False
+    _reading = _Reading.NOTHING
+    _status = 0
+    _media = ""
+    _answer_headers: Mapping[str, str] = {}
+    _size = 0
+    _events: SseParser | None = None
+    _last_event_id: str | None = None
+    _retry = RETRY
+    _barren = 0
+    _is_resuming = False
+    _is_redirected = False
+    _is_paused = False
+    _has_unreadable = False
+    _is_answered = False
+    _is_over = False
 
     def __init__(
         self, session: HttpSession, request_id: int, message: bytes, headers: HeaderBlock = _NO_HEADERS
@@ -229,25 +224,7 @@ class Request:
         self._request_id = request_id
         self._message = message
         self._headers = headers
-        self._exchange: HttpExchange | None = None
-        self._timer: Timer | None = None
-        self._bears_session = False
-        self._reading = _Reading.NOTHING
-        self._status = 0
-        self._media = ""
-        self._answer_headers: Mapping[str, str] = {}
         self._body: list[bytes] = []
-        self._size = 0
-        self._events: SseParser | None = None
-        self._last_event_id: str | None = None
-        self._retry = RETRY
-        self._barren = 0
-        self._is_resuming = False
-        self._is_redirected = False
-        self._is_paused = False
-        self._has_unreadable = False
-        self._is_answered = False
-        self._is_over = False
         session.activities[self] = None
         session.requests[request_id] = self
 
@@ -332,8 +309,11 @@ class Request:
 
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
-        self._media = media_type(headers.get("content-type"))
         self._answer_headers = headers
+        if headers is self._session.plain_headers and not self._is_resuming:
+            self._reading = _Reading.MESSAGE
+            return
+        self._media = media_type(headers.get("content-type"))
         self._reading = _Reading.NOTHING
         if self._is_resuming:
             self._resumed()
@@ -345,35 +325,37 @@ class Request:
             self._reading = _Reading.REFUSAL
 
     def body(self, chunk: bytes) -> None:
-        if self._reading is _Reading.EVENTS:
+        reading = self._reading
+        if reading is _Reading.EVENTS:
             self._read_events(chunk)
             return
         self._size += len(chunk)
-        if self._reading is _Reading.MESSAGE:
+        if reading is _Reading.MESSAGE:
             self._body.append(chunk)
             if self._size > self._session.max_message_bytes:
                 self._fail_too_large()
             return
-        if self._reading in {_Reading.REFUSAL, _Reading.FOREIGN}:
+        if reading is _Reading.REFUSAL or reading is _Reading.FOREIGN:
             self._body.append(chunk)
-        if self._size > (QUOTED_BYTES if self._reading is _Reading.FOREIGN else MAX_REFUSAL_BYTES):
+        if self._size > (QUOTED_BYTES if reading is _Reading.FOREIGN else MAX_REFUSAL_BYTES):
             self._abort()
             self.end()
 
     def end(self) -> None:
         self._exchange = None
+        if self._reading is _Reading.MESSAGE:
+            self._message_ended(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+            return
         match self._reading:
             case _Reading.EVENTS:
                 self._stream_ended(f"{self._session.client.peer} ended the stream without an answer")
-            case _Reading.MESSAGE:
-                self._message_ended(b"".join(self._body))
             case _Reading.REFUSAL:
                 self._refused(b"".join(self._body))
             case _Reading.FOREIGN:
                 self._quote_foreign()
             case _Reading.REDIRECT:
                 self.start()
-            case _Reading.NOTHING:
+            case _Reading.MESSAGE | _Reading.NOTHING:
                 self._fail(FaultKind.INVALID, f"{self._session.answered(self._status)} to a request")
 
     def failed(self, fault: HttpFault) -> None:
@@ -420,6 +402,8 @@ class Request:
             self._reading = _Reading.MESSAGE
             if int(headers.get("content-length", "0")) > session.max_message_bytes:
                 self._fail_too_large()
+            elif session.first is not self and self._status == 200:
+                session.plain_headers = headers
         elif self._media == EVENT_STREAM:
             self._reading = _Reading.EVENTS
             self._events = SseParser(session.max_message_bytes)

@@ -1,0 +1,47 @@
+"""Heads of HTTP/1.1 messages that came before: known again by their bytes, without a parser."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+_MAX_DIGITS: Final = 9
+
+
+class FamiliarHead:
+    """A head that a parser has read. The same bytes mean the same again, whatever the digits of their Content-Length.
+
+    A peer says the same before each of its messages, but for how long this one is. Whoever makes one of these has
+    seen to it that the head frames its body by that length alone, and that nothing of it concerns one message only.
+    """
+
+    __slots__ = ("_after", "_before", "_digits_at", "_digits_until")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        """Use `of`."""
+        self._before = before
+        self._after = after
+        self._digits_at = len(before)
+        self._digits_until = len(before) + _MAX_DIGITS + 1
+
+    @classmethod
+    def of(cls, head: bytes) -> FamiliarHead | None:
+        """The head as one to be known again, from its first byte to the empty line; None where it has no one length."""
+        if not head.endswith(b"\r\n\r\n") or head.find(b"\r\n\r\n") != len(head) - 4:
+            return None
+        found = _LENGTH.findall(head)
+        place = _LENGTH.search(head)
+        if place is None or len(found) != 1:
+            return None
+        return cls(head[: place.start(1)], head[place.end(1) :])
+
+    def body_of(self, data: bytes) -> tuple[int, int] | None:
+        """Where in `data` the body begins and how long it will be; None where `data` does not begin with this head."""
+        if not data.startswith(self._before):
+            return None
+        end = data.find(b"\r", self._digits_at, self._digits_until)
+        digits = data[self._digits_at : end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        return end + len(self._after), int(digits)
