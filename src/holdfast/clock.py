@@ -31,16 +31,12 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """The running event loop's own clock."""
+    """The running event loop's own clock: its methods are the loop's, with nothing between."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        return self._loop.call_later(delay, callback)
+        loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = loop.time
+        self.call_later: Callable[[float, Callable[[], None]], Timer] = loop.call_later
 
     async def sleep(self, delay: float) -> None:
         await asyncio.sleep(delay)

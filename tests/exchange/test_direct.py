@@ -279,7 +279,7 @@ async def test_a_request_behind_the_last_answer_is_not_run() -> None:
 async def test_a_stream_that_fails_ends_as_a_stream(
     kind: type[Connection], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: object, request: object, responder: Responder, target: object) -> None:
+    def fail(_: object, request: object, responder: Responder, *rest: object) -> None:
         responder.open(())
         responder.write(b"begun")
         raise RuntimeError

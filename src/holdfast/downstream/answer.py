@@ -58,6 +58,12 @@ class Answer:
     have a stream, gives a stream. Where the client takes no stream, events are dropped.
     """
 
+    status = 200
+    """That of a JSON answer; a stream's is always 200."""
+    _stream: Stream | None = None
+    _timer: Timer | None = None
+    _remark_timer: Timer | None = None
+
     def __init__(
         self,
         responder: Responder,
@@ -74,18 +80,13 @@ class Answer:
         self._responder = responder
         self._clock = clock
         self._open_stream = open_stream
-        self._stream: Stream | None = None
-        self._results: list[bytes] = []
         self._missing = expected
         self._is_array = is_array
         self.headers = headers
         """Sent with the head of a JSON answer."""
-        self.status = 200
-        """That of a JSON answer; a stream's is always 200."""
         self._ended = ended
-        self._timer: Timer | None = None
+        self._results: list[bytes] = []
         self._remarks: dict[bytes, Callable[[], None]] = {}
-        self._remark_timer: Timer | None = None
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
             self._begin_stream()
         elif accepts.stream:
@@ -153,8 +154,10 @@ class Answer:
             if self._missing == 0:
                 self._answer_json()
         if self._missing == 0:
-            self._stop_timer()
-            self._stop_remarks()
+            if self._timer is not None:
+                self._stop_timer()
+            if self._remark_timer is not None:
+                self._stop_remarks()
             if self._ended is not None:
                 self._ended()
 

@@ -218,6 +218,19 @@ class App:
         """Whether a head that was admitted is admitted in the same way now."""
         return kept.entrance is self._entrance
 
+    def repeat(self, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
+        """As `admit_again` and `take`, for a request that is whole."""
+        responder.on_begun = kept.begun
+        identity, target, terms = kept.identity, kept.target, kept.terms
+        self.open_requests[responder] = identity
+        try:
+            self._charge(identity, 1)
+            if target is not None:
+                request = kept.request.again(responder.request_id, body)
+                self._post(read_post(request, responder, target.again(responder.request_id), terms), request)
+        except Exception as error:  # noqa: BLE001 (said and logged there)
+            self._refuse(responder, error)
+
     def admit_again(self, kept: Admitted, responder: HttpResponder) -> Admitted | None:
         """As `admit`, for the head of which `kept` is known, which is in force."""
         responder.on_begun = kept.begun
@@ -306,8 +319,8 @@ class App:
             self.modern.post(post, request.headers)
         elif isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
             self._handshake.initialize(post, first)
-        elif "mcp-session-id" in request.headers:
-            self._handshake.post(post, self._own_client(request, post.target))
+        elif (session_id := request.headers.get("mcp-session-id")) is not None:
+            self._handshake.post(post, self._client(request, post.target, session_id))
         else:
             self._sessionless.post(post)
 
@@ -358,6 +371,8 @@ class App:
         return Target(service, identity, chat, passed, is_whole=path == [], is_legacy=is_legacy, request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
+        if not self._rates.are_bounded:
+            return
         wait = self._rates.take(identity.principal, count)
         if wait:
             after = max(1, ceil(wait))

@@ -41,32 +41,23 @@ Way = TypeVar("Way", bound=Outlet)
 class AnswerCaller(Generic[Way]):
     """What every caller has in common; the dialects add who can be asked, and how."""
 
-    __slots__ = (
-        "_answer",
-        "_is_answered",
-        "_last",
-        "_message_id",
-        "_reached",
-        "_shown",
-        "_token",
-        "is_cancelled",
-        "running",
-    )
+    running: Running | None = None
+    is_cancelled = False
+    """The client cancelled the request and expects no answer to it."""
+    _is_answered = False
+    _has_remarked = False
+    """There may be a remark that was not made yet."""
+    _shown = 0
+    """Status lines that the client was sent."""
+    _reached: float | None = None
+    """How far our own progress went; None once the server's is beyond it."""
+    _last = _NONE
+    """The server's progress, as it was when it was last heard."""
 
     def __init__(self, answer: Way, message_id: bytes, token: Raw | None) -> None:
         self._answer = answer
         self._message_id = message_id
         self._token = token
-        self.running: Running | None = None
-        self._is_answered = False
-        self._shown = 0
-        """Status lines that the client was sent."""
-        self._reached: float | None = None
-        """How far our own progress went; None once the server's is beyond it."""
-        self._last = _NONE
-        """The server's progress, as it was when it was last heard."""
-        self.is_cancelled = False
-        """The client cancelled the request and expects no answer to it."""
 
     @property
     def way(self) -> Way:
@@ -83,6 +74,7 @@ class AnswerCaller(Generic[Way]):
         if status.word in _WELL and not self._shown:
             self._answer.hush(self._message_id)
         else:
+            self._has_remarked = True
             self._answer.remark(self._message_id, lambda: self._show(status))
 
     def _show(self, status: Status) -> None:
@@ -136,7 +128,8 @@ class AnswerCaller(Generic[Way]):
     def answer(self, outcome: Outcome) -> None:
         self._is_answered = True
         self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
-        self._answer.hush(self._message_id)
+        if self._has_remarked:
+            self._answer.hush(self._message_id)
         self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
 
 
@@ -156,6 +149,8 @@ def beyond(value: float) -> float | None:
 
 def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:
     """An outcome as the JSON-RPC answer to the request `message_id`."""
+    if type(outcome) is Result:
+        return jsonrpc.result(message_id, outcome.raw)
     if isinstance(outcome, Result | InputRequired):
         return jsonrpc.result(message_id, outcome.raw)
     if isinstance(outcome, RpcError):

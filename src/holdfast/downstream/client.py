@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from holdfast.call import Abilities, Ask, AskId, Json, Reply, Running
 from holdfast.downstream.callers import level_of, wants_log
+from holdfast.downstream.post import Target, named_chat
 from holdfast.identity.asker import Asker
 from holdfast.servers.branch import progress_token
 from holdfast.servers.service import Conversation, Service
@@ -88,6 +89,21 @@ class Client(ABC):
         if conversation.is_private:
             self._conversation = None  # the next request has another
         return conversation
+
+    def converse_with(self, target: Target, params: dict[str, Json]) -> Conversation:
+        """The conversation of a request of this session for `target`."""
+        before, conversation = self._asker, self._conversation
+        if (
+            conversation is not None
+            and before is not None
+            and before.identity is target.identity
+            and before.named == named_chat(params)
+            and before.path == target.chat
+            and before.passed == target.passed
+            and not conversation.is_private
+        ):
+            return conversation
+        return self.converse(target.asker(params, self.id))
 
     def use(self, conversation: Conversation) -> None:
         """Hear what its session pushes, from now on."""

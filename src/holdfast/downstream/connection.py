@@ -234,13 +234,10 @@ class Connection(HttpToolsProtocol):
         self._is_idle = False
         self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
         self.cycle = cast("RequestResponseCycle", direct)
-        admitted = app.admit_again(familiar.kept, direct)
         if not missing:
-            if admitted is not None:
-                admitted.request.body = data[start:]
-                app.take(admitted, direct)
+            app.repeat(familiar.kept, data[start:], direct)
         else:
-            self._admitted = admitted
+            self._admitted = app.admit_again(familiar.kept, direct)
             self._is_between, self._missing = False, missing
             self._body = [data[start:]]
             self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)

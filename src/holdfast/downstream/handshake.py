@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from msgspec import Raw
 
 from holdfast.call import Abilities, Result
@@ -29,8 +27,6 @@ from holdfast.wire.revisions import allows_batches, negotiate
 class SessionCaller(ClientCaller[Answer, ClientSession]):
     """The caller of a request in a client session over HTTP."""
 
-    __slots__ = ()
-
     @property
     def abilities(self) -> Abilities:
         return super().abilities if self._answer.takes_stream else self._client.abilities
@@ -47,6 +43,41 @@ class SessionCaller(ClientCaller[Answer, ClientSession]):
         stream = self._answer.stream
         if self._client.primes and isinstance(stream, EventStream):
             stream.send_away()
+
+
+class _SessionAnswer(Answer):
+    """The answer to a POST of a client session, which is busy with it until it has ended or nobody reads it."""
+
+    _is_left = False
+
+    def __init__(
+        self, post: Post, client: ClientSession, sessions: ClientSessions, clock: Clock, expected: int
+    ) -> None:
+        self._client = client
+        self._sessions = sessions
+        sessions.enter(client)
+        leave = self._leave
+        super().__init__(
+            post.responder,
+            post.accepts,
+            clock,
+            self._open,
+            expected=expected,
+            is_array=post.is_array,
+            ended=leave,
+        )
+        if self._stream is None:
+            post.responder.on_gone = leave
+
+    def _open(self) -> Stream:
+        stream = self._client.new_stream(self._clock.now())
+        stream.attach(self._responder, primes=self._client.primes, gone=self._leave)
+        return stream
+
+    def _leave(self) -> None:
+        if not self._is_left:
+            self._is_left = True
+            self._sessions.leave(self._client)
 
 
 class Handshake:
@@ -108,35 +139,26 @@ class Handshake:
         """Take the messages of a client with a session. Raises `Refusal`."""
         if post.is_array and not allows_batches(client.revision):
             raise Refusal(400, f"Arrays are not part of revision {client.revision}: send one message at a time.")
-        requests = post.requests
-        self._check(requests, client)
-        answer = self._answer(post, client, len(requests)) if requests else None
+        first = post.messages[0]
+        if type(first) is ClientRequest and not post.is_array:
+            message_id = self._check(first, client)
+            self._start(post.target, first, message_id, self._answer(post, client, 1), client)
+            return
+        ids = {id(request): self._check(request, client) for request in post.requests}
+        answer = self._answer(post, client, len(ids)) if ids else None
         for message in post.messages:
             if isinstance(message, ClientReply):
                 client.replied(message)
             elif isinstance(message, ClientNotification):
                 take_notification(post.target, message, client)
             elif answer is not None:
-                self._start(post.target, message, answer, client)
+                self._start(post.target, message, ids[id(message)], answer, client)
         if answer is None:
             self._touch(client)
             post.responder.answer(202, ())
 
     def _answer(self, post: Post, client: ClientSession, expected: int) -> Answer:
-        self._sessions.enter(client)
-        done = _Once(lambda: self._sessions.leave(client))
-        answer = Answer(
-            post.responder,
-            post.accepts,
-            self._clock,
-            lambda: self._open_stream(post.responder, client, done),
-            expected=expected,
-            is_array=post.is_array,
-            ended=done,
-        )
-        if answer.stream is None:
-            post.responder.on_gone = done
-        return answer
+        return _SessionAnswer(post, client, self._sessions, self._clock, expected)
 
     def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""
@@ -165,24 +187,23 @@ class Handshake:
     def _touch(self, client: ClientSession) -> None:
         client.last_used_at = self._clock.now()
 
-    def _open_stream(self, responder: Responder, client: ClientSession, gone: Callable[[], None]) -> Stream:
-        stream = client.new_stream(self._clock.now())
-        stream.attach(responder, primes=client.primes, gone=gone)
-        return stream
-
-    def _check(self, requests: list[ClientRequest], client: ClientSession) -> None:
-        for request in requests:
-            if request.method == "initialize":
-                raise Refusal(400, "This session is initialized already.", request_id=request.id)
-            if jsonrpc.id_bytes(request.id) in client.calls:
-                raise Refusal(409, "A request with this id is still running.", request_id=request.id)
-
-    def _start(self, target: Target, request: ClientRequest, answer: Answer, client: ClientSession) -> None:
-        call, token = read_call(request, target.request)
-        conversation = client.converse(target.asker(request.params, client.id))
-        client.use(conversation)
+    def _check(self, request: ClientRequest, client: ClientSession) -> bytes:
+        """The id by which a request is known, if it may run. Raises `Refusal`."""
+        if request.method == "initialize":
+            raise Refusal(400, "This session is initialized already.", request_id=request.id)
         message_id = jsonrpc.id_bytes(request.id)
-        caller = SessionCaller(answer, message_id, token, client, is_shared=conversation.is_shared)
+        if message_id in client.calls:
+            raise Refusal(409, "A request with this id is still running.", request_id=request.id)
+        return message_id
+
+    def _start(
+        self, target: Target, request: ClientRequest, message_id: bytes, answer: Answer, client: ClientSession
+    ) -> None:
+        call, token = read_call(request, target.request)
+        conversation = client.converse_with(target, request.params)
+        if conversation not in client.conversations:
+            client.use(conversation)
+        caller = SessionCaller(answer, message_id, token, client, conversation)
         client.calls[message_id] = caller
         begin(call, conversation, caller, client)
 
@@ -203,15 +224,3 @@ def _ended(server: str) -> CallFailed:
         delivery=Delivery.NOT_SENT,
         retryable=True,
     )
-
-
-class _Once:
-    """A callback that runs the first time only."""
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self._callback: Callable[[], None] | None = callback
-
-    def __call__(self) -> None:
-        callback, self._callback = self._callback, None
-        if callback is not None:
-            callback()

@@ -53,8 +53,6 @@ _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 class Leg(AnswerCaller[Answer]):
     """One request: what a call yields while the request is open, in the words of this revision."""
 
-    __slots__ = ("_envelope", "_method", "_service")
-
     def __init__(
         self, answer: Answer, request: ClientRequest, token: Raw | None, envelope: Envelope, service: Service
     ) -> None:

@@ -25,12 +25,12 @@ C = TypeVar("C", bound=Client)
 class ClientCaller(AnswerCaller[Way], Generic[Way, C]):
     """The caller of a request in a client session; the dialects add whom its questions reach."""
 
-    __slots__ = ("_asks", "_client", "_is_shared")
-
-    def __init__(self, answer: Way, message_id: bytes, token: Raw | None, client: C, *, is_shared: bool) -> None:
+    def __init__(
+        self, answer: Way, message_id: bytes, token: Raw | None, client: C, conversation: Conversation
+    ) -> None:
         super().__init__(answer, message_id, token)
         self._client = client
-        self._is_shared = is_shared
+        self._conversation = conversation
         self._asks: dict[AskId, int] = {}
 
     @property
@@ -39,7 +39,7 @@ class ClientCaller(AnswerCaller[Way], Generic[Way, C]):
 
     @property
     def floor(self) -> str | None:
-        return self._client.log_level or ("info" if self._is_shared else None)
+        return self._client.log_level or ("info" if self._conversation.is_shared else None)
 
     def ask(self, ask: Ask) -> None:
         ask_id, message = self._client.put(ask, lambda reply: self._replied(ask.id, reply))
@@ -76,6 +76,8 @@ class ClientCaller(AnswerCaller[Way], Generic[Way, C]):
 def begin(call: Call, conversation: Conversation, caller: ClientCaller[Any, Any], client: Client) -> None:
     """Begin to answer a request of `client`."""
     match call.method:
+        case "tools/call":
+            caller.begin(conversation.start(call, caller, client))
         case "ping":
             caller.answer(EMPTY)
         case "logging/setLevel":
@@ -112,7 +114,7 @@ def take_notification(target: Target, message: ClientNotification, client: Clien
         return
     if method == "notifications/progress" and not client.is_asked_with(jsonrpc.encode(params.get("progressToken"))):
         return  # it belongs to no question of a server to this client
-    client.converse(target.asker(params, client.id)).notify(method, raw, client)
+    client.converse_with(target, params).notify(method, raw, client)
 
 
 def cancel(message: ClientNotification, client: Client) -> None:

@@ -26,8 +26,6 @@ _NEEDS_SESSION: Final = RpcError(
 class DirectCaller(AnswerCaller[Answer]):
     """The caller of a request without a session: it can be told, and not asked."""
 
-    __slots__ = ()
-
     @property
     def abilities(self) -> Abilities:
         return NOBODY

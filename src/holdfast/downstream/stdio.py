@@ -92,8 +92,6 @@ class _Array:
 class Reply:
     """The `Outlet` of one request: the pipe that all share."""
 
-    __slots__ = ("_add", "_clock", "_has_spoken", "_is_over", "_over", "_remark", "_timer", "_writer")
-
     def __init__(self, writer: LineWriter, clock: Clock, array: _Array | None, over: Callable[[], None]) -> None:
         self._writer = writer
         self._clock = clock
@@ -150,8 +148,6 @@ class Reply:
 
 class PipeCaller(ClientCaller[Reply, PipeClient]):
     """The caller of a request that came as a line."""
-
-    __slots__ = ()
 
     @property
     def floor(self) -> str | None:
@@ -278,11 +274,11 @@ class Stdio:
         client = self.client
         target = Target(self._service, LOCAL, None)
         call, token = read_call(request, target.request)
-        conversation = client.converse(target.asker(request.params, client.id))
+        conversation = client.converse_with(target, request.params)
         client.use(conversation)
         message_id = jsonrpc.id_bytes(request.id)
         reply = Reply(self._writer, self._clock, array, self._check_end)
-        caller = PipeCaller(reply, message_id, token, client, is_shared=conversation.is_shared)
+        caller = PipeCaller(reply, message_id, token, client, conversation)
         client.calls[message_id] = caller
         begin(call, conversation, caller, client)
 

@@ -51,6 +51,11 @@ class Rates:
         """Bound by other limits from now on."""
         self._client_rate, self._user_rate = limits.client_rate, limits.user_rate
 
+    @property
+    def are_bounded(self) -> bool:
+        """Whether there is a bound at all."""
+        return self._client_rate is not None or self._user_rate is not None
+
     def take(self, principal: Principal, count: int = 1) -> float:
         """Admit `count` requests of `principal` and return 0, or the seconds after which to try again."""
         if self._user_rate is not None and principal.user is not None:

@@ -298,7 +298,7 @@ class Server:
         if self._seen_by is not None and key.caller is not None and key.caller.client not in self._seen_by:
             caller.answer(parted(self.name, f"{self.name} is no longer served to this client"))
             return None  # it was while the call was on its way here
-        gate = self.gate_of(key)
+        gate = self.gate_of(key) if self._gates else None
         if gate is not None:
             if call.method == "tools/call" and not gate.admits(call.params.get("name")):
                 caller.answer(unknown_tool(call.params.get("name")))
@@ -320,7 +320,8 @@ class Server:
         if key.lacks and key.lacks not in self._hinted and call.method not in CAPABILITY:
             self._hinted.add(key.lacks)
             self._emit(events.CallUnnamed(self.name, call.method, key.lacks, call.request))
-        return self.catalog.start(key, call, caller, watcher)
+        start = self.catalog.start if call.method in CAPABILITY else self.pool.start
+        return start(key, call, caller, watcher)
 
     def attach(self, key: SessionKey, watcher: Watcher) -> None:
         """Let `watcher` hear what the session of `key` pushes."""

@@ -82,12 +82,13 @@ class Closing:
 
     def close_if_unused(self, session: Session) -> None:
         """A private session ends with its last call, and so does one that is lost or draining."""
-        if session.leases == 0 and session in self._settling:
+        if session.state is State.IDLE:
+            if session.key is not None and session.key.is_private:
+                self.close(session, Ending.CALL_ENDED, leaves_marker=False)
+        elif session.leases == 0 and session in self._settling:
             self._settling.leave(session)
         elif session.leases == 0 and session.state is State.DRAINING:
             self.close(session, Ending.SERVER_REMOVED, self.parting or "")
-        elif session.state is State.IDLE and session.key is not None and session.key.is_private:
-            self.close(session, Ending.CALL_ENDED, leaves_marker=False)
 
     def close_key(self, key: SessionKey, kind: Ending) -> None:
         """End all that is there for `key`: nobody will come back for it."""

@@ -59,23 +59,25 @@ class Dispatch:
             return
         if self._breaker.bars_calls and not self._passes(run):
             return
-        if not self._levels.holds(run, session):
+        if run.call.log_level is None or not self._levels.holds(run, session):
             self._take(run, session)
 
     def _take(self, run: RunningCall, session: Session) -> None:
-        match self.slots.admit(run):
-            case Admission.SEND:
-                run.send(session)
-            case Admission.QUEUED:
-                run.wait(self.settings.acquire_timeout)
-                run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
-            case Admission.FULL:
-                self._refuse_queue(run)
+        admission = self.slots.admit(run)
+        if admission is Admission.SEND:
+            run.send(session)
+        elif admission is Admission.QUEUED:
+            run.wait(self.settings.acquire_timeout)
+            run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
+        else:
+            self._refuse_queue(run)
 
     def release(self, run: RunningCall) -> None:
         """Take back what `run` holds: slot, place in the queue, or probe."""
-        self._held.pop(run, None)
-        self._levels.leave(run)
+        if self._held:
+            self._held.pop(run, None)
+        if run.call.log_level is not None:
+            self._levels.leave(run)
         self.slots.release(run)
         if self._breaker.probe is run:
             self._breaker.withdrawn(run)

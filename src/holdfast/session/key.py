@@ -65,24 +65,20 @@ class SessionKey:
     """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
     is_modern: bool = field(default=False, compare=False, repr=False)
     """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
+    caller: Principal | None = field(init=False, compare=False, repr=False)
+    """Whose call it is."""
+    is_private: bool = field(init=False, compare=False, repr=False)
+    """Serves one call, or one array of calls, and is closed after it."""
     _hash: int = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """A key is hashed several times per call, and never changes."""
+        """What each call asks of its key several times, and what never changes."""
+        object.__setattr__(self, "caller", self.principal if self.principal is not None else self.asker)
+        object.__setattr__(self, "is_private", self.scope == "private")
         object.__setattr__(self, "_hash", hash(self._whole))
 
     def __hash__(self) -> int:
         return self._hash
-
-    @property
-    def caller(self) -> Principal | None:
-        """Whose call it is."""
-        return self.principal if self.principal is not None else self.asker
-
-    @property
-    def is_private(self) -> bool:
-        """Serves one call, or one array of calls, and is closed after it."""
-        return self.scope == "private"
 
     @property
     def is_shared(self) -> bool:

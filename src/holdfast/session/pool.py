@@ -27,7 +27,7 @@ from holdfast.session.closing import DRAIN_TIMEOUT, Closing
 from holdfast.session.dispatch import Dispatch
 from holdfast.session.key import SessionKey
 from holdfast.session.lending import Lending
-from holdfast.session.lifecycle import Event, State
+from holdfast.session.lifecycle import OPEN, Event, State
 from holdfast.session.line import Line
 from holdfast.session.observer import Observer
 from holdfast.session.opening import set_up
@@ -342,15 +342,16 @@ class Pool:
         if self._closing.farewell is not None:
             run.end(self._closing.farewell)
             return
-        if not run.is_ahead and self._markers.pop(run.key):
+        if len(self._markers) and not run.is_ahead and self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
         self._enter(run)
 
     def _enter(self, run: RunningCall) -> None:
         place = self._places.make(run.key)
-        if place.session is not None and place.session.is_open:
-            self._admit(run, place.session)
+        session = place.session
+        if session is not None and session.state in OPEN:
+            self._admit(run, session)
             return
         if self._places.waiting >= MAX_WAITING:
             self.refuse(run, Limit.QUEUE, f"{MAX_WAITING} calls wait for sessions to open")
@@ -417,9 +418,12 @@ class Pool:
             return
         run.session = session
         session.calls.add(run)
-        session.serve(run.key.caller)
+        caller = run.key.caller
+        if session.served is not caller:
+            session.serve(caller)
         session.lease()
-        session.offer_roots(run.caller.abilities.roots)
+        if session.owes_roots:
+            session.offer_roots(run.caller.abilities.roots)
         self._dispatch.admit(run, session)
 
     # Desk: what a call reports.
@@ -430,7 +434,7 @@ class Pool:
         if session is None:
             self._places.leave(run)
         else:
-            if outcome is not None and retry.leaves_traces(run.call, run.safety) and not retry.is_refusal(outcome):
+            if outcome is not None and not session.is_dirty and retry.has_left_traces(run.call, run.safety, outcome):
                 session.is_dirty = True
             if isinstance(outcome, CallFailed):
                 session.abandon()
@@ -439,7 +443,8 @@ class Pool:
                 if self._breaker.is_troubled:
                     self._breaker.succeeded()
             self._release(run, session)
-        self._dispatch.send_next()
+        if self._dispatch.slots.queue:
+            self._dispatch.send_next()
 
     def faulted(self, run: RunningCall, fault: Fault) -> None:
         if run.session is not None:
@@ -589,10 +594,12 @@ class Pool:
 
     def _rest(self, session: Session) -> None:
         """Nothing may run in `session` now: it is closed where it has served, or may make way for another."""
-        self._closing.close_if_unused(session)
-        if session.state is State.IDLE:
-            self._quota.stirred(session)
-        self._line.move()
+        if session.leases == 0:
+            self._closing.close_if_unused(session)
+            if session.state is State.IDLE:
+                self._quota.stirred(session)
+        if self._places.line:
+            self._line.move()
 
     def _unavailable(self, reason: str, *, is_unauthorized: bool = False) -> CallFailed:
         return retry.unavailable(self.settings.name, reason, is_unauthorized=is_unauthorized)

@@ -69,6 +69,11 @@ def is_refusal(outcome: Outcome) -> bool:
     return jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("code", b"null")) in _REFUSALS
 
 
+def has_left_traces(call: Call, safety: Safety, outcome: Outcome) -> bool:
+    """Whether the session remembers something now that a person would miss."""
+    return call.method == "tools/call" and safety is not Safety.READ_ONLY_TOOL and not is_refusal(outcome)
+
+
 class Verdict(Enum):
     """What to do with a call that got no answer."""
 

@@ -76,34 +76,21 @@ class RunningCall:
     It ends exactly once, whichever of answer, failure, timeout and cancellation comes first.
     """
 
-    __slots__ = (
-        "_asks",
-        "_clock",
-        "_desk",
-        "_emit",
-        "_heard_at",
-        "_is_paused",
-        "_overtime",
-        "_parked_at",
-        "_sent",
-        "_settings",
-        "_started_at",
-        "_timer",
-        "_was_cancelled",
-        "call",
-        "caller",
-        "has_relayed",
-        "has_slot",
-        "is_ahead",
-        "key",
-        "may_have_run",
-        "phase",
-        "safety",
-        "sent_at",
-        "session",
-        "was_sent_before",
-        "watcher",
-    )
+    session: Session | None = None
+    phase = Phase.WAITING
+    has_relayed = False
+    has_slot = False
+    is_ahead = False
+    """It opens a session ahead of a call: that is to be told what was lost, not this."""
+    was_sent_before = False
+    may_have_run = False
+    """An attempt before the last one may have been executed."""
+    _overtime = 0.0
+    _parked_at = 0.0
+    _timer: Timer | None = None
+    _sent: Sent | None = None
+    _is_paused = False
+    _was_cancelled = False
 
     def __init__(
         self,
@@ -124,27 +111,12 @@ class RunningCall:
         self.safety = safety
         self.watcher = watcher
         """The client session that the call came from, if it has one."""
-        self.session: Session | None = None
-        self.phase = Phase.WAITING
-        self.has_relayed = False
-        self.has_slot = False
-        self.is_ahead = False
-        """It opens a session ahead of a call: that is to be told what was lost, not this."""
-        self.was_sent_before = False
-        self.may_have_run = False
-        """An attempt before the last one may have been executed."""
         self._desk = desk
         self._settings = settings
         self._clock = clock
         self._started_at = self._heard_at = self.sent_at = clock.now()
-        self._overtime = 0.0
-        self._parked_at = 0.0
-        self._timer: Timer | None = None
-        self._sent: Sent | None = None
-        self._asks: dict[AskId, tuple[Ask, Timer]] = {}
-        self._is_paused = False
-        self._was_cancelled = False
         self._emit = emit
+        self._asks: dict[AskId, tuple[Ask, Timer]] = {}
 
     @property
     def is_on_its_way(self) -> bool:
@@ -185,7 +157,8 @@ class RunningCall:
     def send(self, session: Session) -> None:
         """Send the call in `session`, which holds it in `session.calls`."""
         self.phase = Phase.SENT
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         self.sent_at = self._heard_at = self._clock.now()
         self._timer = self._clock.call_later(self._next_check(), self._check)
         sent = session.upstream.send(self.call, self)
@@ -212,9 +185,11 @@ class RunningCall:
             outcome = retry.in_doubt(outcome, self.call)
         was_sent = self.phase is Phase.SENT
         self.phase = Phase.ENDED
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         self._sent = None
-        self._close_asks()
+        if self._asks:
+            self._close_asks()
         try:
             self._desk.returned(self, outcome if was_sent else None)
         finally:
@@ -332,8 +307,9 @@ class RunningCall:
         self._guard(self.caller.suspend)
 
     def answered(self, outcome: Answered) -> None:
-        if isinstance(outcome, Result) and self.session is not None and concerns_tasks(self.call, outcome):
-            outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
+        if type(outcome) is Result:
+            if self.session is not None and concerns_tasks(self.call, outcome):
+                outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
         elif isinstance(outcome, RpcError) and self.session is not None:
             self.session.remember_pages(outcome, self.watcher)
         self.end(outcome)
@@ -438,6 +414,8 @@ class RunningCall:
 
 def _word(outcome: Outcome) -> str:
     """How a call ended, as events say it."""
+    if type(outcome) is Result:
+        return "result"
     match outcome:
         case CallFailed(code=code):
             return code.name.lower()

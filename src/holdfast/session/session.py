@@ -136,13 +136,15 @@ class Session:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it is open or will never be."""
         self._owner = owner
-        self._owes_roots = False
+        self.owes_roots = False
+        """Its server asked for roots while nobody had any."""
         self._inquiries: set[Inquiry] = set()
         self._clock = clock
         self.ask_timeout = settings.ask_timeout
         self._serial = settings.serial
         self._digest = ""
-        self._principal: Principal | None = None
+        self.served: Principal | None = None
+        """Who called in it, or listened to it, first."""
         self._is_mixed = False
         """Several principals call in it or listen to it."""
         self._has_abandoned = False
@@ -209,9 +211,9 @@ class Session:
 
     def serve(self, principal: Principal | None) -> None:
         """Note who calls in the session, or listens to it."""
-        if self._principal is None:
-            self._principal = principal
-        elif principal != self._principal:
+        if self.served is None:
+            self.served = principal
+        elif principal != self.served:
             self._is_mixed = True
 
     def abandon(self) -> None:
@@ -222,7 +224,7 @@ class Session:
         """Hold the session: it is not idle until `release`."""
         self.leases += 1
         if self.leases == 1:
-            self.advance(Event.LEASED)
+            self.state = advance(self.state, Event.LEASED)
 
     def release(self, used_at: float | None = None) -> None:
         """Give a lease back; `used_at` is None where it was none of a call."""
@@ -230,7 +232,7 @@ class Session:
         if used_at is not None:
             self.last_used_at = used_at
         if self.leases == 0:
-            self.advance(Event.LAST_RETURNED)
+            self.state = advance(self.state, Event.LAST_RETURNED)
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
@@ -283,14 +285,14 @@ class Session:
 
     def offer_roots(self, has_roots: bool) -> None:
         """Somebody with roots is here: a server that was told of none may ask again."""
-        if has_roots and self._owes_roots and self.is_open:
-            self._owes_roots = False
+        if has_roots and self.owes_roots and self.is_open:
+            self.owes_roots = False
             self.upstream.notify("notifications/roots/list_changed", None)
 
     def decline(self, ask: Ask) -> None:
         """Answer a question for which there is nobody."""
         if ask.method == "roots/list":
-            self._owes_roots = True
+            self.owes_roots = True
         self.upstream.reply(ask.id, answer_for_nobody(ask))
 
     def remember_url(self, elicitation_id: str | None, watcher: Watcher | None) -> None:

@@ -32,7 +32,8 @@ class Slots:
         self._queue_limit = queue
         self._serial = serial
         self._sent = 0
-        self._queue: deque[RunningCall] = deque()
+        self.queue: deque[RunningCall] = deque()
+        """The calls that wait for one, first come first."""
         self._busy: dict[Session, RunningCall] = {}
         self._parked: set[RunningCall] = set()
 
@@ -44,12 +45,7 @@ class Slots:
     @property
     def queued(self) -> int:
         """Calls that wait for one."""
-        return len(self._queue)
-
-    @property
-    def queue(self) -> list[RunningCall]:
-        """The calls that wait for one, first come first."""
-        return list(self._queue)
+        return len(self.queue)
 
     def resize(self, limit: int, queue: int) -> None:
         """Let other limits hold; what exceeds them ends by itself."""
@@ -57,28 +53,30 @@ class Slots:
 
     def admit(self, run: RunningCall) -> Admission:
         """Take a slot for `run`, or a place in the queue."""
-        if self._may_send(run) and not any(self._may_send(other) for other in self._queue):
+        queue = self.queue
+        if self._may_send(run) and not (queue and any(self._may_send(other) for other in queue)):
             self._take(run)
             return Admission.SEND
-        if len(self._queue) >= self._queue_limit:
+        if len(self.queue) >= self._queue_limit:
             return Admission.FULL
-        self._queue.append(run)
+        self.queue.append(run)
         return Admission.QUEUED
 
     def release(self, run: RunningCall) -> None:
         """Give back what `run` holds, slot or place."""
-        self._parked.discard(run)
-        if run.session is not None and self._busy.get(run.session) is run:
+        if self._parked:
+            self._parked.discard(run)
+        if self._busy and run.session is not None and self._busy.get(run.session) is run:
             del self._busy[run.session]
         if run.has_slot:
             run.has_slot = False
             self._sent -= 1
-        elif run in self._queue:
-            self._queue.remove(run)
+        elif run in self.queue:
+            self.queue.remove(run)
 
     def queued_for(self, session: Session) -> list[RunningCall]:
         """The calls of `session` that wait for a slot, first come first."""
-        return [run for run in self._queue if run.session is session]
+        return [run for run in self.queue if run.session is session]
 
     def park(self, run: RunningCall, *, is_parked: bool) -> None:
         """A call that waits for a person takes no slot; back from it, it may exceed the limit.
@@ -97,9 +95,9 @@ class Slots:
         """The next waiting call that may be sent now, with its slot taken; None if there is none."""
         if self._sent >= self._limit:
             return None
-        for run in self._queue:
+        for run in self.queue:
             if self._may_send(run):
-                self._queue.remove(run)
+                self.queue.remove(run)
                 self._take(run)
                 return run
         return None

@@ -336,7 +336,10 @@ def notification(method: str, params: Mapping[str, Any] | Raw | None = None) -> 
 
 def result(message_id: bytes, raw: Raw | bytes) -> bytes:
     """An answer with a result; `message_id` is from `id_bytes` or a server's envelope."""
-    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (message_id, one_line(raw))
+    text = bytes(raw)
+    if b"\n" in text or b"\r" in text:
+        text = one_line(text)
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (message_id, text)
 
 
 def error(message_id: bytes, raw: Raw | bytes) -> bytes:
