@@ -284,6 +284,10 @@ class DirectSession(FakeSession):
         self._ask_ids = itertools.count(1)
         self._may_close = asyncio.Event()
 
+    @property
+    def settled(self) -> DirectSession:
+        return self
+
     async def open(self) -> Hello:
         fault = await self.opening
         if fault is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from holdfast.observe.feed import EventFeed, Taker
-from holdfast.observe.metrics import COUNTED, Metrics
+from holdfast.observe.metrics import Metrics
 from holdfast.servers.directory import Directory
 from holdfast.servers.server import Server
 from holdfast.views import ServerView, SessionView
@@ -27,7 +27,7 @@ class Operations:
     @property
     def takers(self) -> tuple[Taker, ...]:
         """Who counts events, and who passes them to whoever listens."""
-        return Taker(self._metrics.take, COUNTED), Taker(self.feed.take)
+        return *self._metrics.takers, Taker(self.feed.take)
 
     @property
     def is_ready(self) -> bool:

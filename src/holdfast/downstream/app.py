@@ -105,7 +105,8 @@ class App:
         self._sessionless = Sessionless(clock)
         self._warmth = Warmth(directory, clock)
         self.modern = Modern(clock, settings.limits, emit)
-        self._entrance = Entrance(settings)
+        self.entrance = Entrance(settings)
+        """Changes with the settings: what one has let in, the next may not."""
         self._rates = Rates(settings.limits, clock)
         self.request_bytes = settings.limits.request_bytes
         self.open_requests: dict[HttpResponder, Identity] = {}
@@ -113,14 +114,14 @@ class App:
 
     def reconfigure(self, settings: GatewaySettings) -> None:
         """Let in by these settings from now on; who would not be let in again is cut off."""
-        self._entrance = Entrance(settings)
+        self.entrance = Entrance(settings)
         self._rates.reconfigure(settings.limits)
         self.request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
         for responder, identity in list(self.open_requests.items()):
-            if not self._entrance.admits(identity):
+            if not self.entrance.admits(identity):
                 responder.cut(lambda each: refuse(each, unknown_key()))
-        self.modern.reconfigure(settings.limits, self._entrance.admits)
+        self.modern.reconfigure(settings.limits, self.entrance.admits)
 
     def send_away(self) -> None:
         """End the streams on which clients only listen."""
@@ -181,7 +182,7 @@ class App:
         """
         route, method = "other", head.method
         responder.on_begun = begun = lambda status: self._emit(events.RequestEnded(route, method, status))
-        entrance = self._entrance
+        entrance = self.entrance
         try:
             request = entrance.read_head(head)
             request.id = responder.request_id = given_request_id(request.headers) or responder.request_id
@@ -214,17 +215,14 @@ class App:
             return None
         return structs.replace(admitted, request=admitted.request.again("", b""), terms=terms)
 
-    def is_in_force(self, kept: Admitted) -> bool:
-        """Whether a head that was admitted is admitted in the same way now."""
-        return kept.entrance is self._entrance
-
     def repeat(self, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
         """As `admit_again` and `take`, for a request that is whole."""
         responder.on_begun = kept.begun
         identity, target, terms = kept.identity, kept.target, kept.terms
         self.open_requests[responder] = identity
         try:
-            self._charge(identity, 1)
+            if self._rates.are_bounded:
+                self._charge(identity, 1)
             if target is not None:
                 request = kept.request.again(responder.request_id, body)
                 self._post(read_post(request, responder, target.again(responder.request_id), terms), request)
@@ -232,7 +230,7 @@ class App:
             self._refuse(responder, error)
 
     def admit_again(self, kept: Admitted, responder: HttpResponder) -> Admitted | None:
-        """As `admit`, for the head of which `kept` is known, which is in force."""
+        """As `admit`, for a head of which `kept` is known, where the same entrance would let it in."""
         responder.on_begun = kept.begun
         identity, target = kept.identity, kept.target
         try:
@@ -249,8 +247,8 @@ class App:
         """See to it that a whole request gets an answer."""
         request, identity, target = admitted.request, admitted.identity, admitted.target
         try:
-            if self._entrance is not admitted.entrance:  # new settings came with the body: the path may lead elsewhere
-                identity = self._entrance.identify(request.headers)
+            if self.entrance is not admitted.entrance:  # new settings came with the body: the path may lead elsewhere
+                identity = self.entrance.identify(request.headers)
                 target = None if target is None else self._target(request, admitted.parts, identity)
             if target is None:
                 self._warmth.post(request, responder, identity)
@@ -267,9 +265,7 @@ class App:
             failed = Refusal(500, "The gateway failed; its log says why.", code=-32603)
             responder.cut(lambda each: refuse(each, failed))  # a stream may have been opened
 
-    def dispatch(
-        self, request: Request, responder: Responder, target: Target, terms: Terms | None = None
-    ) -> None:
+    def dispatch(self, request: Request, responder: Responder, target: Target, terms: Terms | None = None) -> None:
         """Hand a request whose head was checked to its dialect; `terms` as in `read_post`. Raises `Refusal`."""
         if target.is_legacy:
             self._dispatch_legacy(request, responder, target)
@@ -371,8 +367,6 @@ class App:
         return Target(service, identity, chat, passed, is_whole=path == [], is_legacy=is_legacy, request=request.id)
 
     def _charge(self, identity: Identity, count: int) -> None:
-        if not self._rates.are_bounded:
-            return
         wait = self._rates.take(identity.principal, count)
         if wait:
             after = max(1, ceil(wait))

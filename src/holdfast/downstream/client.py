@@ -62,6 +62,8 @@ class Client(ABC):
         self.is_ended = False
         self._asker: Asker | None = None
         self._conversation: Conversation | None = None
+        self.used: Conversation | None = None
+        """The one that was used last, if it is one of `conversations`."""
         self._next_ask = 0
         self._asks: dict[int, _OpenAsk] = {}
         self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
@@ -97,7 +99,7 @@ class Client(ABC):
             conversation is not None
             and before is not None
             and before.identity is target.identity
-            and before.named == named_chat(params)
+            and before.named == (named_chat(params) if "_meta" in params else None)
             and before.path == target.chat
             and before.passed == target.passed
             and not conversation.is_private
@@ -107,7 +109,10 @@ class Client(ABC):
 
     def use(self, conversation: Conversation) -> None:
         """Hear what its session pushes, from now on."""
-        if conversation in self.conversations or conversation.is_private:
+        if conversation.is_private:
+            return
+        self.used = conversation
+        if conversation in self.conversations:
             return
         if len(self.conversations) >= MAX_CONVERSATIONS:
             self._leave_the_unused()
@@ -116,6 +121,7 @@ class Client(ABC):
 
     def leave(self, conversation: Conversation) -> None:
         """Hear no more of it."""
+        self.used = None
         del self.conversations[conversation]
         conversation.detach(self)
 

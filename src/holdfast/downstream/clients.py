@@ -99,6 +99,7 @@ class ClientSession(Client):
         """Go on with a server that takes the place of this one's: what was set up and asked for is asked for anew."""
         self.service = service
         self._conversation = None
+        self.used = None
         before, self.conversations = self.conversations, {}  # not left: what runs there still ends in order
         for conversation in before:
             self.use(service.renew(conversation, self))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from operator import attrgetter
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -83,6 +83,9 @@ class Connection(HttpToolsProtocol):
 
     Heads are bounded in bytes and in time, before anybody knows who sends them.
     """
+
+    cycle: Any
+    """Of what came last: uvicorn's, or our own in its place."""
 
     def __init__(
         self,
@@ -224,7 +227,7 @@ class Connection(HttpToolsProtocol):
         """Take `data` for a request that is known, if it is one and nothing else."""
         found = familiar.head.body_of(data)
         app = self._app
-        if found is None or app is None or not app.is_in_force(familiar.kept):
+        if found is None or app is None or app.entrance is not familiar.kept.entrance:
             return False
         start, length = found
         missing = start + length - len(data)
@@ -233,7 +236,7 @@ class Connection(HttpToolsProtocol):
         self._lessons = _LESSONS
         self._is_idle = False
         self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
-        self.cycle = cast("RequestResponseCycle", direct)
+        self.cycle = direct
         if not missing:
             app.repeat(familiar.kept, data[start:], direct)
         else:
@@ -346,7 +349,8 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
@@ -416,7 +420,7 @@ class Connection(HttpToolsProtocol):
         head = Head(parser.get_method().decode("ascii"), url.path, url.query or b"", self.headers)
         keep_alive = parser.should_keep_alive()
         self._direct = direct = DirectResponder(self, keep_alive=keep_alive, on_over=app.forget)
-        self.cycle = cast("RequestResponseCycle", direct)
+        self.cycle = direct
         self._body = []
         self._body_size = 0
         self._admitted = self._lesson = app.admit(head, direct)

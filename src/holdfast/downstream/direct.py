@@ -76,21 +76,21 @@ class DirectResponder(HttpResponder):
     """
 
     message_event: Final = _Nobody()
+    response_complete = False
+    """The transport has all of it, so that another request may be answered."""
+    disconnected = False
+    _size = 0
+    _is_slow = False
+    _flushing: asyncio.Handle | None = None
 
     def __init__(self, wire: Wire, *, keep_alive: bool, on_over: Callable[[HttpResponder], None]) -> None:
         """`on_over` is called once, when the answer is whole or the client has left."""
         super().__init__()
         self.keep_alive = keep_alive
-        self.response_complete = False
-        """The transport has all of it, so that another request may be answered."""
-        self.disconnected = False
         self._wire = wire
         self._on_over = on_over
         self._out: deque[bytes] = deque()
         """What waits for the reader, or for the end of this turn of the loop."""
-        self._size = 0
-        self._is_slow = False
-        self._flushing: asyncio.Handle | None = None
 
     @property
     def is_slow(self) -> bool:
@@ -99,7 +99,7 @@ class DirectResponder(HttpResponder):
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         if self._is_over:
             return
-        pieces = list(parts)
+        pieces = parts if isinstance(parts, (list, tuple)) else list(parts)
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
         head = self._head(status, headers, framing)

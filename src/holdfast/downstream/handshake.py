@@ -55,7 +55,7 @@ class _SessionAnswer(Answer):
     ) -> None:
         self._client = client
         self._sessions = sessions
-        sessions.enter(client)
+        client.requests += 1
         leave = self._leave
         super().__init__(
             post.responder,
@@ -201,7 +201,7 @@ class Handshake:
     ) -> None:
         call, token = read_call(request, target.request)
         conversation = client.converse_with(target, request.params)
-        if conversation not in client.conversations:
+        if conversation is not client.used:
             client.use(conversation)
         caller = SessionCaller(answer, message_id, token, client, conversation)
         client.calls[message_id] = caller

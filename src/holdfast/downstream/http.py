@@ -105,15 +105,16 @@ class Responder(Protocol):
 class HttpResponder(ABC):
     """What the answers to HTTP requests have in common, whatever they are written to."""
 
+    on_gone: Callable[[], None] | None = None
+    on_drained: Callable[[], None] | None = None
+    on_begun: Callable[[int], None] | None = None
+    """Called with the status once the answer begins."""
+    _has_begun = False
+    _is_over = False
+    """Nothing more is written: the answer is whole, or the client has left."""
+
     def __init__(self) -> None:
-        self.on_gone: Callable[[], None] | None = None
-        self.on_drained: Callable[[], None] | None = None
-        self.on_begun: Callable[[int], None] | None = None
-        """Called with the status once the answer begins."""
         self.request_id = f"{_PROCESS}-{next(_numbers):x}"
-        self._has_begun = False
-        self._is_over = False
-        """Nothing more is written: the answer is whole, or the client has left."""
 
     @property
     def is_gone(self) -> bool:

@@ -116,7 +116,7 @@ def read_post(request: Request, responder: Responder, target: Target, terms: Ter
         has_modern = False
     else:
         messages, has_modern = [decoded], is_modern(decoded, version)
-        if type(decoded) is ClientRequest:
+        if type(decoded) is ClientRequest and "_meta" in decoded.params:
             _check_request(decoded)
     if not has_modern and version is not None and version not in HANDSHAKE_REVISIONS:
         raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(SERVED)}.")
@@ -158,7 +158,7 @@ def is_modern(message: ClientMessage, version: str | None = None) -> bool:
     if (version == MODERN and method != "initialize") or method == "server/discover":
         return True
     meta = message.params.get("_meta")
-    return isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)
+    return meta is not None and isinstance(meta, dict) and not ENVELOPE_KEYS.isdisjoint(meta)
 
 
 def not_modern_here(message: ClientMessage) -> Refusal:

@@ -153,10 +153,20 @@ class Counts:
         self.settings_at = now()
         """When the settings in force were read, in seconds since the epoch."""
 
-    def request_ended(self, event: events.RequestEnded) -> None:
-        """Count an HTTP request."""
-        labels = (event.route, event.method if event.method in HTTP_METHODS else OTHER, event.status)
-        self.requests[labels] = self.requests.get(labels, 0) + 1
+    def call_ended(self, event: Any) -> None:
+        """Count a call that was answered, at its server; `event` is a `CallEnded`."""
+        counts = self.servers.get(event.server)
+        if counts is not None:
+            counts.call_ended(event)
+
+    def request_ended(self, event: Any) -> None:
+        """Count an HTTP request; `event` is a `RequestEnded`."""
+        method = event.method
+        labels = (event.route, method if method in HTTP_METHODS else OTHER, event.status)
+        try:
+            self.requests[labels] += 1
+        except KeyError:
+            self.requests[labels] = 1
 
     def server_added(self, event: events.ServerAdded) -> None:
         """Count what happens at a server from now on."""

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from holdfast import events
 from holdfast.observe.counts import AT_GATEWAY, AT_SERVER, Counts
 from holdfast.observe.exposition import Exposition
+from holdfast.observe.feed import Taker
 from holdfast.views import ServerView
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -26,6 +27,17 @@ class Metrics:
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._counts = Counts(now)
+
+    @property
+    def takers(self) -> tuple[Taker, ...]:
+        """Who is to be told what happens, so that it is counted; what each call tells has the shortest way."""
+        of_calls = frozenset[type[events.Event]]({events.CallEnded})
+        of_requests = frozenset[type[events.Event]]({events.RequestEnded})
+        return (
+            Taker(self._counts.call_ended, of_calls),
+            Taker(self._counts.request_ended, of_requests),
+            Taker(self.take, COUNTED - of_calls - of_requests),
+        )
 
     def take(self, event: events.Event) -> None:
         """Count an event."""

@@ -63,7 +63,7 @@ class Server:
     ) -> None:
         """`close` closes what the sessions share."""
         self.settings = settings
-        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=self._noted, rng=rng, quota=quota)
+        self.pool = Pool(settings, connect, scope=scope, clock=clock, emit=self._noted, tell=emit, rng=rng, quota=quota)
         self.catalog = Catalog(settings, self.pool, scope=scope, clock=clock, emit=self._noted)
         self._close = close
         self._standing: Standing = "idle"
@@ -198,14 +198,12 @@ class Server:
 
     def _noted(self, event: events.Event) -> None:
         """Pass an event on, and note what it says of the server."""
-        kind = type(event)
-        if kind is not events.CallEnded:
-            if isinstance(event, events.SessionReady):
-                self._standing, self._reason = "ready", ""
-            elif isinstance(event, events.SessionFailed):
-                self._standing, self._reason = "failed", event.reason
-            elif kind is events.SessionOpening and self._standing == "idle":
-                self._standing = "connecting"
+        if isinstance(event, events.SessionReady):
+            self._standing, self._reason = "ready", ""
+        elif isinstance(event, events.SessionFailed):
+            self._standing, self._reason = "failed", event.reason
+        elif isinstance(event, events.SessionOpening) and self._standing == "idle":
+            self._standing = "connecting"
         self._emit(event)
 
     # What callers use.

@@ -57,7 +57,7 @@ class Dispatch:
         if refusal is not None:
             run.end(refusal)
             return
-        if self._breaker.bars_calls and not self._passes(run):
+        if self._breaker.circuit != "closed" and self._breaker.bars_calls and not self._passes(run):
             return
         if run.call.log_level is None or not self._levels.holds(run, session):
             self._take(run, session)

@@ -19,35 +19,36 @@ class Markers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._until: dict[SessionKey, float] = {}
+        self.until: dict[SessionKey, float] = {}
+        """When each is forgotten."""
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self.until)
 
     def add(self, key: SessionKey) -> None:
         """Mark `key`."""
-        self._until.pop(key, None)
-        self._until[key] = self._clock.now() + MARKER_TTL
-        while len(self._until) > MAX_MARKERS:
-            del self._until[next(iter(self._until))]
+        self.until.pop(key, None)
+        self.until[key] = self._clock.now() + MARKER_TTL
+        while len(self.until) > MAX_MARKERS:
+            del self.until[next(iter(self.until))]
 
     def __contains__(self, key: SessionKey) -> bool:
-        return self._until.get(key, -math.inf) > self._clock.now()
+        return self.until.get(key, -math.inf) > self._clock.now()
 
     def pop(self, key: SessionKey) -> bool:
         """Whether `key` was marked; it no longer is."""
-        until = self._until.pop(key, None)
+        until = self.until.pop(key, None)
         return until is not None and until > self._clock.now()
 
     def discard(self, key: SessionKey) -> None:
         """Forget `key`: nobody can come back for it."""
-        self._until.pop(key, None)
+        self.until.pop(key, None)
 
     def __iter__(self) -> Iterator[SessionKey]:
         now = self._clock.now()
-        return iter([key for key, until in self._until.items() if until > now])
+        return iter([key for key, until in self.until.items() if until > now])
 
     def discard_all_of(self, client: str, user: str | None = None) -> None:
         """Forget every key of a configured client, or of one of its users."""
-        for key in [key for key in self._until if is_of(key.principal, client, user)]:
-            del self._until[key]
+        for key in [key for key in self.until if is_of(key.principal, client, user)]:
+            del self.until[key]

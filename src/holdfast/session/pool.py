@@ -61,12 +61,15 @@ class Pool:
         emit: events.Emit,
         rng: Random,
         quota: Quota | None = None,
+        tell: events.Emit | None = None,
     ) -> None:
+        """`tell` is told how each call ended, and `emit` of all else; without `tell`, of that, too."""
         self._quota = quota if quota is not None else Quota()
         self.settings = settings
         self.observer: Observer
         self._clock = clock
         self._emit = emit
+        self._tell = tell or emit
         self._places = Places(self._quota.withdraw)
         self._breaker = Breaker(settings, clock=clock, emit=emit, rng=rng, changed=self._circuit_changed)
         self._roster = Roster(
@@ -120,7 +123,8 @@ class Pool:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Run `call` in the session of `key`, opening it if need be."""
-        self._recovery.earn()
+        if self._recovery.budget < 10.0:
+            self._recovery.earn()
         run = self._run(key, call, caller, watcher)
         self._begin(run)
         return run
@@ -135,7 +139,7 @@ class Pool:
             watcher=watcher,
             settings=self.settings,
             clock=self._clock,
-            emit=self._emit,
+            emit=self._tell,
         )
 
     def warm(self, key: SessionKey, caller: Caller) -> Running | None:
@@ -342,12 +346,9 @@ class Pool:
         if self._closing.farewell is not None:
             run.end(self._closing.farewell)
             return
-        if len(self._markers) and not run.is_ahead and self._markers.pop(run.key):
+        if self._markers.until and not run.is_ahead and self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
-        self._enter(run)
-
-    def _enter(self, run: RunningCall) -> None:
         place = self._places.make(run.key)
         session = place.session
         if session is not None and session.state in OPEN:

@@ -66,12 +66,13 @@ class Recovery:
         self._clock = clock
         self._emit = emit
         self._rng = rng
-        self._budget = 10.0
+        self.budget = 10.0
+        """Of repetitions: a tenth of all calls, and ten at once."""
         self._suspicions: dict[Session, _Suspicion] = {}
 
     def earn(self) -> None:
-        """A call was started: a tenth of all calls may be repetitions."""
-        self._budget = min(10.0, self._budget + 0.1)
+        """A call was started."""
+        self.budget = min(10.0, self.budget + 0.1)
 
     def faulted(self, run: RunningCall, session: Session, fault: Fault) -> None:
         """Decide what becomes of `run`."""
@@ -84,7 +85,7 @@ class Recovery:
             case Verdict.SUSPECT:
                 self._suspicion(session, fault.reason).calls.append((run, fault))
             case Verdict.RESEND:
-                self._budget -= 1
+                self.budget -= 1
                 self._note_repetition(run, fault)
                 self._clock.call_later(self._rng.uniform(0, JITTER), lambda: self._resend(run))
             case _:
@@ -181,5 +182,5 @@ class Recovery:
             has_relayed=run.has_relayed,
             is_dirty=session.is_dirty and not session.is_doubted,
             resumes=run.is_ahead or self.settings.on_loss == "resume",
-            has_budget=self._budget >= 1,
+            has_budget=self.budget >= 1,
         )

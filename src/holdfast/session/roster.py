@@ -245,6 +245,7 @@ class Roster:
             await self._clock.sleep(self._rng.uniform(0, JITTER))
             self._connect_anew(session)
             session.hello = await shake_hands(session, self._clock, self.settings.open_timeout)
+        session.upstream = session.upstream.settled
 
     def _opening_failed(self, session: Session, error: OpenFailed, attempted: float) -> None:
         session.advance(Event.LOSE)

@@ -160,7 +160,9 @@ class RunningCall:
         if self._timer is not None:
             self._stop_timer()
         self.sent_at = self._heard_at = self._clock.now()
-        self._timer = self._clock.call_later(self._next_check(), self._check)
+        settings = self._settings
+        wait = settings.call_timeout if settings.call_deadline is None else self._next_check()
+        self._timer = self._clock.call_later(wait, self._check)
         sent = session.upstream.send(self.call, self)
         if self.phase is Phase.SENT and self.session is session:  # not so if it failed at once and went elsewhere
             self._sent = sent
@@ -186,7 +188,8 @@ class RunningCall:
         was_sent = self.phase is Phase.SENT
         self.phase = Phase.ENDED
         if self._timer is not None:
-            self._stop_timer()
+            self._timer.cancel()
+            self._timer = None
         self._sent = None
         if self._asks:
             self._close_asks()

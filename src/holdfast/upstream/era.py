@@ -176,6 +176,10 @@ class ProbingUpstream:
         if self._openings.process is not None:
             self._openings.process.settle()
 
+    @property
+    def settled(self) -> Upstream:
+        return self._upstream.settled
+
     def send(self, call: Call, exchange: Exchange) -> Sent:
         return self._upstream.send(call, exchange)
 

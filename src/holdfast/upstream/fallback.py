@@ -75,6 +75,10 @@ class FallbackUpstream:
         self._habit.is_legacy = True
         return hello
 
+    @property
+    def settled(self) -> Upstream:
+        return self._opened.settled
+
     def send(self, call: Call, exchange: Exchange) -> Sent:
         return self._opened.send(call, exchange)
 

@@ -27,6 +27,7 @@ from holdfast.upstream.transport import (
     Link,
     Listener,
     Sent,
+    Upstream,
     has_tools,
     next_ask_id,
 )
@@ -187,6 +188,10 @@ class HandshakeUpstream:
         copied = {name: raw.copy() for name, raw in capabilities.items()}
         return Hello(outcome.raw.copy(), version, copied, is_stateless=self._link.is_stateless)
 
+    @property
+    def settled(self) -> Upstream:
+        return self
+
     def send(self, call: Call, exchange: Exchange) -> Sent:
         if call.declared is not None and "requestState" in call.declared.input:
             exchange.answered(_FOREIGN_STATE)  # the server was of 2026-07-28 when it gave that
@@ -196,8 +201,7 @@ class HandshakeUpstream:
 
     def transmit(self, call: Call, exchange: Exchange) -> Sent:
         """Send `call` as it is."""
-        self._next_id = request_id = self._next_id + 1
-        self._exchanges[request_id] = exchange
+        request_id = self._mint(exchange)
         params: Mapping[str, Any] = call.params
         if call.wants_progress:
             meta = params.get("_meta")
@@ -240,8 +244,10 @@ class HandshakeUpstream:
     # What the link reports.
 
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
-        if envelope is not None and request_id is not None:
-            self._take_answer(request_id, envelope)
+        if envelope is not None and request_id is not None:  # the answer to that request, as its link has found
+            exchange = self._exchanges.pop(request_id, None)
+            if exchange is not None:  # else it is late: cancelled or timed out
+                _end(exchange, envelope)
             return
         try:
             parts = _decode(message)
@@ -304,7 +310,7 @@ class HandshakeUpstream:
         return self._next_id
 
     def _mint(self, exchange: Exchange) -> int:
-        request_id = self.mint()
+        self._next_id = request_id = self._next_id + 1
         self._exchanges[request_id] = exchange
         return request_id
 
@@ -318,12 +324,6 @@ class HandshakeUpstream:
         if own_id != request_id:
             self._link.answered_elsewhere(own_id)
         _end(exchange, envelope)
-
-    def _take_answer(self, request_id: int, envelope: jsonrpc.ServerMessage) -> None:
-        """The answer to a request, as its link has found."""
-        exchange = self._exchanges.pop(request_id, None)
-        if exchange is not None:  # else it is late: cancelled or timed out
-            _end(exchange, envelope)
 
     def _ask(self, method: str, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
         if method == "ping":

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from holdfast.clock import Clock, Timer
 from holdfast.tasks import TaskScope
-from holdfast.upstream.http1_response import KnownHeads, ResponseReader
+from holdfast.upstream.http1_response import KnownHead, KnownHeads, ResponseReader
 
 CONNECT_TIMEOUT: Final = 10.0
 """Name lookup, TCP and TLS together."""
@@ -274,33 +274,39 @@ class _Connection(asyncio.Protocol):
             return
         is_first = not self._has_read
         if is_first and (found := self._heads.find(data)) is not None:
-            known, start = found
-            exchange.sink.head(known.status, known.headers)
-            if not exchange.is_over:
-                exchange.sink.body(data[start:])
-                if not exchange.is_over:
-                    self._complete(exchange, known.keep_for)
+            self._read_known(exchange, *found, data)
             return
         self._has_read = True
         problem = reader.feed(data)
-        if reader.head is not None:
-            status, headers = reader.head
-            exchange.sink.head(status, headers)
+        self._pass_on(exchange, reader)
+        if exchange.is_over:
+            return
+        if reader.is_complete:
+            if is_first:
+                self._heads.learn(data, reader)
+            self._complete(exchange, 0.0 if reader.has_excess else reader.keep_for)
+        elif problem is not None:
+            self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
+
+    def _read_known(self, exchange: _Exchange, known: KnownHead, start: int, data: bytes) -> None:
+        """Take `data` for a whole answer, of which `known` is the head and the body begins at `start`."""
+        exchange.sink.head(known.status, known.headers)
+        if not exchange.is_over:
+            exchange.sink.body(data[start:])
+            if not exchange.is_over:
+                self._complete(exchange, known.keep_for)
+
+    def _pass_on(self, exchange: _Exchange, reader: ResponseReader) -> None:
+        """Give the sink what has been read of the answer."""
+        head, reader.news = reader.news, None
+        if head is not None:
+            exchange.sink.head(*head)
         if reader.chunks:
             chunks, reader.chunks = reader.chunks, []
             for chunk in chunks:
                 if exchange.is_over:
                     return
                 exchange.sink.body(chunk)
-        if exchange.is_over:
-            return
-        if reader.is_complete:
-            if is_first and reader.head is not None:
-                self._heads.learn(data, reader)
-            self._complete(exchange, 0.0 if reader.has_excess else reader.keep_for)
-        elif problem is not None:
-            self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
-        reader.head = None
 
     def eof_received(self) -> None:
         self._ended(f"{self._peer} closed the connection")

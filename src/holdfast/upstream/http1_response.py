@@ -44,9 +44,11 @@ class ResponseReader:
     def begin(self) -> None:
         """Get ready for the answer to a new request."""
         self.head: tuple[int, Mapping[str, str]] | None = None
-        """To be taken, and set to None, by whoever feeds; the same mapping comes again only with the same head."""
+        """Status and headers, once they are whole; the same mapping comes again only with the same head."""
+        self.news: tuple[int, Mapping[str, str]] | None = None
+        """`head`, to be taken, and set to None, by whoever feeds."""
         self.chunks: list[bytes] = []
-        """As `head`."""
+        """As `news`."""
         self.has_head = False
         self.is_complete = False
         self.has_excess = False
@@ -110,7 +112,7 @@ class ResponseReader:
         if coding is not None and coding.lower() != "chunked":
             raise self._refuse("its transfer-encoding is not chunked")
         self.has_head = True
-        self.head = (status, headers)
+        self.head = self.news = (status, headers)
         self.ends_with_connection = coding is None and "content-length" not in headers and status not in {204, 304}
         if self._parser.should_keep_alive():
             hint = _KEEP_ALIVE_HINT.search(headers["keep-alive"]) if "keep-alive" in headers else None
@@ -160,7 +162,7 @@ class KnownHeads:
         return known, start
 
     def learn(self, data: bytes, reader: ResponseReader) -> None:
-        """Know the head again with which `data` began, all of which `reader` has read as one answer, and nothing else."""
+        """Know the head again with which `data` began, which `reader` has read as one answer and nothing else."""
         if reader.head is None or reader.keep_for <= 0 or reader.has_excess or self._lessons == 0:
             return
         (status, headers), end = reader.head, data.find(b"\r\n\r\n") + 4

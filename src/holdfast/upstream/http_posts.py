@@ -36,7 +36,8 @@ class Posts:
         self._emptied = asyncio.Event()
         """Set when the last of them has ended."""
         self._has_posted = False
-        self._is_holding = False
+        self.is_holding = False
+        """Requests wait for the first message to be taken."""
         self._held: list[Callable[[], None]] = []
         self._hold_timer: Timer | None = None
 
@@ -51,14 +52,14 @@ class Posts:
             # The first is `notifications/initialized`. Servers refuse requests that overtake it,
             # and it has its own connection.
             self._has_posted = True
-            self._is_holding = True
+            self.is_holding = True
             self._hold_timer = self._session.clock.call_later(INITIALIZED_TIMEOUT, self._let_go)
             post.when_ended(self._let_go)
         post.start()
 
     def follow(self, start: Callable[[], None]) -> None:
         """Start a request that must not overtake the first message: at once, or when that was taken."""
-        if self._is_holding:
+        if self.is_holding:
             self._held.append(start)
         else:
             start()
@@ -95,7 +96,7 @@ class Posts:
             self._hold_timer.cancel()
 
     def _let_go(self) -> None:
-        self._is_holding = False
+        self.is_holding = False
         if self._hold_timer is not None:
             self._hold_timer.cancel()
             self._hold_timer = None

@@ -25,7 +25,7 @@ from holdfast.upstream.modern_call import Leg, ModernCall
 from holdfast.upstream.modern_errands import Doubt, Listing
 from holdfast.upstream.modern_link import ModernLink
 from holdfast.upstream.tasks import heard
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Listener, Sent
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Inquiry, Listener, Sent, Upstream
 from holdfast.wire import jsonrpc
 from holdfast.wire.mirrored import argument_headers, request_headers
 from holdfast.wire.revisions import MODERN
@@ -104,6 +104,10 @@ class ModernUpstream:
             discovery = await self._discover_once()
         self._discovery = discovery
         return hello_of(discovery, list_kinds(discovery), has_updates=can_subscribe(discovery))
+
+    @property
+    def settled(self) -> Upstream:
+        return self
 
     def send(self, call: Call, exchange: Exchange) -> Sent:
         match call.method:

@@ -53,7 +53,8 @@ def response_of(body: bytes, request_id: int) -> ServerMessage | None:
         envelope = jsonrpc.decode_server(body)
     except ValueError:
         return None
-    return envelope if _answers(envelope, request_id) else None
+    is_answer = envelope.method is None and envelope.own_id == request_id
+    return envelope if is_answer or _answers(envelope, request_id) else None
 
 
 def has_response(body: bytes, request_id: int) -> bool:

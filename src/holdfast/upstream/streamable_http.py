@@ -86,12 +86,15 @@ class StreamableHttpLink:
     def request(self, request_id: int, message: bytes) -> Sent:
         is_first = self._session.first is None
         request = Request(self._session, request_id, message, *((_INITIALIZE,) if is_first else ()))
-        if not self._is_open:
+        if self._state is not _State.OPEN:
             request.refuse("the session has ended")
-        else:
-            if is_first:
-                self._session.first = request
+            return request
+        if is_first:
+            self._session.first = request
+        if self._posts.is_holding:
             self._posts.follow(request.start)
+        else:
+            request.start()
         return request
 
     def post(self, message: bytes) -> None:

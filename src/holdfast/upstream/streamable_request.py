@@ -102,22 +102,12 @@ class HttpSession:
         """Those of an answer that was one JSON message: what comes with the same ones is another."""
         self.may_be_legacy = False
         """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
-        self._receiver: Receiver | None = None
+        self.receiver: Receiver
+        """Whom everything is reported to, once the link is started."""
         self._configured = header_block(configured.items())
         self._secrets = secrets_in(target, configured.values())
         self._version = b""
         self._bear()
-
-    @property
-    def receiver(self) -> Receiver:
-        """Whom everything is reported to."""
-        if self._receiver is None:
-            raise RuntimeError("the link was not started")
-        return self._receiver
-
-    @receiver.setter
-    def receiver(self, receiver: Receiver) -> None:
-        self._receiver = receiver
 
     @property
     def target(self) -> str:

@@ -237,6 +237,11 @@ class Upstream(Protocol):
         """
         ...
 
+    @property
+    def settled(self) -> Upstream:
+        """What goes on in its place once it is open: itself, or the one of several ways that it has found to work."""
+        ...
+
     def send(self, call: Call, exchange: Exchange) -> Sent:
         """Send `call`; the exchange may be ended before this returns."""
         ...

@@ -16,7 +16,7 @@ class FamiliarHead:
     seen to it that the head frames its body by that length alone, and that nothing of it concerns one message only.
     """
 
-    __slots__ = ("_after", "_before", "_digits_at", "_digits_until")
+    __slots__ = ("_after", "_before", "_digits_at", "_digits_until", "_last", "_last_body")
 
     def __init__(self, before: bytes, after: bytes) -> None:
         """Use `of`."""
@@ -24,6 +24,9 @@ class FamiliarHead:
         self._after = after
         self._digits_at = len(before)
         self._digits_until = len(before) + _MAX_DIGITS + 1
+        self._last: bytes | None = None
+        """The head as it was when it came last: often the length is the same, too."""
+        self._last_body = (0, 0)
 
     @classmethod
     def of(cls, head: bytes) -> FamiliarHead | None:
@@ -38,10 +41,14 @@ class FamiliarHead:
 
     def body_of(self, data: bytes) -> tuple[int, int] | None:
         """Where in `data` the body begins and how long it will be; None where `data` does not begin with this head."""
+        if self._last is not None and data.startswith(self._last):
+            return self._last_body
         if not data.startswith(self._before):
             return None
         end = data.find(b"\r", self._digits_at, self._digits_until)
         digits = data[self._digits_at : end]
         if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        return end + len(self._after), int(digits)
+        start = end + len(self._after)
+        self._last, self._last_body = data[:start], (start, int(digits))
+        return self._last_body
