@@ -143,31 +143,29 @@ class Answer:
         if self._missing == 0:
             return
         self._missing -= 1
-        if self._stream is not None:
-            if message is not None:
+        if message is not None:
+            if self._stream is not None:
                 self._stream.emit(message, droppable=False)
-            if self._missing == 0:
-                self._stream.finish(self._clock.now())
-        else:
-            if message is not None:
+            else:
                 self._results.append(message)
-            if self._missing == 0:
-                self._answer_json()
         if self._missing == 0:
-            if self._timer is not None:
-                self._stop_timer()
-            if self._remark_timer is not None:
-                self._stop_remarks()
-            if self._ended is not None:
-                self._ended()
+            self._end()
 
-    def _answer_json(self) -> None:
-        if not self._results:
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._stop_timer()
+        if self._remark_timer is not None:
+            self._stop_remarks()
+        if self._stream is not None:
+            self._stream.finish(self._clock.now())
+        elif self._results:
+            headers = (*JSON_HEADERS, *self.headers) if self.headers else JSON_HEADERS
+            parts = [jsonrpc.array(self._results)] if self._is_array else self._results
+            self._responder.answer(self.status, headers, parts)
+        else:
             self._responder.answer(202, self.headers)
-            return
-        parts = [jsonrpc.array(self._results)] if self._is_array else self._results
-        headers = (*JSON_HEADERS, *self.headers) if self.headers else JSON_HEADERS
-        self._responder.answer(self.status, headers, parts)
+        if self._ended is not None:
+            self._ended()
 
     def _break_silence(self) -> None:
         if self.takes_stream:
