@@ -69,7 +69,7 @@ class Answer:
         responder: Responder,
         accepts: Accepts,
         clock: Clock,
-        open_stream: Callable[[], Stream],
+        open_stream: Callable[[], Stream] | None = None,
         *,
         expected: int,
         is_array: bool,
@@ -164,6 +164,14 @@ class Answer:
             self._responder.answer(self.status, headers, parts)
         else:
             self._responder.answer(202, self.headers)
+        self._over()
+
+    def _open(self) -> Stream:
+        """Begin the stream."""
+        return PlainStream(self._responder, self.headers) if self._open_stream is None else self._open_stream()
+
+    def _over(self) -> None:
+        """The answer is whole."""
         if self._ended is not None:
             self._ended()
 
@@ -173,7 +181,7 @@ class Answer:
 
     def _begin_stream(self) -> Stream:
         self._stop_timer()
-        self._stream = stream = self._open_stream()
+        self._stream = stream = self._open()
         for message in self._results:
             stream.emit(message, droppable=False)
         self._results.clear()

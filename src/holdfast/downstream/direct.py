@@ -79,6 +79,8 @@ class DirectResponder(HttpResponder):
     response_complete = False
     """The transport has all of it, so that another request may be answered."""
     disconnected = False
+    _out: deque[bytes] | None = None
+    """What waits for the reader, or for the end of this turn of the loop."""
     _size = 0
     _is_slow = False
     _flushing: asyncio.Handle | None = None
@@ -89,8 +91,6 @@ class DirectResponder(HttpResponder):
         self.keep_alive = keep_alive
         self._wire = wire
         self._on_over = on_over
-        self._out: deque[bytes] = deque()
-        """What waits for the reader, or for the end of this turn of the loop."""
 
     @property
     def is_slow(self) -> bool:
@@ -127,7 +127,7 @@ class DirectResponder(HttpResponder):
     def write(self, chunk: bytes) -> None:
         if not self._is_over and chunk:  # an empty chunk would be the last (RFC 9112, section 7.1)
             self._put(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
+            if self._size > QUEUE_LIMIT or len(self._waiting) > QUEUE_LENGTH:
                 if not self._wire.is_paused:
                     self.flush()  # much was said in one turn, which makes nobody slow
                     return
@@ -146,19 +146,19 @@ class DirectResponder(HttpResponder):
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        transport = self._wire.transport
-        while self._out and not self._wire.is_paused:
+        transport, waiting = self._wire.transport, self._waiting
+        while waiting and not self._wire.is_paused:
             pieces: list[bytes] = []
             size = 0
-            while self._out and size <= JOIN_LIMIT:
-                size += len(self._out[0])
-                pieces.append(self._out.popleft())
+            while waiting and size <= JOIN_LIMIT:
+                size += len(waiting[0])
+                pieces.append(waiting.popleft())
             self._size -= size
             if len(pieces) == 1:
                 transport.write(pieces[0])
             else:
                 transport.writelines(pieces)
-        if self._out:
+        if waiting:
             return
         if self._is_over:
             self._complete()
@@ -173,7 +173,7 @@ class DirectResponder(HttpResponder):
             return
         was_over, self._is_over = self._is_over, True
         self.disconnected = self.response_complete = True
-        self._out.clear()
+        self._out = None
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -193,8 +193,14 @@ class DirectResponder(HttpResponder):
         beginning = _beginnings.of(self._wire.default_headers, status, headers)
         return b"%b%bx-request-id: %b\r\n%b\r\n" % (beginning, framing, self.request_id.encode(), last)
 
+    @property
+    def _waiting(self) -> deque[bytes]:
+        if self._out is None:
+            self._out = deque()  # most answers are one piece, which waits for nothing
+        return self._out
+
     def _put(self, piece: bytes) -> None:
-        self._out.append(piece)
+        self._waiting.append(piece)
         self._size += len(piece)
 
     def _last(self) -> None:

@@ -6,7 +6,7 @@ from msgspec import Raw
 
 from holdfast.call import Abilities, Result
 from holdfast.clock import Clock
-from holdfast.downstream.answer import Answer, PlainStream, Stream
+from holdfast.downstream.answer import Answer, Stream
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.client import abilities_of
 from holdfast.downstream.clients import ClientSession, ClientSessions
@@ -56,25 +56,16 @@ class _SessionAnswer(Answer):
         self._client = client
         self._sessions = sessions
         client.requests += 1
-        leave = self._leave
-        super().__init__(
-            post.responder,
-            post.accepts,
-            clock,
-            self._open,
-            expected=expected,
-            is_array=post.is_array,
-            ended=leave,
-        )
+        super().__init__(post.responder, post.accepts, clock, expected=expected, is_array=post.is_array)
         if self._stream is None:
-            post.responder.on_gone = leave
+            post.responder.on_gone = self._over
 
     def _open(self) -> Stream:
         stream = self._client.new_stream(self._clock.now())
-        stream.attach(self._responder, primes=self._client.primes, gone=self._leave)
+        stream.attach(self._responder, primes=self._client.primes, gone=self._over)
         return stream
 
-    def _leave(self) -> None:
+    def _over(self) -> None:
         if not self._is_left:
             self._is_left = True
             self._sessions.leave(self._client)
@@ -105,7 +96,6 @@ class Handshake:
             post.responder,
             post.accepts,
             self._clock,
-            lambda: PlainStream(post.responder, headers),
             expected=1,
             is_array=False,
             headers=headers,

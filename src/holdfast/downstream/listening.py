@@ -12,7 +12,7 @@ from msgspec import Raw
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Outcome, Reply, Result, Running
 from holdfast.clock import Clock
 from holdfast.config import Limits
-from holdfast.downstream.answer import Answer, PlainStream
+from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import encode_outcome
 from holdfast.downstream.envelope import bad_params
 from holdfast.downstream.post import Post
@@ -73,9 +73,7 @@ class Listener:
         self._owed: dict[bytes, None] = {}
         """Frames for a reader that is behind, each once."""
         self._is_over = False
-        self._answer = Answer(
-            post.responder, post.accepts, clock, lambda: PlainStream(post.responder), expected=1, is_array=False
-        )
+        self._answer = Answer(post.responder, post.accepts, clock, expected=1, is_array=False)
         post.responder.on_gone = self._leave
         post.responder.on_drained = self.catch_up
 

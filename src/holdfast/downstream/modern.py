@@ -15,7 +15,7 @@ from holdfast import events
 from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
-from holdfast.downstream.answer import Answer, PlainStream
+from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
     ASKING,
@@ -117,9 +117,7 @@ class Modern:
 
     def _leg(self, post: Post, request: ClientRequest, token: Raw | None, envelope: Envelope) -> Leg:
         responder = post.responder
-        answer = Answer(
-            responder, post.accepts, self._clock, lambda: PlainStream(responder), expected=1, is_array=False
-        )
+        answer = Answer(responder, post.accepts, self._clock, expected=1, is_array=False)
         return Leg(answer, request, token, envelope, post.target.service)
 
     def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:

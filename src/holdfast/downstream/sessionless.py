@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Result, RpcError
 from holdfast.clock import Clock
-from holdfast.downstream.answer import Answer, PlainStream
+from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
@@ -59,7 +59,6 @@ class Sessionless:
             post.responder,
             post.accepts,
             self._clock,
-            lambda: PlainStream(post.responder),
             expected=len(requests),
             is_array=post.is_array,
         )
