@@ -138,6 +138,7 @@ class _Exchange(Struct, eq=False):
     parts: tuple[bytes, ...]
     """What is written."""
     sink: ResponseSink
+    heads: KnownHeads | None = None
     connection: _Connection | None = None
     connecting: asyncio.Task[None] | None = None
     is_over: bool = False
@@ -175,7 +176,6 @@ class _Connection(asyncio.Protocol):
         peer: str,
         released: Callable[[_Connection], None],
         lost: Callable[[_Connection], None],
-        heads: KnownHeads,
         *,
         is_tls: bool,
     ) -> None:
@@ -184,7 +184,6 @@ class _Connection(asyncio.Protocol):
         """Both are instants of the client's clock, and mean something while idle."""
         self.keep_for = 0.0
         """Seconds for which it may be kept after the answer that it has just read."""
-        self._heads = heads
         self._peer = peer
         self._released = released
         self._lost = lost
@@ -272,8 +271,8 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             self.drop()  # an answer to nothing
             return
-        is_first = not self._has_read
-        if is_first and (found := self._heads.find(data)) is not None:
+        heads = None if self._has_read else exchange.heads
+        if heads is not None and (found := heads.find(data)) is not None:
             self._read_known(exchange, *found, data)
             return
         self._has_read = True
@@ -282,8 +281,8 @@ class _Connection(asyncio.Protocol):
         if exchange.is_over:
             return
         if reader.is_complete:
-            if is_first:
-                self._heads.learn(data, reader)
+            if heads is not None:
+                heads.learn(data, reader)
             self._complete(exchange, 0.0 if reader.has_excess else reader.keep_for)
         elif problem is not None:
             self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
@@ -372,7 +371,6 @@ class HttpClient:
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
-        self._heads = KnownHeads()
         self._idle: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self._connecting: set[_Exchange] = set()
@@ -399,12 +397,14 @@ class HttpClient:
         """As `send`, with a head for this once. Raises `ValueError` as `head` does."""
         return self.send(self.head(method, target, headers), body, sink)
 
-    def send(self, head: RequestHead, body: bytes | None, sink: ResponseSink) -> HttpExchange:
+    def send(
+        self, head: RequestHead, body: bytes | None, sink: ResponseSink, heads: KnownHeads | None = None
+    ) -> HttpExchange:
         """Send a request. What becomes of it reaches `sink` after this returned.
 
-        There is no time limit beyond connecting: `HttpExchange.abort` is the caller's.
+        `heads` are those of earlier answers to requests like this one, if any. There is no time limit beyond connecting: `HttpExchange.abort` is the caller's.
         """
-        exchange = _Exchange(_parts(head, body), sink)
+        exchange = _Exchange(_parts(head, body), sink, heads)
         if self._is_closed:
             fault = HttpFault(is_sent=False, has_answer=False, detail=f"the client of {self.peer} is closed")
             asyncio.get_running_loop().call_soon(exchange.fail, fault)
@@ -442,7 +442,7 @@ class HttpClient:
 
     async def _connect(self, exchange: _Exchange) -> None:
         detail = ""
-        connection = _Connection(self.peer, self._release, self._forget, self._heads, is_tls=self.scheme == "https")
+        connection = _Connection(self.peer, self._release, self._forget, is_tls=self.scheme == "https")
         self._connections.add(connection)
         try:
             async with asyncio.timeout(self._connect_timeout):

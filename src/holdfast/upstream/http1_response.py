@@ -143,7 +143,7 @@ class KnownHead(NamedTuple):
 
 
 class KnownHeads:
-    """The head of the last whole answer of a server: mostly that of the next."""
+    """The head of the last whole answer in a session: mostly that of the next, since it bears the session's id."""
 
     def __init__(self) -> None:
         self._last: KnownHead | None = None

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, RequestHead, header_block
+from holdfast.upstream.http1_response import KnownHeads
 from holdfast.upstream.quotation import QUOTED_BYTES, is_readable, phrase, quotation, secrets_in
 from holdfast.upstream.streamable_answer import (
     error_of,
@@ -98,6 +99,7 @@ class HttpSession:
         self.requests: dict[int, Request] = {}
         """The requests among them, by their ids."""
         self.is_established = False
+        self.heads = KnownHeads()
         self.plain_headers: Mapping[str, str] | None = None
         """Those of an answer that was one JSON message: what comes with the same ones is another."""
         self.may_be_legacy = False
@@ -224,7 +226,7 @@ class Request:
         if not self._is_over:
             self._bears_session = session.id is not None
             head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
-            self._run(session.client.send(head, self._message, self))
+            self._run(session.client.send(head, self._message, self, session.heads))
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()
