@@ -285,7 +285,7 @@ class PoolRig:
         places, slots = self.pool._places, self.pool._dispatch.slots
         assert places.waiting == 0
         assert list(places.line) == []
-        assert self.pool._quota._waiting == {}
+        assert self.pool._quota.waiting == {}
         assert (slots.sent, slots.queued) == (0, 0)
         assert slots._busy == {}
         assert self.pool._dispatch._held == {}

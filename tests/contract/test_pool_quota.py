@@ -214,4 +214,4 @@ async def test_nothing_is_counted_once_all_is_closed() -> None:
             await rig.answered(rig.key(f"c{n}"))
         rig.fake.session.die()
     assert len(quota) == 0
-    assert (len(quota._users), len(quota._spares), len(quota._waiting)) == (0, 0, 0)
+    assert (len(quota._users), len(quota._spares), len(quota.waiting)) == (0, 0, 0)

@@ -247,7 +247,7 @@ class Catalog:
             self._push_since = None
 
     def safety(self, call: Call) -> Safety:
-        if is_read(call.method):
+        if call.method != "tools/call" and is_read(call.method):
             return Safety.READ
         if call.method != "tools/call" or not self._settings.trusted or call.target is None:
             return Safety.UNSAFE

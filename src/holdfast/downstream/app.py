@@ -69,6 +69,8 @@ class Admitted(Struct):
     """Told the status of its answer."""
     terms: Terms | None = None
     """Of a POST whose head came before."""
+    is_bounded: bool = True
+    """How often it may come is bounded."""
 
 
 class Pages(Protocol):
@@ -213,7 +215,9 @@ class App:
             terms = read_terms(headers)
         except Refusal:
             return None
-        return structs.replace(admitted, request=admitted.request.again("", b""), terms=terms)
+        is_bounded = self._rates.bounds(admitted.identity.principal)
+        request = admitted.request.again("", b"")
+        return structs.replace(admitted, request=request, terms=terms, is_bounded=is_bounded)
 
     def repeat(self, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
         """As `admit_again` and `take`, for a request that is whole."""
@@ -221,7 +225,7 @@ class App:
         identity, target, terms = kept.identity, kept.target, kept.terms
         self.open_requests[responder] = identity
         try:
-            if self._rates.are_bounded:
+            if kept.is_bounded:
                 self._charge(identity, 1)
             if target is not None:
                 request = kept.request.again(responder.request_id, body)

@@ -392,6 +392,10 @@ class Connection(HttpToolsProtocol):
 
     def answered(self, answer: DirectResponder) -> None:
         """See `Wire`."""
+        if answer.keep_alive and not self.pipeline and not self.flow.read_paused and not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self._rest()
+            return
         if not answer.keep_alive:
             self._close()
         self.on_response_complete()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from typing import Final
 
 from msgspec import Struct
 
@@ -11,12 +12,8 @@ from holdfast.call import Abilities
 from holdfast.identity.caller import Identity
 from holdfast.session.key import Principal, TaskOwner, stranger
 
-_numbers = itertools.count(1)
-
-
-def next_nonce() -> int:
-    """A number that no other request of this process has."""
-    return next(_numbers)
+next_nonce: Final[Callable[[], int]] = itertools.count(1).__next__
+"""Gives a number that no other request of this process has."""
 
 
 class Asker(Struct, frozen=True):

@@ -41,16 +41,19 @@ class Rates:
     """Bounds the requests of each client, and of each user that trusted clients name."""
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
+        self._client_rate = limits.client_rate
+        self._user_rate = limits.user_rate
         self._clock = clock
-        self.reconfigure(limits)
         self._clients: dict[str, _Bucket] = {}
         self._users: dict[Principal, _Bucket] = {}
 
     def reconfigure(self, limits: Limits) -> None:
         """Bound by other limits from now on."""
         self._client_rate, self._user_rate = limits.client_rate, limits.user_rate
-        self.are_bounded = self._client_rate is not None or self._user_rate is not None
-        """Whether there is a bound at all."""
+
+    def bounds(self, principal: Principal) -> bool:
+        """Whether there is a bound for `principal`."""
+        return self._client_rate is not None or (self._user_rate is not None and principal.user is not None)
 
     def take(self, principal: Principal, count: int = 1) -> float:
         """Admit `count` requests of `principal` and return 0, or the seconds after which to try again."""

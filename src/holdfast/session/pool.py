@@ -596,8 +596,9 @@ class Pool:
     def _rest(self, session: Session) -> None:
         """Nothing may run in `session` now: it is closed where it has served, or may make way for another."""
         if session.leases == 0:
-            self._closing.close_if_unused(session)
-            if session.state is State.IDLE:
+            if session.state is not State.IDLE or session.key is None or session.key.is_private:
+                self._closing.close_if_unused(session)
+            if self._quota.waiting and session.state is State.IDLE:
                 self._quota.stirred(session)
         if self._places.line:
             self._line.move()

@@ -33,7 +33,7 @@ class Quota:
         self._holders: dict[Session, Holder] = {}
         self._spares: dict[Session, None] = {}
         self._users: dict[Principal, dict[Session, None]] = {}
-        self._waiting: dict[Principal | None, dict[Place, Holder]] = {}
+        self.waiting: dict[Principal | None, dict[Place, Holder]] = {}
         """By the user whose limit keys wait for, first come first; None for the limit of all."""
         self._is_making_room = False
 
@@ -43,7 +43,7 @@ class Quota:
     def reconfigure(self, limits: Limits) -> None:
         """Let other limits hold from now on; what exceeds them stays until its user opens more."""
         self._limits = limits
-        for user in list(self._waiting):
+        for user in list(self.waiting):
             self._serve(user)
 
     @property
@@ -85,7 +85,7 @@ class Quota:
 
     def stirred(self, session: Session) -> None:
         """`session` has left or fallen idle: whoever waited for that is served."""
-        if self._waiting and not self._is_making_room:
+        if self.waiting and not self._is_making_room:
             user = _user(session.key)
             if user is not None:
                 self._serve(user)
@@ -106,7 +106,7 @@ class Quota:
         else:
             victim, waits_for = next((s for s in self._spares if s.state is State.IDLE), None), None
         if victim is None:
-            self._waiting.setdefault(waits_for, {})[place] = holder
+            self.waiting.setdefault(waits_for, {})[place] = holder
             return False
         self._is_making_room = True
         try:
@@ -127,16 +127,16 @@ class Quota:
 
     def withdraw(self, place: Place) -> None:
         """`place` waits no longer."""
-        if self._waiting:
+        if self.waiting:
             for user in (_user(place.key), None):
-                waiting = self._waiting.get(user)
+                waiting = self.waiting.get(user)
                 if waiting is not None and waiting.pop(place, None) is not None and not waiting:
-                    del self._waiting[user]
+                    del self.waiting[user]
 
     def reason(self, place: Place) -> str | None:
         """What `place` waits for, if it is a limit of the quota."""
         for user in (_user(place.key), None):
-            if place in self._waiting.get(user, ()):
+            if place in self.waiting.get(user, ()):
                 return self._why(user)
         return None
 
@@ -146,7 +146,7 @@ class Quota:
         return (
             user is not None
             and self._limits is not None
-            and len(self._waiting.get(user, ())) > self._limits.sessions_per_user
+            and len(self.waiting.get(user, ())) > self._limits.sessions_per_user
         )
 
     # Inside.
@@ -172,7 +172,7 @@ class Quota:
 
     def _serve(self, user: Principal | None) -> None:
         """Let those ask again who wait for `user`, for as long as there is something to have."""
-        while (waiting := self._waiting.get(user)) and self._has_way(user):
+        while (waiting := self.waiting.get(user)) and self._has_way(user):
             place = next(iter(waiting))
             holder = waiting[place]
             self.withdraw(place)

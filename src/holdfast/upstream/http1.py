@@ -402,7 +402,8 @@ class HttpClient:
     ) -> HttpExchange:
         """Send a request. What becomes of it reaches `sink` after this returned.
 
-        `heads` are those of earlier answers to requests like this one, if any. There is no time limit beyond connecting: `HttpExchange.abort` is the caller's.
+        `heads` are those of earlier answers to requests like this one, if any. There is no time limit
+        beyond connecting: `HttpExchange.abort` is the caller's.
         """
         exchange = _Exchange(_parts(head, body), sink, heads)
         if self._is_closed:
