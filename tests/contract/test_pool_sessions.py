@@ -14,8 +14,8 @@ from holdfast import events
 from holdfast.call import ANYBODY, NOBODY, Abilities, Call
 from holdfast.errors import Code, Delivery
 from holdfast.session.backoff import FAIL_FAST_AFTER
+from holdfast.session.joining import MAX_WAITING
 from holdfast.session.lifecycle import State
-from holdfast.session.pool import MAX_WAITING
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import Fault, FaultKind
 from pool_rig import FakeCaller, FakeWatcher, pool_rig
