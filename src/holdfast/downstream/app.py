@@ -216,7 +216,7 @@ class App:
         except Refusal:
             return None
         is_bounded = self._rates.bounds(admitted.identity.principal)
-        request = admitted.request.again("", b"")
+        request = structs.replace(admitted.request, body=b"")
         return structs.replace(admitted, request=request, terms=terms, is_bounded=is_bounded)
 
     def repeat(self, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
@@ -228,8 +228,9 @@ class App:
             if kept.is_bounded:
                 self._charge(identity, 1)
             if target is not None:
-                request = kept.request.again(responder.request_id, body)
-                self._post(read_post(request, responder, target.again(responder.request_id), terms), request)
+                name, head = responder.request_id, kept.request
+                request = Request(head.method, head.path, head.headers, body, head.query, name)
+                self._post(read_post(request, responder, target.again(name), terms), request)
         except Exception as error:  # noqa: BLE001 (said and logged there)
             self._refuse(responder, error)
 
@@ -243,7 +244,7 @@ class App:
             refuse(responder, refusal)
             return None
         self.open_requests[responder] = identity
-        request = kept.request.again(responder.request_id, b"")
+        request = structs.replace(kept.request, id=responder.request_id, body=b"")
         again = None if target is None else target.again(request.id)
         return Admitted(request, kept.parts, identity, again, kept.entrance, kept.begun, kept.terms)
 

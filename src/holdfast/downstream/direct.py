@@ -186,7 +186,7 @@ class DirectResponder(HttpResponder):
     # Inside.
 
     def _head(self, status: int, headers: Headers, framing: bytes = b"", last: bytes = b"") -> bytes:
-        if (b"connection", b"close") in headers:
+        if headers and (b"connection", b"close") in headers:
             self.keep_alive = False
         elif not self.keep_alive:
             last = b"connection: close\r\n%b" % last

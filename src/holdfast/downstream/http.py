@@ -63,10 +63,6 @@ class Request(Struct):
     id: str = ""
     """Names the request in the log and in the answer's `X-Request-Id`."""
 
-    def again(self, request_id: str, body: bytes) -> Request:
-        """A request with the same head."""
-        return Request(self.method, self.path, self.headers, body, self.query, request_id)
-
 
 class Responder(Protocol):
     """Where the answer to one HTTP request goes. Calls after its end are ignored."""

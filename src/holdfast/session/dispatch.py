@@ -51,10 +51,10 @@ class Dispatch:
 
     def admit(self, run: RunningCall, session: Session) -> None:
         """Send `run` in `session`, which it holds, now or in its turn, unless the answer is known here."""
-        if session.hello is not None and session.hello.is_stateless:
+        hello, call = session.hello, run.call
+        if hello is not None and hello.is_stateless:
             session.tasks = self._tasks
-        refusal = session.tasks.refusal(run.call, run.owner, run.watcher) if run.call.method in METHODS else None
-        if refusal is not None:
+        if call.method in METHODS and (refusal := session.tasks.refusal(call, run.owner, run.watcher)) is not None:
             run.end(refusal)
             return
         if self._breaker.circuit != "closed" and self._breaker.bars_calls and not self._passes(run):

@@ -224,7 +224,7 @@ class RunningCall:
             logger.exception("the answer to %s could not be delivered", self.call.method)
 
     def _report(self, outcome: Outcome) -> None:
-        word = "cancelled" if self._was_cancelled else _word(outcome)
+        word = "cancelled" if self._was_cancelled else "result" if type(outcome) is Result else _word(outcome)
         seconds = self._clock.now() - self._started_at
         self._emit(events.CallEnded(self._settings.name, self.call.method, word, seconds, self.call.request))
 
@@ -417,8 +417,6 @@ class RunningCall:
 
 def _word(outcome: Outcome) -> str:
     """How a call ended, as events say it."""
-    if type(outcome) is Result:
-        return "result"
     match outcome:
         case CallFailed(code=code):
             return code.name.lower()

@@ -226,7 +226,12 @@ class Request:
         if not self._is_over:
             self._bears_session = session.id is not None
             head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
-            self._run(session.client.send(head, self._message, self, session.heads))
+            self._exchange = exchange = session.client.send(head, self._message, self, session.heads)
+            if self._is_redirected:
+                self._size = 0
+                self._body.clear()
+            if self._is_paused:
+                exchange.pause()
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()
