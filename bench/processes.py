@@ -20,6 +20,10 @@ class BenchError(Exception):
     """A measurement cannot be made."""
 
 
+class Missing(BenchError):
+    """A gateway is not there to be measured."""
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -33,6 +37,7 @@ def start(
     command: Sequence[str | Path], *, log: Path, stdin: int = subprocess.DEVNULL, stdout: int | None = None
 ) -> Generator[subprocess.Popen[str]]:
     """Run `command` until the block is left; what it does not write to a pipe goes to `log`."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("a") as file:
         child = subprocess.Popen(
             [str(part) for part in command],
@@ -40,6 +45,7 @@ def start(
             stdout=file if stdout is None else stdout,
             stderr=file,
             text=True,
+            env=environment,  # with it unset: who compiles at each start looks slower than it is
         )
     try:
         yield child
@@ -81,16 +87,23 @@ def read_line(pipe: IO[str] | None, program: str) -> str:
     return line.strip()
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time, user and system, of a process, of those it started, and of those it started that have ended."""
-    parents = _processes()
-    return sum(parents[member].ticks for member in family(pid, parents)) / _TICKS_PER_SECOND
+def cpu_seconds(pid: int, *, without: Path | None = None) -> float:
+    """CPU time, user and system, of a process, of those it started, and of those it started that have ended.
+
+    Living processes of the program `without` do not count.
+    """
+    processes = _processes()
+    members = _members(pid, processes, without)
+    return sum(processes[member].ticks for member in members) / _TICKS_PER_SECOND
 
 
-def rss_bytes(pid: int) -> int:
-    """Resident memory of a process and of those it started; pages that they share count for each."""
+def rss_bytes(pid: int, *, without: Path | None = None) -> int:
+    """Resident memory of a process and of those it started; pages that they share count for each.
+
+    Processes of the program `without` do not count.
+    """
     total = 0
-    for member in family(pid, _processes()):
+    for member in _members(pid, _processes(), without):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             total += int(Path(f"/proc/{member}/statm").read_text().split()[1])
     return total * os.sysconf("SC_PAGE_SIZE")
@@ -118,6 +131,17 @@ def family(pid: int, processes: Mapping[int, Stat]) -> set[int]:
         if children <= members:
             return members
         members |= children
+
+
+def _members(pid: int, processes: Mapping[int, Stat], without: Path | None) -> set[int]:
+    members = family(pid, processes)
+    return members if without is None else {member for member in members if not _runs(member, without)}
+
+
+def _runs(pid: int, program: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/exe").readlink() == program
+    return False
 
 
 def _processes() -> dict[int, Stat]:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 from bench.compile import compile_program
-from bench.gateways import HOLDFAST, MODERN
+from bench.gateways import GATEWAYS, HOLDFAST, MODERN
 from bench.load import Stretch
 from bench.processes import BenchError, Stat, family
 from bench.report import Results, as_json, as_markdown, cpu_ratio, summarize
-from bench.sessions import IdleMemory, Times, times
-from bench.suite import Options, order
+from bench.sessions import Idle, Times, times
+from bench.suite import Options, stages
 
 
 def stat(parent: int, *ticks: int, name: str = "program") -> Stat:
@@ -28,11 +28,11 @@ def stat(parent: int, *ticks: int, name: str = "program") -> Stat:
     return Stat(f"7 ({name}) S {parent} 7 7 0 -1 4194304 1 2 3 4 {' '.join(map(str, ticks))} 20 0 1 0 99 1 1")
 
 
-def stretch(gateway: str, connections: int, cpu: float | None, errors: int = 0) -> Stretch:
+def stretch(gateway: str, workload: str, cpu: float | None, errors: int = 0) -> Stretch:
     """A stretch of which only the CPU time and the errors matter."""
     return Stretch(
+        workload=workload,
         gateway=gateway,
-        connections=connections,
         calls=1000,
         errors=errors,
         calls_per_second=500.0,
@@ -67,15 +67,34 @@ def test_a_process_that_has_ended_cannot_be_measured() -> None:
 
 
 def test_gateways_take_turns_within_each_round() -> None:
-    ran = [gateway for _, connections, gateway in order(Options(rounds=2)) if connections == 32]
-    assert ran == ["direct", "nginx", HOLDFAST, MODERN] * 2
+    (stage,) = stages(Options(workloads=("call-1", "call-32")))
+    ran = [gateway for _, workload, gateway in stage.order(2) if workload.name == "call-32"]
+    assert ran == [name for name, gateway in GATEWAYS.items() if gateway.over_http] * 2
+
+
+def test_workloads_with_a_server_of_their_own_have_gateways_of_their_own() -> None:
+    found = [(stage.tools, stage.is_stdio, {each.name for each in stage.workloads}) for stage in stages(Options())]
+    assert found == [
+        (10, False, {"call-1", "call-32", "result", "progress"}),
+        (200, False, {"list"}),
+        (10, True, {"stdio-1", "stdio-32"}),
+    ]
+
+
+def test_only_gateways_that_start_their_server_are_measured_with_a_stdio_server() -> None:
+    (stage,) = stages(Options(workloads=("stdio-1",)))
+    assert "direct" not in stage.gateways
+    assert HOLDFAST in stage.gateways
 
 
 def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     rounds = [
-        [stretch("nginx", 1, 10.0), stretch("holdfast", 1, 30.0)],
-        [stretch("nginx", 1, 100.0), stretch("holdfast", 1, 310.0)],  # somebody else kept the machine busy
-        [stretch("nginx", 1, 10.0), stretch("holdfast", 1, 35.0)],
+        [stretch("nginx", "call-1", 10.0), stretch("holdfast", "call-1", 30.0)],
+        [
+            stretch("nginx", "call-1", 100.0),
+            stretch("holdfast", "call-1", 310.0),
+        ],  # somebody else kept the machine busy
+        [stretch("nginx", "call-1", 10.0), stretch("holdfast", "call-1", 35.0)],
     ]
     nginx, holdfast = summarize(rounds)
     assert (nginx.cpu_ratio_to_nginx, nginx.cpu_us_per_call) == (1.0, 10.0)
@@ -84,39 +103,46 @@ def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
 
 def test_a_call_of_one_era_is_compared_with_one_of_the_other_within_rounds() -> None:
     rounds = [
-        [stretch(HOLDFAST, 1, 50.0), stretch(MODERN, 1, 60.0)],
-        [stretch(HOLDFAST, 1, 500.0), stretch(MODERN, 1, 550.0)],
-        [stretch(HOLDFAST, 1, 100.0), stretch(MODERN, 1, 130.0)],
+        [stretch(HOLDFAST, "call-1", 50.0), stretch(MODERN, "call-1", 60.0)],
+        [stretch(HOLDFAST, "call-1", 500.0), stretch(MODERN, "call-1", 550.0)],
+        [stretch(HOLDFAST, "call-1", 100.0), stretch(MODERN, "call-1", 130.0)],
     ]
-    assert cpu_ratio(rounds, 1, MODERN, HOLDFAST) == 1.2
-    assert cpu_ratio(rounds, 32, MODERN, HOLDFAST) is None
+    assert cpu_ratio(rounds, "call-1", MODERN, HOLDFAST) == 1.2
+    assert cpu_ratio(rounds, "call-32", MODERN, HOLDFAST) is None
 
 
-def test_each_number_of_connections_is_compared_with_its_own() -> None:
+def test_each_workload_is_compared_with_its_own() -> None:
     stretches = [
-        stretch(name, n, cpu) for name, n, cpu in [("nginx", 1, 20.0), ("holdfast", 1, 60.0), ("nginx", 32, 10.0)]
+        stretch(name, n, cpu)
+        for name, n, cpu in [("nginx", "call-1", 20.0), ("holdfast", "call-1", 60.0), ("nginx", "call-32", 10.0)]
     ]
     assert [row.cpu_ratio_to_nginx for row in summarize([stretches])] == [1.0, 3.0, 1.0]
 
 
 def test_what_has_no_gateway_has_no_cpu_time() -> None:
-    (row,) = summarize([[stretch("direct", 1, None)]])
+    (row,) = summarize([[stretch("direct", "call-1", None)]])
     assert (row.cpu_us_per_call, row.cpu_ratio_to_nginx) == (None, None)
 
 
 def test_errors_of_all_rounds_are_shown() -> None:
-    rounds = [[stretch("holdfast", 1, 30.0, errors=2)], [stretch("holdfast", 1, 30.0, errors=1)]]
-    some = Times(median_ms=1.0, p90_ms=2.0, samples=3)
-    memory = IdleMemory(sessions=10, streams=10, initialized_kib=1.0, called_kib=2.0, opened_by_calls=10)
-    results = Results(
-        machine={"cores": 2},
-        rounds=rounds,
-        idle_memory=memory,
-        reconnecting_host={"warm": some},
-        start_to_first_answer=some,
-    )
+    rounds = [[stretch("holdfast", "call-1", 30.0, errors=2)], [stretch("holdfast", "call-1", 30.0, errors=1)]]
+    results = Results(machine={"cores": 2}, rounds=rounds)
     assert "| 3/2,000 |" in as_markdown(results)
     assert json.loads(json.dumps(as_json(results)))["summary"][0]["errors"] == 3
+
+
+def test_what_was_measured_besides_calls_is_shown() -> None:
+    some = Times(median_ms=1.0, p90_ms=2.0, samples=3)
+    found = Idle(sessions=10, streams=9, initialized_kib=1.5, cpu_share=0.002, called_kib=2.0, opened_by_calls=10)
+    results = Results({"cores": 2}, [], idle=found, reconnecting_host={"warm": some}, start_to_first_answer=some)
+    page = as_markdown(results)
+    for said in ("9 with a push stream", "1.5 KiB", "0.20% of a core", "1.00 ms (p90 2.00)", "1 ms"):
+        assert said in page
+
+
+def test_a_gateway_that_could_not_be_measured_is_said_so() -> None:
+    results = Results({"cores": 2}, [], missing={"envoy": "is not installed"})
+    assert "envoy (is not installed)" in as_markdown(results)
 
 
 def test_times_are_summed_up_in_milliseconds() -> None:
@@ -144,7 +170,15 @@ def load(programs: Path, port: int, *options: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--connections", "7"), ("--connections", "7", "--shared"), ("--connections", "2", "--padding", "90000")],
+    [
+        (),
+        ("--connections", "7"),
+        ("--connections", "7", "--shared"),
+        ("--connections", "2", "--padding", "90000"),
+        ("--connections", "2", "--size", "90000"),
+        ("--connections", "7", "--events", "5"),
+        ("--connections", "2", "--tools", "10"),
+    ],
     ids=" ".join,
 )
 def test_the_compiled_server_answers_the_load_generator_without_error(programs: Path, options: tuple[str, ...]) -> None:

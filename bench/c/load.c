@@ -1,11 +1,16 @@
 /* A closed loop of MCP tool calls over keep-alive connections; checks every answer.
  *
  *   load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5]
- *        [--padding BYTES] [--shared] [--modern] [--wait]
+ *        [--tool echo] [--padding BYTES | --size BYTES] [--events N] [--tools N]
+ *        [--shared] [--modern] [--wait]
  *
  * Each connection opens an MCP session of its own (--shared: all use the first one's) and calls the
  * tool `echo` with a text that no other call uses; an answer counts as an error unless its status is
  * 200 and it bears the id and the text of its call. Answers may be JSON or event streams.
+ *
+ * --padding asks with so many bytes more; --size has the answer say so many more; with --events an
+ * answer must first report progress so often, in order and with the token of its call. With --tools
+ * it lists tools instead of calling one, and must be told of all.
  *
  * With --modern there are no sessions: each request says for itself that it is of revision 2026-07-28,
  * and names the chat of its connection (--shared: the same one) in Holdfast's `_meta` key.
@@ -22,39 +27,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "load.h"
+
 #define STALL_SECONDS 15 /* without any answer */
 #define MAX_PADDING 1000000
 
-typedef enum { INITIALIZE, INITIALIZED, CALL, DELETE } Step;
-
-typedef struct {
-    char *bytes;
-    size_t length, capacity;
-} Buffer;
-
-typedef struct {
-    int fd, number, is_alive, is_busy;
-    Step step;
-    Buffer in, out, body;
-    size_t sent;
-    char session[256];
-    unsigned long next_id;
-    double sent_at;
-} Connection;
-
-static struct {
-    int port, connections, is_shared, is_modern, is_waiting;
-    size_t padding;
-    unsigned long calls;
-    double seconds, warmup;
-    const char *path;
-} options = {.connections = 1, .seconds = 1, .warmup = 0.5, .path = "/mcp"};
+Options options = {.connections = 1, .seconds = 1, .warmup = 0.5, .path = "/mcp", .tool = "echo"};
+char *padding;
 
 static struct {
     double until;         /* start no call from then on */
@@ -67,17 +51,10 @@ static struct {
 static Connection *connections;
 static int poll_fd;
 static int busy;
-static char *padding;
 
 static void fail(const char *what) {
     fprintf(stderr, "load: %s\n", what);
     exit(1);
-}
-
-static void *must(void *memory) {
-    if (!memory)
-        fail("out of memory");
-    return memory;
 }
 
 static double now(void) {
@@ -85,21 +62,6 @@ static double now(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
-
-static void reserve(Buffer *buffer, size_t more) {
-    if (buffer->length + more <= buffer->capacity)
-        return;
-    buffer->capacity = (buffer->length + more) * 2;
-    buffer->bytes = must(realloc(buffer->bytes, buffer->capacity));
-}
-
-static void append(Buffer *buffer, const char *bytes, size_t length) {
-    reserve(buffer, length);
-    memcpy(buffer->bytes + buffer->length, bytes, length);
-    buffer->length += length;
-}
-
-/* ---- requests ---- */
 
 static void lose(Connection *c) {
     if (c->is_alive)
@@ -122,161 +84,14 @@ static void flush(Connection *c) {
     }
 }
 
-static void request(Connection *c, const char *method, const char *body, size_t body_length, const char *tail) {
-    char head[1024];
-    size_t tail_length = strlen(tail), text_length = body_length + (*tail ? options.padding : 0) + tail_length;
-    int size = snprintf(head, sizeof head,
-                        "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json, text/event-stream\r\n"
-                        "Content-Type: application/json\r\n%s%s%s%sContent-Length: %zu\r\n\r\n",
-                        method, options.path, options.port, c->session[0] ? "Mcp-Session-Id: " : "", c->session,
-                        c->session[0] ? "\r\n" : "",
-                        options.is_modern ? "MCP-Protocol-Version: 2026-07-28\r\n"
-                                            "Mcp-Method: tools/call\r\nMcp-Name: echo\r\n"
-                        : c->session[0]   ? "MCP-Protocol-Version: 2025-11-25\r\n"
-                                          : "",
-                        text_length);
-    c->out.length = c->sent = c->in.length = 0;
-    append(&c->out, head, (size_t)size);
-    append(&c->out, body, body_length);
-    if (*tail) {
-        append(&c->out, padding, options.padding);
-        append(&c->out, tail, tail_length);
-    }
+static void send_step(Connection *c, Step step) {
+    c->step = step;
+    write_request(c);
+    c->in.length = c->sent = 0;
     c->is_busy = 1;
     busy++;
     c->sent_at = now();
     flush(c);
-}
-
-/* What every request of revision 2026-07-28 says of itself. */
-static const char *meta(const Connection *c) {
-    static char text[512];
-    text[0] = 0;
-    if (options.is_modern)
-        snprintf(text, sizeof text,
-                 "\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\","
-                 "\"io.modelcontextprotocol/clientInfo\":{\"name\":\"bench\",\"version\":\"1\"},"
-                 "\"io.modelcontextprotocol/clientCapabilities\":{},\"dev.holdfast/chat\":\"c%d\"},",
-                 options.is_shared ? 0 : c->number);
-    return text;
-}
-
-static void send_step(Connection *c, Step step) {
-    char body[1024];
-    int size = 0;
-    c->step = step;
-    if (step == INITIALIZE)
-        size = snprintf(body, sizeof body,
-                        "{\"jsonrpc\":\"2.0\",\"id\":%lu,\"method\":\"initialize\",\"params\":{\"protocolVersion\":"
-                        "\"2025-11-25\",\"capabilities\":{},\"clientInfo\":{\"name\":\"bench\",\"version\":\"1\"}}}",
-                        ++c->next_id);
-    else if (step == INITIALIZED)
-        size = snprintf(body, sizeof body, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
-    else if (step == CALL)
-        size = snprintf(body, sizeof body,
-                        "{\"jsonrpc\":\"2.0\",\"id\":%lu,\"method\":\"tools/call\",\"params\":{%s\"name\":\"echo\","
-                        "\"arguments\":{\"text\":\"c%d-%lu-",
-                        c->next_id + 1, meta(c), c->number, c->next_id + 1);
-    c->next_id += step == CALL;
-    request(c, step == DELETE ? "DELETE" : "POST", body, (size_t)size, step == CALL ? "\"}}}" : "");
-}
-
-/* ---- answers ---- */
-
-static const char *header(const char *head, const char *end, const char *name) {
-    size_t length = strlen(name);
-    const char *line = head;
-    while ((line = memmem(line, (size_t)(end - line), "\r\n", 2)) && (line += 2) < end)
-        if ((size_t)(end - line) > length && !strncasecmp(line, name, length) && line[length] == ':')
-            return line + length + 1 + strspn(line + length + 1, " ");
-    return NULL;
-}
-
-/* Collects the body of a chunked answer: 1 where it is whole, 0 where more must come, -1 where it is wrong. */
-static int unchunk(Connection *c, const char *p, const char *end) {
-    c->body.length = 0;
-    for (;;) {
-        const char *line_end = memmem(p, (size_t)(end - p), "\r\n", 2);
-        char *digits_end;
-        size_t size;
-        if (!line_end)
-            return 0;
-        size = strtoul(p, &digits_end, 16);
-        if (digits_end == p)
-            return -1;
-        p = line_end + 2;
-        if ((size_t)(end - p) < size + 2)
-            return 0;
-        if (size == 0)
-            return 1;
-        append(&c->body, p, size);
-        p += size + 2;
-    }
-}
-
-/* Reads the status and the body once they are whole; 0 until then, -1 where it is no HTTP. */
-static int take_answer(Connection *c) {
-    const char *head = c->in.bytes, *end = head + c->in.length, *value, *body;
-    const char *head_end = memmem(head, c->in.length, "\r\n\r\n", 4);
-    int status;
-    if (!head_end)
-        return 0;
-    body = head_end + 4;
-    if (c->in.length < 16 || strncmp(head, "HTTP/1.1 ", 9))
-        return -1;
-    status = atoi(head + 9);
-    if ((value = header(head, head_end, "transfer-encoding")) && !strncasecmp(value, "chunked", 7)) {
-        int whole = unchunk(c, body, end);
-        if (whole <= 0)
-            return whole;
-    } else {
-        size_t length = (value = header(head, head_end, "content-length")) ? strtoul(value, NULL, 10) : 0;
-        if ((size_t)(end - body) < length)
-            return 0;
-        c->body.length = 0;
-        append(&c->body, body, length);
-    }
-    if (c->step == INITIALIZE && (value = header(head, head_end, "mcp-session-id"))) {
-        size_t length = strcspn(value, " \r\n");
-        if (length >= sizeof c->session)
-            return -1;
-        memcpy(c->session, value, length);
-        c->session[length] = 0;
-    }
-    return status;
-}
-
-/* Whether `name`, a colon and `value` stand in the body, and no digit or letter after them. */
-static int has_member(const Connection *c, const char *name, const char *value, size_t length) {
-    const char *p = c->body.bytes, *end = p + c->body.length;
-    size_t name_length = strlen(name);
-    while (p && p < end && (p = memmem(p, (size_t)(end - p), name, name_length))) {
-        p += name_length;
-        while (p < end && (*p == ' ' || *p == ':'))
-            p++;
-        if ((size_t)(end - p) > length && !memcmp(p, value, length) && !strchr("0123456789.eE", p[length]))
-            return 1;
-    }
-    return 0;
-}
-
-static int is_right(Connection *c, int status) {
-    char id[32], said[64];
-    int id_length, said_length;
-    if (status != 200)
-        return 0;
-    id_length = snprintf(id, sizeof id, "%lu", c->next_id);
-    if (!has_member(c, "\"id\"", id, (size_t)id_length))
-        return 0;
-    said_length = snprintf(said, sizeof said, "\"c%d-%lu-", c->number, c->next_id);
-    if (!options.padding) {
-        said[said_length++] = '"';
-        return has_member(c, "\"text\"", said, (size_t)said_length);
-    }
-    const char *at = memmem(c->body.bytes, c->body.length, said, (size_t)said_length);
-    size_t left = at ? c->body.length - (size_t)(at + said_length - c->body.bytes) : 0;
-    return left > options.padding && !memcmp(at + said_length, padding, options.padding) &&
-           at[said_length + (int)options.padding] == '"';
 }
 
 static int may_call(void) {
@@ -444,14 +259,23 @@ static void parse(int argc, char **argv) {
             options.calls = strtoul(value, NULL, 10);
         else if (!strcmp(name, "--warmup"))
             options.warmup = atof(value);
+        else if (!strcmp(name, "--tool"))
+            options.tool = value;
+        else if (!strcmp(name, "--tools"))
+            options.tools = atoi(value);
+        else if (!strcmp(name, "--events"))
+            options.events = atoi(value);
+        else if (!strcmp(name, "--size"))
+            options.size = strtoul(value, NULL, 10);
         else if (!strcmp(name, "--padding"))
             options.padding = strtoul(value, NULL, 10);
         else
             fail("an option is unknown");
     }
-    if (options.port < 1 || options.connections < 1 || options.padding > MAX_PADDING || strlen(options.path) > 200)
+    if (options.port < 1 || options.connections < 1 || options.padding > MAX_PADDING || strlen(options.path) > 200 ||
+        strlen(options.tool) > 100 || (options.size && options.padding))
         fail("usage: load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5] "
-             "[--padding BYTES] [--shared] [--modern] [--wait]");
+             "[--tool echo] [--padding BYTES | --size BYTES] [--events N] [--tools N] [--shared] [--modern] [--wait]");
     if (options.calls)
         options.seconds = 1e9;
 }
