@@ -14,7 +14,7 @@ BUILD: Final = BENCH / "build"
 """Programs, logs and whatever else a run leaves behind; git ignores it."""
 
 _SOURCES: Final = {
-    "upstream": ("upstream.c", "mcp.c", "json.c", "common.c"),
+    "upstream": ("upstream.c", "http.c", "mcp.c", "json.c", "common.c"),
     "load": ("load.c", "request.c", "answer.c", "common.c"),
 }
 _FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")

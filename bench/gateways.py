@@ -10,51 +10,29 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from bench.compile import BENCH, BUILD
-from bench.processes import Missing, free_port, start, wait_for_port
+from bench.endpoint import Endpoint, Upstream
+from bench.peers import (
+    ENVOY,
+    FASTMCP,
+    FASTMCP_SHARED,
+    MCP_PROXY,
+    SUPERGATEWAY,
+    start_envoy,
+    start_fastmcp,
+    start_fastmcp_shared,
+    start_mcp_proxy,
+    start_supergateway,
+)
+from bench.processes import Command, Missing, free_port, start, wait_for_port
 from bench.workloads import Workload
 
 NGINX: Final = "nginx"
 HOLDFAST: Final = "holdfast"
 MODERN: Final = "holdfast, 2026-07-28"
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """The server of `c/upstream.c`: one that listens, or, where `port` is None, one for each gateway to start."""
-
-    program: Path
-    tools: int
-    port: int | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}/mcp"
-
-    @property
-    def command(self) -> list[str]:
-        """How it is started as a child."""
-        return [str(self.program), "--stdio", "--tools", str(self.tools)]
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A running gateway, or the server itself where there is no gateway (`pid` is None)."""
-
-    name: str
-    port: int
-    path: str = "/mcp"
-    pid: int | None = None
-    is_modern: bool = False
-    """It is called in revision 2026-07-28, without sessions."""
-    large_path: str | None = None
-    """Where large answers are asked for, if they need another configuration."""
-    server: Path | None = None
-    """The program of the server that the gateway has started, whose time is not the gateway's."""
+EMBEDDED: Final = "holdfast, ASGI"
 
 
 def start_direct(stack: ExitStack, upstream: Upstream) -> Endpoint:
@@ -76,7 +54,7 @@ def start_nginx(stack: ExitStack, upstream: Upstream) -> Endpoint:
     configuration = folder / "nginx.conf"
     template = (BENCH / "nginx.conf").read_text()
     configuration.write_text(template.format(folder=folder, port=port, upstream_port=upstream.port))
-    command: list[str | Path] = [program, "-e", folder / "nginx-error.log", "-p", folder, "-c", configuration]
+    command: Command = [program, "-e", folder / "nginx-error.log", "-p", folder, "-c", configuration]
     child = stack.enter_context(start(command, log=BUILD / "nginx.log"))
     wait_for_port(child, port)
     return Endpoint(NGINX, port, pid=child.pid, large_path="/large")
@@ -107,6 +85,15 @@ def start_modern(stack: ExitStack, upstream: Upstream) -> Endpoint:
     return replace(start_holdfast(stack, upstream), name=MODERN, is_modern=True)
 
 
+def start_embedded(stack: ExitStack, upstream: Upstream) -> Endpoint:
+    """Holdfast as an ASGI application on uvicorn as it comes: the way of one that is mounted in another."""
+    port = free_port()
+    command: Command = [sys.executable, BENCH / "embedded.py", upstream.url, str(port)]
+    child = stack.enter_context(start(command, log=BUILD / "holdfast.log"))
+    wait_for_port(child, port)
+    return Endpoint(EMBEDDED, port, pid=child.pid)
+
+
 SCRIPTED_SERVER: Final = (sys.executable, "-m", "holdfast.testing.server")
 """A server in Python, with the habits of real ones; it prints its URL."""
 
@@ -116,6 +103,10 @@ class Gateway:
     """How a gateway is started, and what it is asked to do."""
 
     start: Callable[[ExitStack, Upstream], Endpoint]
+    is_ours: bool = False
+    """Without it there is nothing to measure, and its mistakes are ours."""
+    is_slow: bool = False
+    """It takes part in the first round only, and only with small calls."""
     over_http: bool = True
     """It can stand before a server that listens."""
     over_stdio: bool = False
@@ -123,13 +114,25 @@ class Gateway:
 
     def can_serve(self, workload: Workload) -> bool:
         """Whether it can be measured with this."""
+        if self.is_slow and not workload.is_basic:
+            return False
         return self.over_stdio if workload.is_stdio else self.over_http
+
+    def takes_part(self, number: int) -> bool:
+        """Whether it is measured in this round, counted from 0."""
+        return number == 0 or not self.is_slow
 
 
 GATEWAYS: Final[dict[str, Gateway]] = {
-    "direct": Gateway(start_direct),
-    NGINX: Gateway(start_nginx),
-    HOLDFAST: Gateway(start_holdfast, over_stdio=True),
-    MODERN: Gateway(start_modern),
+    "direct": Gateway(start_direct, is_ours=True),
+    NGINX: Gateway(start_nginx, is_ours=True),
+    HOLDFAST: Gateway(start_holdfast, is_ours=True, over_stdio=True),
+    MODERN: Gateway(start_modern, is_ours=True),
+    EMBEDDED: Gateway(start_embedded, is_ours=True),
+    ENVOY: Gateway(start_envoy),
+    SUPERGATEWAY: Gateway(start_supergateway, over_http=False, over_stdio=True),
+    MCP_PROXY: Gateway(start_mcp_proxy, over_http=False, over_stdio=True),
+    FASTMCP_SHARED: Gateway(start_fastmcp_shared, is_slow=True),
+    FASTMCP: Gateway(start_fastmcp, is_slow=True),
 }
 """In the order of each round."""

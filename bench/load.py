@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.client import stats
 from bench.compile import BUILD
-from bench.gateways import Endpoint, Upstream
+from bench.endpoint import Endpoint, Upstream
 from bench.processes import cpu_seconds, read_line, rss_bytes, start
 from bench.workloads import Workload
 

@@ -9,11 +9,14 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _END_TIMEOUT: Final = 5.0
 _POLL_INTERVAL: Final = 0.002
+
+
+Command: TypeAlias = "list[str | Path]"
 
 
 class BenchError(Exception):

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from bench.client import Client, answers_a_call, stats
 from bench.compile import BUILD
-from bench.gateways import SCRIPTED_SERVER, Upstream, holdfast_command, run_holdfast
+from bench.endpoint import Upstream
+from bench.gateways import SCRIPTED_SERVER, holdfast_command, run_holdfast
 from bench.processes import BenchError, cpu_seconds, free_port, has_ended, read_line, rss_bytes, start
 
 _WARMUP_SESSIONS: Final = 50

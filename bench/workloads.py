@@ -24,6 +24,8 @@ class Workload:
     """That the server has."""
     is_stdio: bool = False
     """The server is a child of the gateway."""
+    is_basic: bool = False
+    """It is done by all gateways, however slow."""
     is_large: bool = False
     """Answers outgrow the buffers that a relay has by default."""
     asks_server: bool = True
@@ -33,10 +35,16 @@ class Workload:
 WORKLOADS: Final[dict[str, Workload]] = {
     workload.name: workload
     for workload in (
-        Workload("call-1", "small call, 1 connection", 1),
-        Workload("call-32", "small call, 32 connections", 32),
+        Workload("call-1", "small call, 1 connection", 1, is_basic=True),
+        Workload("call-32", "small call, 32 connections", 32, is_basic=True),
         Workload("result", "100 KB result", 8, ("--size", str(RESULT_BYTES)), is_large=True),
         Workload("progress", "event stream with 5 reports of progress", 8, ("--events", str(PROGRESS_EVENTS))),
+        Workload(
+            "slow-progress",
+            "event stream with 5 reports of progress, 1 ms apart",
+            32,
+            ("--events", str(PROGRESS_EVENTS), "--pause", "1"),
+        ),
         Workload(
             "list",
             "list of 200 tools",

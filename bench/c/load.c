@@ -1,7 +1,7 @@
 /* A closed loop of MCP tool calls over keep-alive connections; checks every answer.
  *
  *   load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5]
- *        [--tool echo] [--padding BYTES | --size BYTES] [--events N] [--tools N]
+ *        [--tool echo] [--padding BYTES | --size BYTES] [--events N [--pause MS]] [--tools N]
  *        [--shared] [--modern] [--wait]
  *
  * Each connection opens an MCP session of its own (--shared: all use the first one's) and calls the
@@ -9,8 +9,8 @@
  * 200 and it bears the id and the text of its call. Answers may be JSON or event streams.
  *
  * --padding asks with so many bytes more; --size has the answer say so many more; with --events an
- * answer must first report progress so often, in order and with the token of its call. With --tools
- * it lists tools instead of calling one, and must be told of all.
+ * answer must first report progress so often, in order and with the token of its call (--pause: which
+ * the server does after so many milliseconds each). With --tools it lists tools instead of calling one, and must be told of all.
  *
  * With --modern there are no sessions: each request says for itself that it is of revision 2026-07-28,
  * and names the chat of its connection (--shared: the same one) in Holdfast's `_meta` key.
@@ -265,6 +265,8 @@ static void parse(int argc, char **argv) {
             options.tools = atoi(value);
         else if (!strcmp(name, "--events"))
             options.events = atoi(value);
+        else if (!strcmp(name, "--pause"))
+            options.pause = atoi(value);
         else if (!strcmp(name, "--size"))
             options.size = strtoul(value, NULL, 10);
         else if (!strcmp(name, "--padding"))
@@ -275,7 +277,7 @@ static void parse(int argc, char **argv) {
     if (options.port < 1 || options.connections < 1 || options.padding > MAX_PADDING || strlen(options.path) > 200 ||
         strlen(options.tool) > 100 || (options.size && options.padding))
         fail("usage: load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5] "
-             "[--tool echo] [--padding BYTES | --size BYTES] [--events N] [--tools N] [--shared] [--modern] [--wait]");
+             "[--tool echo] [--padding BYTES | --size BYTES] [--events N [--pause MS]] [--tools N] [--shared] [--modern] [--wait]");
     if (options.calls)
         options.seconds = 1e9;
 }

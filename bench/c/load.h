@@ -20,6 +20,7 @@ typedef struct {
     int port, connections, is_shared, is_modern, is_waiting;
     int tools;            /* list this many instead of calling */
     int events;           /* ask for as many reports of progress */
+    int pause;            /* milliseconds between two of them */
     size_t size, padding; /* bytes more in results, and in requests and results */
     unsigned long calls;
     double seconds, warmup;

@@ -13,7 +13,7 @@ Stats stats;
 static Buffer tools; /* the result of tools/list */
 
 void list_tools(int count) {
-    char tool[768];
+    char tool[1024];
     append_text(&tools, "{\"tools\":[");
     for (int i = 0; i < count; i++) {
         char name[32] = "echo";
@@ -24,7 +24,8 @@ void list_tools(int count) {
                  "that the answer belongs to the question.\",\"inputSchema\":{\"type\":\"object\",\"properties\":"
                  "{\"text\":{\"type\":\"string\",\"description\":\"What to say.\"},\"size\":{\"type\":\"integer\","
                  "\"description\":\"How many bytes to add.\"},\"events\":{\"type\":\"integer\",\"description\":"
-                 "\"How often to report progress.\"}},\"required\":[\"text\"]}}",
+                 "\"How often to report progress.\"},\"pause\":{\"type\":\"integer\",\"description\":"
+                 "\"Milliseconds between two reports.\"}},\"required\":[\"text\"]}}",
                  i ? "," : "", name);
         append_text(&tools, tool);
     }
@@ -75,6 +76,7 @@ static void call_echo(Answer *answer, Slice id, Slice params) {
     }
     if (token.at)
         report_progress(answer, token, number(member(arguments, "events"), MAX_EVENTS));
+    answer->pause_ms = (int)number(member(arguments, "pause"), 1000);
     begin_answer(answer, id);
     append_text(&answer->text, ",\"result\":{\"content\":[{\"type\":\"text\",\"text\":");
     append(&answer->text, said.at, said.length - 1);

@@ -18,7 +18,7 @@ extern Stats stats;
 typedef struct {
     Buffer text;
     size_t ends[MAX_EVENTS + 1];
-    int count;
+    int count, pause_ms; /* how long to wait between two */
 } Answer;
 
 /* How many tools `tools/list` names. */

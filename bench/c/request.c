@@ -39,7 +39,7 @@ static void say_call(Buffer *body, const Connection *c) {
         if (options.size)
             say(body, "\"size\":%zu,", options.size);
         if (options.events)
-            say(body, "\"events\":%d,", options.events);
+            say(body, "\"events\":%d,\"pause\":%d,", options.events, options.pause);
         say(body, "\"text\":\"c%d-%lu-", c->number, c->next_id);
         append(body, padding, options.padding);
         append_text(body, "\"}");

@@ -17,6 +17,7 @@ import pytest
 from bench.compile import compile_program
 from bench.gateways import GATEWAYS, HOLDFAST, MODERN
 from bench.load import Stretch
+from bench.peers import FASTMCP
 from bench.processes import BenchError, Stat, family
 from bench.report import Results, as_json, as_markdown, cpu_ratio, summarize
 from bench.sessions import Idle, Times, times
@@ -69,13 +70,23 @@ def test_a_process_that_has_ended_cannot_be_measured() -> None:
 def test_gateways_take_turns_within_each_round() -> None:
     (stage,) = stages(Options(workloads=("call-1", "call-32")))
     ran = [gateway for _, workload, gateway in stage.order(2) if workload.name == "call-32"]
-    assert ran == [name for name, gateway in GATEWAYS.items() if gateway.over_http] * 2
+    over_http = {name: gateway for name, gateway in GATEWAYS.items() if gateway.over_http}
+    assert ran == [*over_http, *(name for name, gateway in over_http.items() if not gateway.is_slow)]
+
+
+def test_a_slow_gateway_is_asked_for_small_calls_only() -> None:
+    (stage,) = stages(Options(workloads=("call-32", "result"), gateways=(HOLDFAST, FASTMCP)))
+    assert [(workload.name, gateway) for _, workload, gateway in stage.order(1)] == [
+        ("call-32", HOLDFAST),
+        ("call-32", FASTMCP),
+        ("result", HOLDFAST),
+    ]
 
 
 def test_workloads_with_a_server_of_their_own_have_gateways_of_their_own() -> None:
     found = [(stage.tools, stage.is_stdio, {each.name for each in stage.workloads}) for stage in stages(Options())]
     assert found == [
-        (10, False, {"call-1", "call-32", "result", "progress"}),
+        (10, False, {"call-1", "call-32", "result", "progress", "slow-progress"}),
         (200, False, {"list"}),
         (10, True, {"stdio-1", "stdio-32"}),
     ]
