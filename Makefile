@@ -42,7 +42,7 @@ soak: $(VENV_READY) ## An hour under mixed load; what leaks? (SOAK_SECONDS=...)
 .PHONY: bench
 bench: $(VENV_READY) $(PEERS_READY) ## Measure beside other gateways, and keep the results
 	@tools/system-packages.sh gcc libc6-dev nginx
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/run.py --into bench/results
 
 .PHONY: format
 format: $(VENV_READY) ## Format the sources and mend what the linter can

@@ -1,16 +1,15 @@
-"""What the rounds found, as medians, ratios and a table."""
+"""What a run found, as JSON and as a page."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Final
 
-from bench.gateways import HOLDFAST, MODERN, NGINX
-from bench.load import Stretch
-from bench.sessions import Idle, Times
-from bench.workloads import WORKLOADS
+from bench.gateways import HOLDFAST, MODERN
+from bench.results import Results, Row, cpu_ratio, summarize
+from bench.targets import judge
+from bench.workloads import WORKLOADS, Workload
 
 _COLUMNS: Final = (
     "gateway",
@@ -27,102 +26,54 @@ _COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One gateway with one workload: medians over the rounds."""
-
-    workload: str
-    gateway: str
-    cpu_us_per_call: float | None
-    cpu_ratio_to_nginx: float | None
-    """The median of the ratios within each round, so that a slow round slows both."""
-    calls_per_second: float
-    p50_us: float
-    p90_us: float
-    p99_us: float
-    rss_mib: float | None
-    calls: int
-    errors: int
-    upstream_requests_per_call: float | None
-    initializes_per_session: float | None
-
-
-@dataclass(slots=True)
-class Results:
-    """Everything that a run found, as far as it has come."""
-
-    machine: dict[str, str | int]
-    rounds: list[list[Stretch]]
-    missing: dict[str, str] = field(default_factory=dict[str, str])
-    """Gateways that could not be measured, and why."""
-    idle: Idle | None = None
-    reconnecting_host: dict[str, Times] = field(default_factory=dict[str, Times])
-    start_to_first_answer: Times | None = None
-
-
-def summarize(rounds: Sequence[Sequence[Stretch]]) -> list[Row]:
-    """A row for each workload and gateway, in the order in which they first ran."""
-    keys = dict.fromkeys((stretch.workload, stretch.gateway) for stretches in rounds for stretch in stretches)
-    return [_row(rounds, workload, gateway) for workload, gateway in keys]
-
-
-def _row(rounds: Sequence[Sequence[Stretch]], workload: str, gateway: str) -> Row:
-    mine = [s for stretches in rounds for s in stretches if (s.workload, s.gateway) == (workload, gateway)]
-    return Row(
-        workload=workload,
-        gateway=gateway,
-        cpu_us_per_call=_median([s.cpu_us_per_call for s in mine]),
-        cpu_ratio_to_nginx=cpu_ratio(rounds, workload, gateway, NGINX),
-        calls_per_second=statistics.median(s.calls_per_second for s in mine),
-        p50_us=statistics.median(s.p50_us for s in mine),
-        p90_us=statistics.median(s.p90_us for s in mine),
-        p99_us=statistics.median(s.p99_us for s in mine),
-        rss_mib=_median([s.rss_mib for s in mine]),
-        calls=sum(s.calls for s in mine),
-        errors=sum(s.errors for s in mine),
-        upstream_requests_per_call=_median([s.upstream_requests_per_call for s in mine]),
-        initializes_per_session=_median([s.initializes_per_session for s in mine]),
-    )
-
-
-def cpu_ratio(rounds: Sequence[Sequence[Stretch]], workload: str, gateway: str, other: str) -> float | None:
-    """The median of what a call costs through `gateway`, in what it costs through `other` in the same round."""
-    ratios: list[float] = []
-    for stretches in rounds:
-        cpu = {s.gateway: s.cpu_us_per_call for s in stretches if s.workload == workload}
-        ours, theirs = cpu.get(gateway), cpu.get(other)
-        if ours is not None and theirs:
-            ratios.append(ours / theirs)
-    return _median(ratios)
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
 def as_json(results: Results) -> dict[str, Any]:
     """The results with their summary first."""
     return {"summary": [asdict(row) for row in summarize(results.rounds)], **asdict(results)}
 
 
 def as_markdown(results: Results) -> str:
-    """The results as a short page."""
+    """The results as a page: targets and CPU first, then everything else."""
     machine = ", ".join(f"{name} {value}" for name, value in results.machine.items())
     lines = [f"Machine: {machine}. Medians of {len(results.rounds)} interleaved rounds.", ""]
-    lines += [f"Not measured: {name} ({reason})." for name, reason in results.missing.items()]
+    lines += [f"- Not measured: {name} ({reason})" for name, reason in results.missing.items()]
     rows = summarize(results.rounds)
-    for workload in dict.fromkeys(row.workload for row in rows):
-        lines += ["", f"**{WORKLOADS[workload].title}**", "", f"| {' | '.join(_COLUMNS)} |"]
-        lines += ["|" + " --- |" * len(_COLUMNS)]
-        lines += [_markdown_row(row) for row in rows if row.workload == workload]
-    lines += ["", "| Holdfast besides calls | |", "| --- | --- |"]
-    lines += [f"| {name} | {value} |" for name, value in _besides_calls(results)]
+    lines += _table(
+        ("target for Holdfast", "at", "found", ""),
+        [
+            (each.figure, each.target, each.found, "reached" if each.is_reached else "**missed**")
+            for each in judge(results)
+        ],
+    )
+    workloads = [WORKLOADS[name] for name in dict.fromkeys(row.workload for row in rows)]
+    lines += ["", "CPU µs per call, and in brackets in those of nginx:", ""]
+    lines += _table(("", *(workload.title for workload in workloads)), _cpu_of_all(rows, workloads))
+    for workload in workloads:
+        lines += ["", f"**{workload.title[:1].upper()}{workload.title[1:]}**", ""]
+        lines += _table(_COLUMNS, [_cells(row) for row in rows if row.workload == workload.name])
+    lines += ["", "**Holdfast besides calls**", "", *_table(("", ""), list(_besides_calls(results)))]
     return "\n".join([*lines, ""])
 
 
-def _markdown_row(row: Row) -> str:
-    cells = (
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _cpu_of_all(rows: Sequence[Row], workloads: Sequence[Workload]) -> list[tuple[str, ...]]:
+    found = {(row.gateway, row.workload): row for row in rows if row.cpu_us_per_call is not None}
+    gateways = dict.fromkeys(gateway for gateway, _ in found)
+    return [(gateway, *(_cpu(found.get((gateway, workload.name))) for workload in workloads)) for gateway in gateways]
+
+
+def _cpu(row: Row | None) -> str:
+    if row is None:
+        return ""
+    cpu = _number(row.cpu_us_per_call, 0)
+    ratio = "" if row.cpu_ratio_to_nginx is None else f" ({row.cpu_ratio_to_nginx:,.1f})"
+    return cpu + ratio + (" wrong answers" if row.errors else "")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
         row.gateway,
         _number(row.cpu_us_per_call, 1),
         _number(row.cpu_ratio_to_nginx, 2),
@@ -135,7 +86,6 @@ def _markdown_row(row: Row) -> str:
         _number(row.upstream_requests_per_call, 3),
         _number(row.initializes_per_session, 2),
     )
-    return f"| {' | '.join(cells)} |"
 
 
 def _besides_calls(results: Results) -> Iterator[tuple[str, str]]:
@@ -156,4 +106,4 @@ def _besides_calls(results: Results) -> Iterator[tuple[str, str]]:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "" if value is None else f"{value:,.{digits}f}"

@@ -18,17 +18,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
+from bench.chart import as_svg
 from bench.client import answers_a_call
-from bench.compile import BENCH, BUILD, compile_program
+from bench.compile import BUILD, compile_program
 from bench.endpoint import Endpoint, Upstream
 from bench.gateways import GATEWAYS
 from bench.load import Stretch, measure
 from bench.processes import BenchError, read_line, start
-from bench.report import Results, as_json, as_markdown
+from bench.report import as_json, as_markdown
+from bench.results import Results, summarize
 from bench.sessions import idle, reconnecting_host, start_to_first_answer
 from bench.workloads import ALL, FEW_TOOLS, IDLE, RECONNECTING, START, WORKLOADS, Workload
 
-RESULTS: Final = BENCH / "results"
 DEADLINE: Final = 900
 """Seconds for the whole run: beyond, something hangs."""
 WARMUP: Final = 0.5
@@ -45,6 +46,7 @@ class Options:
     idle_sessions: int = 9500
     messages: int = 50
     starts: int = 5
+    into: Path = BUILD / "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     add("--idle-sessions", type=int, default=default.idle_sessions)
     add("--messages", type=int, default=default.messages, help="of the host that reconnects for each")
     add("--starts", type=int, default=default.starts)
+    add("--into", type=Path, default=default.into, metavar="FOLDER", help="where the results are written")
     flags = parser.parse_args(arguments)
     return Options(
         gateways=tuple(flags.gateways),
@@ -194,6 +197,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
         idle_sessions=flags.idle_sessions,
         messages=flags.messages,
         starts=flags.starts,
+        into=flags.into,
     )
 
 
@@ -205,7 +209,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write `bench/results/latest.json` and `latest.md`, and print the latter."""
+    """Measure, write `latest.json`, `latest.md` and `latest.svg`, and print the page."""
     options = _parse(arguments)
     # Thousands of sessions with streams need more open files than the usual 1,024.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -220,10 +224,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = measure_all(options)
     except BenchError as error:
         sys.exit(f"bench: {error}")
-    RESULTS.mkdir(exist_ok=True)
+    options.into.mkdir(parents=True, exist_ok=True)
     table = as_markdown(results)
-    (RESULTS / "latest.json").write_text(json.dumps(as_json(results), indent=2) + "\n")
-    (RESULTS / "latest.md").write_text(table)
+    (options.into / "latest.json").write_text(json.dumps(as_json(results), indent=2) + "\n")
+    (options.into / "latest.md").write_text(table)
+    (options.into / "latest.svg").write_text(as_svg(summarize(results.rounds)))
     print(table)
     if any(s.errors and GATEWAYS[s.gateway].is_ours for stretches in results.rounds for s in stretches):
         sys.exit("bench: some answers were wrong")
