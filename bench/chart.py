@@ -7,11 +7,20 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from bench.gateways import EMBEDDED, HOLDFAST, MODERN
-from bench.results import Row
+from bench.findings import Row
+from bench.gateways import EMBEDDED, HOLDFAST, MODERN, NGINX
+from bench.peers import ENVOY, FASTMCP, FASTMCP_SHARED
 
 WORKLOADS: Final = {"call-32": "", "stdio-32": " (stdio server)"}
 """Those that are drawn, and what is said behind the gateway's name."""
+TITLES: Final = {
+    HOLDFAST: "Holdfast",
+    MODERN: "Holdfast, 2026-07-28",
+    EMBEDDED: "Holdfast through ASGI",
+    ENVOY: "Envoy's MCP router",
+    FASTMCP: "FastMCP",
+    FASTMCP_SHARED: "FastMCP, one client",
+}
 OURS: Final = frozenset({HOLDFAST, MODERN, EMBEDDED})
 
 _WIDTH: Final = 880
@@ -27,9 +36,11 @@ _STYLE: Final = """
     text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2430; }
     .head { font-size: 16px; font-weight: 600; }
     .quiet { font-size: 13px; fill: #5a6374; }
+    .value { paint-order: stroke; stroke: var(--page); stroke-width: 5; }
     .name { text-anchor: end; }
     .unit { text-anchor: middle; }
-    .page { fill: #ffffff; stroke: #d5dae3; }
+    svg { --page: #ffffff; }
+    .page { fill: var(--page); stroke: #d5dae3; }
     .grid { stroke: #dfe3ea; stroke-width: 1; }
     .peer { --c: #6b7280; } .ours { --c: #1a7f5a; }
     .ours text { font-weight: 600; }
@@ -38,7 +49,8 @@ _STYLE: Final = """
     @media (prefers-color-scheme: dark) {
       text { fill: #e6e9f0; }
       .quiet { fill: #a3adbf; }
-      .page { fill: #12161f; stroke: #2c3444; }
+      svg { --page: #12161f; }
+      .page { stroke: #2c3444; }
       .grid { stroke: #2c3444; }
       .peer { --c: #a3adbf; } .ours { --c: #4cc796; }
     }
@@ -50,11 +62,12 @@ def as_svg(rows: Sequence[Row]) -> str:
     bars = sorted(_bars(rows), key=lambda bar: bar[1])
     low = 10 ** math.floor(math.log10(min((cost for _, cost, _, _ in bars), default=10)))
     high = 10 ** math.ceil(math.log10(max((cost for _, cost, _, _ in bars), default=100) * 1.0001))
+    summary = "; ".join(f"{name}: {said}" for name, _, said, _ in bars)
     bottom = _TOP + _STEP * len(bars)
     height = bottom + 52
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="title">',
-        f'  <title id="title">CPU time per tool call. {escape("; ".join(f"{bar[0]}: {bar[2]}" for bar in bars))}</title>',
+        f'  <title id="title">CPU time of gateways per tool call: {escape(summary)}</title>',
         f"  <style>{_STYLE}  </style>",
         f'  <rect class="page" x="0.5" y="0.5" width="{_WIDTH - 1}" height="{height - 1}" rx="10"/>',
         '  <text class="head" x="28" y="36">CPU time of the gateway per small tool call</text>',
@@ -70,7 +83,7 @@ def as_svg(rows: Sequence[Row]) -> str:
             f'  <g class="{"ours" if is_ours else "peer"}">',
             f'    <text class="name" x="{_LEFT - 14}" y="{y + 5}">{escape(name)}</text>',
             f'    <path class="stem" d="M{_LEFT} {y} H{x:.1f}"/><circle class="dot" cx="{x:.1f}" cy="{y}" r="6"/>',
-            f'    <text x="{x + 14:.1f}" y="{y + 5}">{escape(said)}</text>',
+            f'    <text class="value" x="{x + 14:.1f}" y="{y + 5}">{escape(said)}</text>',
             "  </g>",
         ]
     return "\n".join([*lines, "</svg>", ""])
@@ -80,9 +93,11 @@ def _bars(rows: Sequence[Row]) -> Iterator[tuple[str, float, str, bool]]:
     """Name, microseconds, what is said of them, and whether it is Holdfast."""
     for row in rows:
         if row.workload in WORKLOADS and row.cpu_us_per_call:
-            ratio = "" if row.cpu_ratio_to_nginx in {None, 1.0} else f", {row.cpu_ratio_to_nginx:,.3g} times nginx"
-            said = _time(row.cpu_us_per_call) + ratio
-            yield row.gateway + WORKLOADS[row.workload], row.cpu_us_per_call, said, row.gateway in OURS
+            name = TITLES.get(row.gateway, row.gateway) + WORKLOADS[row.workload]
+            said = _time(row.cpu_us_per_call)
+            if row.cpu_ratio_to_nginx is not None and row.gateway != NGINX:
+                said += f", {_rounded(row.cpu_ratio_to_nginx)} times nginx"
+            yield name, row.cpu_us_per_call, said, row.gateway in OURS
 
 
 def _place(cost: float, low: float, high: float) -> float:
@@ -90,4 +105,9 @@ def _place(cost: float, low: float, high: float) -> float:
 
 
 def _time(microseconds: float) -> str:
-    return f"{microseconds:.0f} µs" if microseconds < 1000 else f"{microseconds / 1000:.3g} ms"
+    return f"{_rounded(microseconds)} µs" if microseconds < 1000 else f"{_rounded(microseconds / 1000)} ms"
+
+
+def _rounded(value: float) -> str:
+    """To two digits: the rest is noise."""
+    return f"{float(f'{value:.2g}'):,.15g}"

@@ -15,7 +15,7 @@ BUILD: Final = BENCH / "build"
 
 _SOURCES: Final = {
     "upstream": ("upstream.c", "http.c", "mcp.c", "json.c", "common.c"),
-    "load": ("load.c", "request.c", "answer.c", "common.c"),
+    "load": ("load.c", "options.c", "request.c", "answer.c", "common.c"),
 }
 _FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 

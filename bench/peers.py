@@ -17,7 +17,7 @@ from bench.processes import Command, Missing, free_port, start, wait_for_port
 
 PEERS: Final = BUILD / "peers"
 """Their packages; none of them is among Holdfast's."""
-ENVOY: Final = "envoy's MCP router"
+ENVOY: Final = "envoy"
 SUPERGATEWAY: Final = "supergateway"
 MCP_PROXY: Final = "mcp-proxy"
 FASTMCP: Final = "fastmcp"

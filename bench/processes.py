@@ -95,7 +95,7 @@ def cpu_seconds(pid: int, *, without: Path | None = None) -> float:
 
     Living processes of the program `without` do not count.
     """
-    processes = _processes()
+    processes = living()
     members = _members(pid, processes, without)
     return sum(processes[member].ticks for member in members) / _TICKS_PER_SECOND
 
@@ -106,7 +106,7 @@ def rss_bytes(pid: int, *, without: Path | None = None) -> int:
     Processes of the program `without` do not count.
     """
     total = 0
-    for member in _members(pid, _processes(), without):
+    for member in _members(pid, living(), without):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             total += int(Path(f"/proc/{member}/statm").read_text().split()[1])
     return total * os.sysconf("SC_PAGE_SIZE")
@@ -147,7 +147,8 @@ def _runs(pid: int, program: Path) -> bool:
     return False
 
 
-def _processes() -> dict[int, Stat]:
+def living() -> dict[int, Stat]:
+    """All processes."""
     found: dict[int, Stat] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 (names, some hundred, while others are measured)
         if entry.isdigit():

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from bench.findings import Results, Row, cpu_ratio, summarize
 from bench.gateways import HOLDFAST, MODERN
-from bench.results import Results, Row, cpu_ratio, summarize
 from bench.targets import judge
 from bench.workloads import WORKLOADS, Workload
 

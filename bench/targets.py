@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bench.findings import Results, added_p50, cpu_ratio, summarize, throughput_ratio
 from bench.gateways import EMBEDDED, HOLDFAST, MODERN, NGINX
 from bench.peers import ENVOY, MCP_PROXY, SUPERGATEWAY
-from bench.results import Results, added_p50, cpu_ratio, summarize, throughput_ratio
 
 
 @dataclass(frozen=True, slots=True)

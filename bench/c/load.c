@@ -9,8 +9,8 @@
  * 200 and it bears the id and the text of its call. Answers may be JSON or event streams.
  *
  * --padding asks with so many bytes more; --size has the answer say so many more; with --events an
- * answer must first report progress so often, in order and with the token of its call (--pause: which
- * the server does after so many milliseconds each). With --tools it lists tools instead of calling one, and must be told of all.
+ * answer must first report progress so often, in order and with the token of its call, for which the
+ * server waits --pause milliseconds each. With --tools it lists tools instead, and must be told of all.
  *
  * With --modern there are no sessions: each request says for itself that it is of revision 2026-07-28,
  * and names the chat of its connection (--shared: the same one) in Holdfast's `_meta` key.
@@ -35,10 +35,6 @@
 #include "load.h"
 
 #define STALL_SECONDS 15 /* without any answer */
-#define MAX_PADDING 1000000
-
-Options options = {.connections = 1, .seconds = 1, .warmup = 0.5, .path = "/mcp", .tool = "echo"};
-char *padding;
 
 static struct {
     double until;         /* start no call from then on */
@@ -51,11 +47,6 @@ static struct {
 static Connection *connections;
 static int poll_fd;
 static int busy;
-
-static void fail(const char *what) {
-    fprintf(stderr, "load: %s\n", what);
-    exit(1);
-}
 
 static double now(void) {
     struct timespec t;
@@ -236,58 +227,10 @@ static void pause_here(void) {
         options.is_waiting = 0;
 }
 
-static void parse(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (!strcmp(name, "--shared"))
-            options.is_shared = 1;
-        else if (!strcmp(name, "--modern"))
-            options.is_modern = 1;
-        else if (!strcmp(name, "--wait"))
-            options.is_waiting = 1;
-        else if (!value)
-            fail("an option lacks its value, or is unknown");
-        else if (i++, !strcmp(name, "--port"))
-            options.port = atoi(value);
-        else if (!strcmp(name, "--path"))
-            options.path = value;
-        else if (!strcmp(name, "--connections"))
-            options.connections = atoi(value);
-        else if (!strcmp(name, "--seconds"))
-            options.seconds = atof(value);
-        else if (!strcmp(name, "--calls"))
-            options.calls = strtoul(value, NULL, 10);
-        else if (!strcmp(name, "--warmup"))
-            options.warmup = atof(value);
-        else if (!strcmp(name, "--tool"))
-            options.tool = value;
-        else if (!strcmp(name, "--tools"))
-            options.tools = atoi(value);
-        else if (!strcmp(name, "--events"))
-            options.events = atoi(value);
-        else if (!strcmp(name, "--pause"))
-            options.pause = atoi(value);
-        else if (!strcmp(name, "--size"))
-            options.size = strtoul(value, NULL, 10);
-        else if (!strcmp(name, "--padding"))
-            options.padding = strtoul(value, NULL, 10);
-        else
-            fail("an option is unknown");
-    }
-    if (options.port < 1 || options.connections < 1 || options.padding > MAX_PADDING || strlen(options.path) > 200 ||
-        strlen(options.tool) > 100 || (options.size && options.padding))
-        fail("usage: load --port N [--path /mcp] [--connections 1] [--seconds 1 | --calls N] [--warmup 0.5] "
-             "[--tool echo] [--padding BYTES | --size BYTES] [--events N [--pause MS]] [--tools N] [--shared] [--modern] [--wait]");
-    if (options.calls)
-        options.seconds = 1e9;
-}
-
 int main(int argc, char **argv) {
     unsigned long warmup_errors;
     double seconds;
     parse(argc, argv);
-    padding = must(malloc(options.padding + 1));
-    memset(padding, 'x', options.padding);
     poll_fd = epoll_create1(0);
     open_sessions();
     call_for(options.warmup, options.calls);

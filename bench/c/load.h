@@ -32,6 +32,12 @@ extern Options options;
 /* What stands in requests to ask for more, and comes back: `options.padding` bytes. */
 extern char *padding;
 
+/* Ends the program. */
+void fail(const char *what);
+
+/* Sets `options` and `padding`. */
+void parse(int argc, char **argv);
+
 /* Puts the request of `c->step` into `c->out`. */
 void write_request(Connection *c);
 
