@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -39,7 +40,7 @@ def free_port() -> int:
 def start(
     command: Sequence[str | Path], *, log: Path, stdin: int = subprocess.DEVNULL, stdout: int | None = None
 ) -> Generator[subprocess.Popen[str]]:
-    """Run `command` until the block is left; what it does not write to a pipe goes to `log`."""
+    """Run `command`, and what it starts, until the block is left; what it does not write to a pipe goes to `log`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("a") as file:
         child = subprocess.Popen(
@@ -48,21 +49,27 @@ def start(
             stdout=file if stdout is None else stdout,
             stderr=file,
             text=True,
+            start_new_session=True,  # some gateways leave what they have started behind
             env=environment,  # with it unset: who compiles at each start looks slower than it is
         )
     try:
         yield child
     finally:
-        child.terminate()
-        try:
-            child.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        _end_group(child)
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _end_group(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_END_TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def wait_for_port(child: subprocess.Popen[str], port: int, *, within: float = 15.0) -> None:
@@ -95,7 +102,7 @@ def cpu_seconds(pid: int, *, without: Path | None = None) -> float:
 
     Living processes of the program `without` do not count.
     """
-    processes = living()
+    processes = _processes()
     members = _members(pid, processes, without)
     return sum(processes[member].ticks for member in members) / _TICKS_PER_SECOND
 
@@ -106,7 +113,7 @@ def rss_bytes(pid: int, *, without: Path | None = None) -> int:
     Processes of the program `without` do not count.
     """
     total = 0
-    for member in _members(pid, living(), without):
+    for member in _members(pid, _processes(), without):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             total += int(Path(f"/proc/{member}/statm").read_text().split()[1])
     return total * os.sysconf("SC_PAGE_SIZE")
@@ -147,8 +154,7 @@ def _runs(pid: int, program: Path) -> bool:
     return False
 
 
-def living() -> dict[int, Stat]:
-    """All processes."""
+def _processes() -> dict[int, Stat]:
     found: dict[int, Stat] = {}
     for entry in os.listdir("/proc"):  # noqa: PTH208 (names, some hundred, while others are measured)
         if entry.isdigit():

@@ -44,7 +44,7 @@ class Options:
     gateways: tuple[str, ...] = tuple(GATEWAYS)
     workloads: tuple[str, ...] = ALL
     rounds: int = 3
-    seconds: float = 2.0
+    seconds: float = 1.5
     idle_sessions: int = 9500
     messages: int = 50
     starts: int = 5

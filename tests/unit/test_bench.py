@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -24,6 +22,8 @@ from bench.report import as_json, as_markdown
 from bench.sessions import Idle, Times, times
 from bench.suite import Options, stages, start_gateways
 from bench.targets import judge
+
+from processes import wait_until
 
 
 def stat(parent: int, *ticks: int, name: str = "program") -> Stat:
@@ -229,15 +229,31 @@ def test_programs_do_not_inherit_what_makes_python_compile_at_each_start(
 
 def test_what_a_server_takes_does_not_count_for_the_gateway_that_started_it(tmp_path: Path) -> None:
     program = Path(sys.executable).resolve()
-    says_who_it_is = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
-    gateway = ["sh", "-c", f'{program} -c "{says_who_it_is}" & wait']
-    with start(gateway, log=tmp_path / "log", stdout=subprocess.PIPE) as child:
+    with start(starts_a_server(program), log=tmp_path / "log", stdout=subprocess.PIPE) as child:
+        read_line(child.stdout, "the server")
+        assert rss_bytes(child.pid) > rss_bytes(child.pid, without=program) > 0
+        assert cpu_seconds(child.pid, without=program) <= cpu_seconds(child.pid)
+
+
+def test_what_a_gateway_has_started_ends_with_it(tmp_path: Path) -> None:
+    with start(starts_a_server(Path(sys.executable)), log=tmp_path / "log", stdout=subprocess.PIPE) as child:
         server = int(read_line(child.stdout, "the server"))
-        try:
-            assert rss_bytes(child.pid) > rss_bytes(child.pid, without=program) > 0
-            assert cpu_seconds(child.pid, without=program) <= cpu_seconds(child.pid)
-        finally:
-            os.kill(server, signal.SIGKILL)
+    wait_until(lambda: not is_running(server), "the server has ended")
+
+
+def is_running(pid: int) -> bool:
+    """False, too, for one that nobody has asked how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def starts_a_server(program: Path) -> list[str | Path]:
+    """A gateway whose server says its process id, and would outlive it."""
+    says_who_it_is = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+    return ["sh", "-c", f'{program} -c "{says_who_it_is}" & wait']
 
 
 def test_a_peer_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
