@@ -35,7 +35,8 @@ def as_markdown(results: Results) -> str:
     """The results as a page: targets and CPU first, then everything else."""
     machine = ", ".join(f"{name} {value}" for name, value in results.machine.items())
     lines = [f"Machine: {machine}. Medians of {len(results.rounds)} interleaved rounds.", ""]
-    lines += [f"- Not measured: {name} ({reason})" for name, reason in results.missing.items()]
+    for name, reason in results.missing.items():
+        lines += [f"Not measured: {name} ({reason}).", ""]
     rows = summarize(results.rounds)
     lines += _table(
         ("target for Holdfast", "at", "found", ""),
