@@ -15,6 +15,7 @@ SOURCES := $(wildcard src tests bench tools examples)
 VENV_READY := .venv/.ready
 NODE_READY := $(NODE)/node_modules/.ready
 CONFORMANCE_READY := .conformance/.ready
+PEERS_READY := bench/build/peers/.ready
 
 .PHONY: help
 help: ## List the targets
@@ -39,9 +40,9 @@ soak: $(VENV_READY) ## An hour under mixed load; what leaks? (SOAK_SECONDS=...)
 	@$(BIN)/python -m pytest tests/soak --log-cli-level=INFO
 
 .PHONY: bench
-bench: $(VENV_READY) ## Measure, and keep the results
+bench: $(VENV_READY) $(PEERS_READY) ## Measure beside other gateways, and keep the results
 	@tools/system-packages.sh gcc libc6-dev nginx
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/run.py --into bench/results
 
 .PHONY: format
 format: $(VENV_READY) ## Format the sources and mend what the linter can
@@ -99,3 +100,8 @@ $(CONFORMANCE_READY): tests/conformance/setup.sh | $(VENV_READY)
 	@echo "Installing the MCP conformance suite"
 	@CONF_HOME="$(CURDIR)/.conformance" PYTHON="$(CURDIR)/$(BIN)/python" tests/conformance/setup.sh
 	@touch $@
+
+# One that cannot be installed is said so and left out of the measurements, and tried again the next time.
+$(PEERS_READY): $(wildcard bench/packages/*) | $(VENV_READY)
+	@echo "Installing the gateways to measure beside"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bench/packages/install.sh $(@D)

@@ -1,4 +1,4 @@
-"""One measured stretch of calls through one gateway."""
+"""One measured stretch of requests through one gateway."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 
 from bench.client import stats
 from bench.compile import BUILD
-from bench.gateways import Endpoint
+from bench.endpoint import Endpoint, Upstream
 from bench.processes import cpu_seconds, read_line, rss_bytes, start
+from bench.workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """What one run of the load generator found; times in microseconds."""
 
+    workload: str
     gateway: str
-    connections: int
     calls: int
     errors: int
     calls_per_second: float
@@ -27,37 +28,35 @@ class Stretch:
     p90_us: float
     p99_us: float
     cpu_us_per_call: float | None
-    """CPU time of the gateway's processes; None without a gateway."""
+    """CPU time of the gateway's processes, without the server; None without a gateway."""
     rss_mib: float | None
-    upstream_requests_per_call: float
-    initializes_per_session: float
+    upstream_requests_per_call: float | None
+    """None where the server is a child of the gateway, which says nothing of what it gets."""
+    initializes_per_session: float | None
     """Counted from before the sessions were opened until the last call was answered."""
 
 
 def measure(
-    program: Path, gateway: Endpoint, upstream_port: int, *, connections: int, seconds: float, warmup: float
+    program: Path, gateway: Endpoint, upstream: Upstream, workload: Workload, *, seconds: float, warmup: float
 ) -> Stretch:
-    """Call through `gateway` in a closed loop. Raises `BenchError` where its sessions cannot be opened."""
-    command: list[str | Path] = [program, "--wait", "--port", str(gateway.port), "--path", gateway.path]
-    command += ["--connections", str(connections), "--seconds", str(seconds), "--warmup", str(warmup)]
-    if gateway.is_modern:
-        command.append("--modern")
-    at_first = stats(upstream_port)
+    """Ask through `gateway` in a closed loop. Raises `BenchError` where its sessions cannot be opened."""
+    at_first = _stats(upstream)
+    command = _command(program, gateway, workload, seconds, warmup)
     with start(command, log=BUILD / "load.log", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         read_line(child.stdout, "load")
-        before = stats(upstream_port)
-        cpu = 0.0 if gateway.pid is None else cpu_seconds(gateway.pid)
+        before = _stats(upstream)
+        cpu = _cpu_seconds(gateway)
         _go_on(child)
         found: dict[str, Any] = json.loads(read_line(child.stdout, "load"))
-        cpu = 0.0 if gateway.pid is None else cpu_seconds(gateway.pid) - cpu
-        after = stats(upstream_port)
-        rss = None if gateway.pid is None else rss_bytes(gateway.pid) / 2**20
+        cpu = _cpu_seconds(gateway) - cpu
+        after = _stats(upstream)
+        rss = None if gateway.pid is None else rss_bytes(gateway.pid, without=gateway.server) / 2**20
         _go_on(child)
         child.wait(20)
     calls = max(int(found["calls"]), 1)
     return Stretch(
+        workload=workload.name,
         gateway=gateway.name,
-        connections=connections,
         calls=found["calls"],
         errors=found["errors"] + found["warmup_errors"],
         calls_per_second=found["calls_per_second"],
@@ -66,9 +65,28 @@ def measure(
         p99_us=found["p99_us"],
         cpu_us_per_call=None if gateway.pid is None else cpu * 1e6 / calls,
         rss_mib=rss,
-        upstream_requests_per_call=(after["requests"] - before["requests"]) / calls,
-        initializes_per_session=(after["initializes"] - at_first["initializes"]) / connections,
+        upstream_requests_per_call=_grown(before, after, "requests", calls),
+        initializes_per_session=_grown(at_first, after, "initializes", workload.connections),
     )
+
+
+def _command(program: Path, gateway: Endpoint, workload: Workload, seconds: float, warmup: float) -> list[str | Path]:
+    path = gateway.large_path if workload.is_large and gateway.large_path is not None else gateway.path
+    command: list[str | Path] = [program, "--wait", "--port", str(gateway.port), "--path", path]
+    command += ["--connections", str(workload.connections), "--seconds", str(seconds), "--warmup", str(warmup)]
+    return [*command, *workload.options, *(["--modern"] if gateway.is_modern else [])]
+
+
+def _stats(upstream: Upstream) -> dict[str, int] | None:
+    return None if upstream.port is None else stats(upstream.port)
+
+
+def _grown(before: dict[str, int] | None, after: dict[str, int] | None, name: str, of: int) -> float | None:
+    return None if before is None or after is None else (after[name] - before[name]) / of
+
+
+def _cpu_seconds(gateway: Endpoint) -> float:
+    return 0.0 if gateway.pid is None else cpu_seconds(gateway.pid, without=gateway.server)
 
 
 def _go_on(child: subprocess.Popen[str]) -> None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeAlias
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _END_TIMEOUT: Final = 5.0
 _POLL_INTERVAL: Final = 0.002
 
 
+Command: TypeAlias = "list[str | Path]"
+
+
 class BenchError(Exception):
     """A measurement cannot be made."""
+
+
+class Missing(BenchError):
+    """A gateway is not there to be measured."""
 
 
 def free_port() -> int:
@@ -32,7 +40,8 @@ def free_port() -> int:
 def start(
     command: Sequence[str | Path], *, log: Path, stdin: int = subprocess.DEVNULL, stdout: int | None = None
 ) -> Generator[subprocess.Popen[str]]:
-    """Run `command` until the block is left; what it does not write to a pipe goes to `log`."""
+    """Run `command`, and what it starts, until the block is left; what it does not write to a pipe goes to `log`."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with log.open("a") as file:
         child = subprocess.Popen(
             [str(part) for part in command],
@@ -40,20 +49,27 @@ def start(
             stdout=file if stdout is None else stdout,
             stderr=file,
             text=True,
+            start_new_session=True,  # some gateways leave what they have started behind
+            env=environment,  # with it unset: who compiles at each start looks slower than it is
         )
     try:
         yield child
     finally:
-        child.terminate()
-        try:
-            child.wait(_END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        _end_group(child)
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _end_group(child: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_END_TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def wait_for_port(child: subprocess.Popen[str], port: int, *, within: float = 15.0) -> None:
@@ -81,16 +97,23 @@ def read_line(pipe: IO[str] | None, program: str) -> str:
     return line.strip()
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time, user and system, of a process, of those it started, and of those it started that have ended."""
-    parents = _processes()
-    return sum(parents[member].ticks for member in family(pid, parents)) / _TICKS_PER_SECOND
+def cpu_seconds(pid: int, *, without: Path | None = None) -> float:
+    """CPU time, user and system, of a process, of those it started, and of those it started that have ended.
+
+    Living processes of the program `without` do not count.
+    """
+    processes = _processes()
+    members = _members(pid, processes, without)
+    return sum(processes[member].ticks for member in members) / _TICKS_PER_SECOND
 
 
-def rss_bytes(pid: int) -> int:
-    """Resident memory of a process and of those it started; pages that they share count for each."""
+def rss_bytes(pid: int, *, without: Path | None = None) -> int:
+    """Resident memory of a process and of those it started; pages that they share count for each.
+
+    Processes of the program `without` do not count.
+    """
     total = 0
-    for member in family(pid, _processes()):
+    for member in _members(pid, _processes(), without):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             total += int(Path(f"/proc/{member}/statm").read_text().split()[1])
     return total * os.sysconf("SC_PAGE_SIZE")
@@ -118,6 +141,17 @@ def family(pid: int, processes: Mapping[int, Stat]) -> set[int]:
         if children <= members:
             return members
         members |= children
+
+
+def _members(pid: int, processes: Mapping[int, Stat], without: Path | None) -> set[int]:
+    members = family(pid, processes)
+    return members if without is None else {member for member in members if not _runs(member, without)}
+
+
+def _runs(pid: int, program: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/exe").readlink() == program
+    return False
 
 
 def _processes() -> dict[int, Stat]:

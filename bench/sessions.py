@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import statistics
 import subprocess
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,24 +15,32 @@ from urllib.parse import urlsplit
 
 from bench.client import Client, answers_a_call, stats
 from bench.compile import BUILD
-from bench.gateways import SCRIPTED_SERVER, holdfast_command, start_holdfast
-from bench.processes import BenchError, free_port, has_ended, read_line, rss_bytes, start
+from bench.endpoint import Upstream
+from bench.gateways import SCRIPTED_SERVER, holdfast_command, run_holdfast
+from bench.processes import BenchError, cpu_seconds, free_port, has_ended, read_line, rss_bytes, start
 
 _WARMUP_SESSIONS: Final = 50
+_OTHER_FILES: Final = 100
+"""Files that a gateway has open besides its clients' connections."""
+_SETTLE_TIME: Final = 2.0
+_IDLE_TIME: Final = 15.0
 _START_TIMEOUT: Final = 15.0
 _POLL_INTERVAL: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class IdleMemory:
-    """Memory of Holdfast per idle client session, in KiB."""
+class Idle:
+    """What client sessions cost Holdfast that nobody uses."""
 
     sessions: int
     streams: int
     """How many of them had a push stream open."""
     initialized_kib: float
+    """Memory for each, in KiB."""
+    cpu_share: float
+    """Of one core, while nothing is asked."""
     called_kib: float
-    """After one call in each, for which each had a session with the server opened."""
+    """Memory after one call in each, for which each had a session with the server opened."""
     opened_by_calls: int
     """Sessions with the server that those calls opened."""
 
@@ -51,10 +61,14 @@ def times(seconds: list[float]) -> Times:
     return Times(median_ms=statistics.median(ordered) * 1e3, p90_ms=p90 * 1e3, samples=len(ordered))
 
 
-def idle_memory(upstream_port: int, count: int) -> IdleMemory:
-    """Open `count` client sessions with a push stream each, then call once in each."""
+def idle(upstream: Upstream, wanted: int) -> Idle:
+    """Open client sessions with a push stream each, wait, then call once in each.
+
+    There are fewer than `wanted` where the system does not allow as many open files.
+    """
+    count = min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES)
     with ExitStack() as stack:
-        gateway = start_holdfast(stack, upstream_port, ["--max-sessions", str(count + 2 * _WARMUP_SESSIONS)])
+        gateway = run_holdfast(stack, [upstream.url], ["--max-sessions", str(count + 2 * _WARMUP_SESSIONS)])
         assert gateway.pid is not None
         for _ in range(_WARMUP_SESSIONS):
             with Client(gateway.port) as client:
@@ -70,20 +84,34 @@ def idle_memory(upstream_port: int, count: int) -> IdleMemory:
             streams += client.open_stream()
             clients.append(client)
         initialized = rss_bytes(gateway.pid)
-        initializes = stats(upstream_port)["initializes"]
+        cpu_share = _cpu_share(gateway.pid)
+        initializes = _initializes(upstream)
         with Client(gateway.port) as caller:
             for client in clients:
                 caller.session = client.session
                 caller.call("once")
         called = rss_bytes(gateway.pid)
-        opened = stats(upstream_port)["initializes"] - initializes
-    return IdleMemory(
+    return Idle(
         sessions=count,
         streams=streams,
         initialized_kib=(initialized - empty) / 1024 / count,
+        cpu_share=cpu_share,
         called_kib=(called - empty) / 1024 / count,
-        opened_by_calls=opened,
+        opened_by_calls=_initializes(upstream) - initializes,
     )
+
+
+def _cpu_share(pid: int) -> float:
+    nothing_happens = threading.Event()
+    nothing_happens.wait(_SETTLE_TIME)
+    cpu, began = cpu_seconds(pid), time.perf_counter()
+    nothing_happens.wait(_IDLE_TIME)
+    return (cpu_seconds(pid) - cpu) / (time.perf_counter() - began)
+
+
+def _initializes(upstream: Upstream) -> int:
+    assert upstream.port is not None
+    return stats(upstream.port)["initializes"]
 
 
 def reconnecting_host(messages: int) -> dict[str, Times]:
@@ -95,7 +123,7 @@ def reconnecting_host(messages: int) -> dict[str, Times]:
         server = stack.enter_context(start(SCRIPTED_SERVER, log=BUILD / "server.log", stdout=subprocess.PIPE))
         server_port = urlsplit(read_line(server.stdout, "the server")).port
         assert server_port is not None
-        gateway = start_holdfast(stack, server_port, ["--trust", "chat=X-Chat"])
+        gateway = run_holdfast(stack, [f"http://127.0.0.1:{server_port}/mcp"], ["--trust", "chat=X-Chat"])
         chats = itertools.count(1)
         _message(gateway.port, "warm")
         found: dict[str, list[float]] = {"direct": [], "cold": [], "warm": []}
@@ -116,12 +144,12 @@ def _message(port: int, chat: str) -> float:
     return time.perf_counter() - began
 
 
-def start_to_first_answer(upstream_port: int, starts: int) -> Times:
+def start_to_first_answer(upstream: Upstream, starts: int) -> Times:
     """Time from the start of `holdfast run` to the first answered call of a client that keeps trying."""
     found: list[float] = []
     for _ in range(starts):
         port = free_port()
-        command = holdfast_command(f"http://127.0.0.1:{upstream_port}/mcp", port)
+        command = holdfast_command([upstream.url], port)
         began = time.perf_counter()
         with start(command, log=BUILD / "holdfast.log") as child:
             while not answers_a_call(port):

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import subprocess
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
-from bench.compile import compile_program
-from bench.gateways import HOLDFAST, MODERN
+from bench.chart import as_svg
+from bench.endpoint import Upstream
+from bench.findings import Results, added_p50, cpu_ratio, summarize, throughput_ratio
+from bench.gateways import GATEWAYS, HOLDFAST, MODERN, NGINX
 from bench.load import Stretch
-from bench.processes import BenchError, Stat, family
-from bench.report import Results, as_json, as_markdown, cpu_ratio, summarize
-from bench.sessions import IdleMemory, Times, times
-from bench.suite import Options, order
+from bench.peers import FASTMCP
+from bench.processes import BenchError, Stat, cpu_seconds, family, read_line, rss_bytes, start
+from bench.report import as_json, as_markdown
+from bench.sessions import Idle, Times, times
+from bench.suite import Options, stages, start_gateways
+from bench.targets import judge
+
+from processes import wait_until
 
 
 def stat(parent: int, *ticks: int, name: str = "program") -> Stat:
@@ -28,15 +31,17 @@ def stat(parent: int, *ticks: int, name: str = "program") -> Stat:
     return Stat(f"7 ({name}) S {parent} 7 7 0 -1 4194304 1 2 3 4 {' '.join(map(str, ticks))} 20 0 1 0 99 1 1")
 
 
-def stretch(gateway: str, connections: int, cpu: float | None, errors: int = 0) -> Stretch:
-    """A stretch of which only the CPU time and the errors matter."""
+def stretch(
+    gateway: str, workload: str, cpu: float | None, errors: int = 0, *, rate: float = 500.0, p50: float = 1.0
+) -> Stretch:
+    """A stretch of which only what is given matters."""
     return Stretch(
+        workload=workload,
         gateway=gateway,
-        connections=connections,
         calls=1000,
         errors=errors,
-        calls_per_second=500.0,
-        p50_us=1.0,
+        calls_per_second=rate,
+        p50_us=p50,
         p90_us=2.0,
         p99_us=3.0,
         cpu_us_per_call=cpu,
@@ -67,15 +72,44 @@ def test_a_process_that_has_ended_cannot_be_measured() -> None:
 
 
 def test_gateways_take_turns_within_each_round() -> None:
-    ran = [gateway for _, connections, gateway in order(Options(rounds=2)) if connections == 32]
-    assert ran == ["direct", "nginx", HOLDFAST, MODERN] * 2
+    (stage,) = stages(Options(workloads=("call-1", "call-32")))
+    ran = [gateway for _, workload, gateway in stage.order(2) if workload.name == "call-32"]
+    over_http = {name: gateway for name, gateway in GATEWAYS.items() if gateway.over_http}
+    assert ran == [*over_http, *(name for name, gateway in over_http.items() if not gateway.is_slow)]
+
+
+def test_a_slow_gateway_is_asked_for_small_calls_only() -> None:
+    (stage,) = stages(Options(workloads=("call-32", "result"), gateways=(HOLDFAST, FASTMCP)))
+    assert [(workload.name, gateway) for _, workload, gateway in stage.order(1)] == [
+        ("call-32", HOLDFAST),
+        ("call-32", FASTMCP),
+        ("result", HOLDFAST),
+    ]
+
+
+def test_workloads_with_a_server_of_their_own_have_gateways_of_their_own() -> None:
+    found = [(stage.tools, stage.is_stdio, {each.name for each in stage.workloads}) for stage in stages(Options())]
+    assert found == [
+        (10, False, {"call-1", "call-32", "result", "progress", "slow-progress"}),
+        (200, False, {"list"}),
+        (10, True, {"stdio-1", "stdio-32"}),
+    ]
+
+
+def test_only_gateways_that_start_their_server_are_measured_with_a_stdio_server() -> None:
+    (stage,) = stages(Options(workloads=("stdio-1",)))
+    assert "direct" not in stage.gateways
+    assert HOLDFAST in stage.gateways
 
 
 def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     rounds = [
-        [stretch("nginx", 1, 10.0), stretch("holdfast", 1, 30.0)],
-        [stretch("nginx", 1, 100.0), stretch("holdfast", 1, 310.0)],  # somebody else kept the machine busy
-        [stretch("nginx", 1, 10.0), stretch("holdfast", 1, 35.0)],
+        [stretch("nginx", "call-1", 10.0), stretch("holdfast", "call-1", 30.0)],
+        [
+            stretch("nginx", "call-1", 100.0),
+            stretch("holdfast", "call-1", 310.0),
+        ],  # somebody else kept the machine busy
+        [stretch("nginx", "call-1", 10.0), stretch("holdfast", "call-1", 35.0)],
     ]
     nginx, holdfast = summarize(rounds)
     assert (nginx.cpu_ratio_to_nginx, nginx.cpu_us_per_call) == (1.0, 10.0)
@@ -84,183 +118,148 @@ def test_the_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
 
 def test_a_call_of_one_era_is_compared_with_one_of_the_other_within_rounds() -> None:
     rounds = [
-        [stretch(HOLDFAST, 1, 50.0), stretch(MODERN, 1, 60.0)],
-        [stretch(HOLDFAST, 1, 500.0), stretch(MODERN, 1, 550.0)],
-        [stretch(HOLDFAST, 1, 100.0), stretch(MODERN, 1, 130.0)],
+        [stretch(HOLDFAST, "call-1", 50.0), stretch(MODERN, "call-1", 60.0)],
+        [stretch(HOLDFAST, "call-1", 500.0), stretch(MODERN, "call-1", 550.0)],
+        [stretch(HOLDFAST, "call-1", 100.0), stretch(MODERN, "call-1", 130.0)],
     ]
-    assert cpu_ratio(rounds, 1, MODERN, HOLDFAST) == 1.2
-    assert cpu_ratio(rounds, 32, MODERN, HOLDFAST) is None
+    assert cpu_ratio(rounds, "call-1", MODERN, HOLDFAST) == 1.2
+    assert cpu_ratio(rounds, "call-32", MODERN, HOLDFAST) is None
 
 
-def test_each_number_of_connections_is_compared_with_its_own() -> None:
+def test_each_workload_is_compared_with_its_own() -> None:
     stretches = [
-        stretch(name, n, cpu) for name, n, cpu in [("nginx", 1, 20.0), ("holdfast", 1, 60.0), ("nginx", 32, 10.0)]
+        stretch(name, n, cpu)
+        for name, n, cpu in [("nginx", "call-1", 20.0), ("holdfast", "call-1", 60.0), ("nginx", "call-32", 10.0)]
     ]
     assert [row.cpu_ratio_to_nginx for row in summarize([stretches])] == [1.0, 3.0, 1.0]
 
 
 def test_what_has_no_gateway_has_no_cpu_time() -> None:
-    (row,) = summarize([[stretch("direct", 1, None)]])
+    (row,) = summarize([[stretch("direct", "call-1", None)]])
     assert (row.cpu_us_per_call, row.cpu_ratio_to_nginx) == (None, None)
 
 
 def test_errors_of_all_rounds_are_shown() -> None:
-    rounds = [[stretch("holdfast", 1, 30.0, errors=2)], [stretch("holdfast", 1, 30.0, errors=1)]]
-    some = Times(median_ms=1.0, p90_ms=2.0, samples=3)
-    memory = IdleMemory(sessions=10, streams=10, initialized_kib=1.0, called_kib=2.0, opened_by_calls=10)
-    results = Results(
-        machine={"cores": 2},
-        rounds=rounds,
-        idle_memory=memory,
-        reconnecting_host={"warm": some},
-        start_to_first_answer=some,
-    )
+    rounds = [[stretch("holdfast", "call-1", 30.0, errors=2)], [stretch("holdfast", "call-1", 30.0, errors=1)]]
+    results = Results(machine={"cores": 2}, rounds=rounds)
     assert "| 3/2,000 |" in as_markdown(results)
     assert json.loads(json.dumps(as_json(results)))["summary"][0]["errors"] == 3
+
+
+def test_what_was_measured_besides_calls_is_shown() -> None:
+    some = Times(median_ms=1.0, p90_ms=2.0, samples=3)
+    found = Idle(sessions=10, streams=9, initialized_kib=1.5, cpu_share=0.002, called_kib=2.0, opened_by_calls=10)
+    results = Results({"cores": 2}, [], idle=found, reconnecting_host={"warm": some}, start_to_first_answer=some)
+    page = as_markdown(results)
+    for said in ("9 with a push stream", "1.5 KiB", "0.20% of a core", "1.00 ms (p90 2.00)", "1 ms"):
+        assert said in page
+
+
+def test_a_gateway_that_could_not_be_measured_is_said_so() -> None:
+    results = Results({"cores": 2}, [], missing={"envoy": "is not installed"})
+    assert "envoy (is not installed)" in as_markdown(results)
 
 
 def test_times_are_summed_up_in_milliseconds() -> None:
     assert times([n / 8 for n in range(1, 12)]) == Times(median_ms=750.0, p90_ms=1250.0, samples=11)
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled programs, where there is a compiler."""
-    if shutil.which("gcc") is None and shutil.which("cc") is None:
-        pytest.skip("needs a C compiler; `make bench` installs one")
-    folder = tmp_path_factory.mktemp("bench")
-    compile_program("load", folder)
-    compile_program("upstream", folder)
-    return folder
+def test_throughput_and_added_latency_are_medians_within_rounds() -> None:
+    rounds = [
+        [stretch("direct", "call-1", None, rate=100, p50=10), stretch(HOLDFAST, "call-1", 1, rate=50, p50=45)],
+        [stretch("direct", "call-1", None, rate=10, p50=100), stretch(HOLDFAST, "call-1", 1, rate=4, p50=130)],
+        [stretch("direct", "call-1", None, rate=100, p50=10), stretch(HOLDFAST, "call-1", 1, rate=60, p50=50)],
+    ]
+    assert throughput_ratio(rounds, "call-1", HOLDFAST, "direct") == 0.5
+    assert added_p50(rounds, "call-1", HOLDFAST, "direct") == 35
 
 
-def load(programs: Path, port: int, *options: str) -> dict[str, Any]:
-    """What the load generator says of a hundred calls."""
-    command: list[str | Path] = [programs / "load", "--port", str(port), "--calls", "100", "--warmup", "0", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def verdicts(results: Results) -> dict[str, tuple[str, bool]]:
+    """What is said of each target that can be judged."""
+    return {each.figure: (each.found, each.is_reached) for each in judge(results)}
 
 
-@pytest.mark.parametrize(
-    "options",
-    [(), ("--connections", "7"), ("--connections", "7", "--shared"), ("--connections", "2", "--padding", "90000")],
-    ids=" ".join,
-)
-def test_the_compiled_server_answers_the_load_generator_without_error(programs: Path, options: tuple[str, ...]) -> None:
-    with subprocess.Popen([programs / "upstream"], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            found = load(programs, int(server.stdout.readline()), *options)
-        finally:
-            server.kill()
-    assert (found["calls"], found["errors"], found["warmup_errors"]) == (100, 0, 0)
-    assert 0 < found["p50_us"] <= found["p90_us"] <= found["p99_us"] <= found["max_us"]
+def test_a_target_is_judged_by_the_figure_of_the_run() -> None:
+    found = [stretch(NGINX, "call-32", 10.0, rate=1000), stretch(HOLDFAST, "call-32", 20.1, rate=550)]
+    assert verdicts(Results({}, [found])) == {
+        "CPU per call, 32 connections, in nginx's": ("2.01", False),
+        "calls per second, 32 connections, in nginx's": ("0.55", True),
+        "upstream requests per call": ("1.00", True),
+        "initializes per session": ("1.00", True),
+    }
 
 
-class _Face(BaseHTTPRequestHandler):
-    """Answers each call after a rewriting of its answer, as its `_Server` is told."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, _Server)
-        message = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if "id" not in message:
-            self._send(202, b"", "application/json")
-            return
-        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"], "result": {"protocolVersion": "2025-11-25"}}
-        if message["method"] == "tools/call":
-            answer["result"] = {"content": [{"type": "text", "text": message["params"]["arguments"]["text"]}]}
-        body = json.dumps(answer).encode()
-        if message["method"] == "tools/call" and message["id"] % 10 == 0:
-            body = re.sub(*server.fault, body)
-        if server.streams:
-            self._send(200, b"event: message\ndata: " + body + b"\n\n", "text/event-stream")
-        else:
-            self._send(200, body, "application/json")
-
-    def do_DELETE(self) -> None:
-        self._send(200, b"", "application/json")
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Mcp-Session-Id", "one")
-        if kind == "text/event-stream":
-            self.send_header("Transfer-Encoding", "chunked")
-            body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:])) + b"0\r\n\r\n"
-        else:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+def test_a_target_of_exactly_one_is_missed_by_more_and_by_less() -> None:
+    for requests, is_reached in ((0.99, False), (1.0, True), (1.01, False)):
+        found = replace(stretch(HOLDFAST, "call-32", 20.0), upstream_requests_per_call=requests)
+        assert verdicts(Results({}, [[found]]))["upstream requests per call"][1] is is_reached
 
 
-class _Server(ThreadingHTTPServer):
-    """A server whose every tenth answer has `fault` done to it: a pattern, and what stands there instead."""
-
-    daemon_threads = True
-
-    def __init__(self, fault: tuple[bytes, bytes], *, streams: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Face)
-        self.fault = fault
-        self.streams = streams
+def test_a_target_that_was_missed_is_said_so_on_the_page() -> None:
+    found = [stretch(NGINX, "result", 10.0), stretch(HOLDFAST, "result", 18.0)]
+    assert "| CPU per 100 KB result, in nginx's | ≤ 1.70 | 1.80 | **missed** |" in as_markdown(Results({}, [found]))
 
 
-@contextmanager
-def serving(fault: tuple[bytes, bytes], *, streams: bool = False) -> Generator[int]:
-    """Serve from a thread; gives the port."""
-    with _Server(fault, streams=streams) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+def test_wrong_answers_of_a_gateway_stand_beside_its_figure() -> None:
+    found = [stretch(NGINX, "call-1", 10.0), stretch("fastmcp", "call-1", 20.0, errors=3)]
+    assert "| fastmcp | 20 (2.0) wrong answers |" in as_markdown(Results({}, [found]))
 
 
-@pytest.mark.parametrize("streams", [False, True], ids=["json", "stream"])
-@pytest.mark.parametrize(
-    "fault",
-    [
-        (rb'"id": (\d+)', rb'"id": \g<1>1'),
-        (rb'"text": "c0', rb'"text": "c1'),
-        (rb'"text": "', rb'"text": "more'),
-        (rb'-"', rb'-more"'),
-        (rb"^.*$", rb""),
-    ],
-    ids=["another id", "another connection's text", "text too early", "text too late", "nothing"],
-)
-def test_the_load_generator_counts_an_answer_to_another_call_as_an_error(
-    programs: Path, fault: tuple[bytes, bytes], streams: bool
+def test_the_chart_shows_every_gateway_from_the_cheapest_on() -> None:
+    found = [(HOLDFAST, 24.0), (NGINX, 12.0), ("fastmcp", 23400.0)]
+    stretches = [stretch(name, "call-32", cpu) for name, cpu in found] + [stretch("mcp-proxy", "stdio-32", 500.0)]
+    drawing = ET.fromstring(as_svg(summarize([stretches])))
+    texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[-8::2] == ["nginx", "Holdfast", "mcp-proxy (stdio server)", "FastMCP"]
+    assert texts[-7::2] == ["12 µs", "24 µs, 2 times nginx", "500 µs", "23 ms, 2,000 times nginx"]
+
+
+def test_the_chart_of_nothing_is_a_drawing() -> None:
+    ET.fromstring(as_svg([]))
+
+
+def test_programs_do_not_inherit_what_makes_python_compile_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(fault, streams=streams) as port:
-        found = load(programs, port)
-    assert (found["calls"], found["errors"], found["warmup_errors"]) == (100, 10, 0)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    command = [sys.executable, "-c", "import os; print(os.environ.get('PYTHONDONTWRITEBYTECODE'))"]
+    with start(command, log=tmp_path / "log", stdout=subprocess.PIPE) as child:
+        assert read_line(child.stdout, "it") == "None"
 
 
-def test_the_load_generator_reads_event_streams(programs: Path) -> None:
-    with serving((b"never", b""), streams=True) as port:
-        found = load(programs, port, "--connections", "3")
-    assert (found["calls"], found["errors"]) == (100, 0)
+def test_what_a_server_takes_does_not_count_for_the_gateway_that_started_it(tmp_path: Path) -> None:
+    program = Path(sys.executable).resolve()
+    with start(starts_a_server(program), log=tmp_path / "log", stdout=subprocess.PIPE) as child:
+        read_line(child.stdout, "the server")
+        assert rss_bytes(child.pid) > rss_bytes(child.pid, without=program) > 0
+        assert cpu_seconds(child.pid, without=program) <= cpu_seconds(child.pid)
 
 
-def test_the_load_generator_says_in_each_request_that_it_is_of_the_revision_without_sessions(programs: Path) -> None:
-    with serving((b"never", b"")) as port:
-        found = load(programs, port, "--modern", "--connections", "3")
-    assert (found["calls"], found["errors"]) == (100, 0)
+def test_what_a_gateway_has_started_ends_with_it(tmp_path: Path) -> None:
+    with start(starts_a_server(Path(sys.executable)), log=tmp_path / "log", stdout=subprocess.PIPE) as child:
+        server = int(read_line(child.stdout, "the server"))
+    wait_until(lambda: not is_running(server), "the server has ended")
 
 
-def test_the_load_generator_fails_where_no_session_can_be_opened(programs: Path) -> None:
-    with serving((b"", b"")) as port:
-        silent_port = port
-    command: list[str | Path] = [programs / "load", "--port", str(silent_port)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert "cannot connect" in done.stderr
+def is_running(pid: int) -> bool:
+    """False, too, for one that nobody has asked how it ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def starts_a_server(program: Path) -> list[str | Path]:
+    """A gateway whose server says its process id, and would outlive it."""
+    says_who_it_is = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+    return ["sh", "-c", f'{program} -c "{says_who_it_is}" & wait']
+
+
+def test_a_peer_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("bench.peers._BIN", tmp_path)
+    results = Results({}, [])
+    (stage,) = stages(Options(workloads=("call-1",), gateways=(FASTMCP,)))
+    with ExitStack() as stack:
+        assert start_gateways(stack, stage, Upstream(tmp_path, 10, 1), results) == {}
+    assert "is not installed" in results.missing[FASTMCP]
