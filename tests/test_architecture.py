@@ -52,7 +52,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "downstream": GROUND | BESIDE | {"wire", "session", "servers", "upstream.transport"},
     "dashboard": GROUND | {"wire", "downstream.http", "downstream.refusal", "observe"},
     "library": GROUND | {"wire", "session", "servers", "identity", "gateway"},
-    "library.sdk": GROUND | {"downstream.pipes", "downstream.stdio", "identity.asker", "servers"},
+    "library.sdk": GROUND | {"wire.revisions", "downstream.pipes", "downstream.stdio", "identity.asker", "servers"},
     "operations": GROUND | {"observe", "servers"},
     "gateway": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "downstream", "dashboard", "operations"},
     "testing": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "gateway"},

@@ -42,9 +42,6 @@ _NOWHERE: Final = Path("settings")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def _unheard(_: events.Event) -> None: ...
-
-
 class Wanted(TypedDict, total=False):
     """What `SessionPool.acquire` takes beside the server; it says what each is."""
 
@@ -82,7 +79,7 @@ class SessionPool:
         self,
         settings: GatewaySettings,
         *,
-        emit: events.Emit = _unheard,
+        emit: events.Emit = events.unheard,
         clock: Clock | None = None,
     ) -> None:
         """`emit` is told what happens, as the gateway's log is; see `holdfast.events`."""
@@ -97,7 +94,7 @@ class SessionPool:
         cls,
         config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[str],
         *,
-        emit: events.Emit = _unheard,
+        emit: events.Emit = events.unheard,
     ) -> Self:
         """A pool of the servers of a settings file, of what such a file says, or of settings; enter it to use it.
 
