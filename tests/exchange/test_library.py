@@ -216,8 +216,30 @@ def test_every_mistake_in_the_settings_is_a_line() -> None:
 
 def test_the_package_has_the_names_that_it_offers_and_no_others() -> None:
     assert {name for name in holdfast.__all__ if getattr(holdfast, name)} == set(holdfast.__all__)
-    with pytest.raises(AttributeError):
+    assert dir(holdfast) == sorted(holdfast.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Pool'"):
         _ = holdfast.Pool
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (Status(StatusWord.READY, "25 tools in 230 ms"), "ready: 25 tools in 230 ms"),
+        (Status(StatusWord.READY, "ready in 230 ms"), "ready in 230 ms"),
+        (Status(StatusWord.CONNECTING, "Connecting to notes."), "Connecting to notes."),
+    ],
+)
+def test_a_status_that_is_printed_is_a_line_for_people(status: Status, line: str) -> None:
+    assert str(status) == f"{status}" == line
+
+
+async def test_what_is_printed_of_pools_and_sessions_says_how_they_stand() -> None:
+    async with library() as (pool, _):
+        session = await pool.acquire(NAME, principal="ann", chat="c")
+        assert (repr(pool), repr(session)) == (f"<SessionPool {NAME}: 1 leased>", f"<PooledSession {NAME}: warm>")
+        session.release()
+        assert repr(session) == f"<PooledSession {NAME}: released>"
+    assert repr(pool) == "<SessionPool: not open>"
 
 
 # What a call yields.

@@ -76,8 +76,8 @@ async def test_what_cannot_be_meant_is_refused_and_nothing_of_it_runs() -> None:
     async with rig() as running, pipe_client(running.gateway) as client:
         bare = client.request("tools/call", name="count", arguments={}, _meta={KEY + "protocolVersion": MODERN})
         assert (await client.answer(bare))["error"]["code"] == -32602
-        envelope = {KEY + "protocolVersion": MODERN, KEY + "clientCapabilities": {}}
-        params = {"name": "count", "arguments": {}, "_meta": envelope}
+        envelope: dict[str, Any] = {KEY + "protocolVersion": MODERN, KEY + "clientCapabilities": {}}
+        params: dict[str, Any] = {"name": "count", "arguments": {}, "_meta": envelope}
         client.send([{"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": params} for n in (1, 2)])
         refused = await client.next()
         assert [(each["id"], each["error"]["code"]) for each in refused] == [(1, -32600), (2, -32600)]
@@ -98,7 +98,7 @@ async def test_a_question_ends_the_request_and_its_answer_comes_with_the_next(tr
         assert first["resultType"] == "input_required"
         ((name, question),) = first["inputRequests"].items()
         assert question["params"]["message"] == "Which?"
-        again = {"name": "ask", "arguments": {"message": "Which?"}, "requestState": first["requestState"]}
+        again: dict[str, Any] = {"name": "ask", "arguments": {"message": "Which?"}, "requestState": first["requestState"]}
         stolen = ask(client, "tools/call", "d", **again, inputResponses={name: YES})
         assert (await client.answer(stolen))["error"]["code"] == -32602, "that of another chat"
         assert json.loads(await text(client, ask(client, "tools/call", **again, inputResponses={name: YES}))) == YES

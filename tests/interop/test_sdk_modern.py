@@ -7,7 +7,7 @@ import json
 import urllib.request
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import mcp_types as types
@@ -29,7 +29,7 @@ from interop.programs import (
 from requirements import requirement
 
 NOTE = "memo://note"
-CHAT = "dev.holdfast/chat"
+A, B = (cast("types.RequestParamsMeta", {"dev.holdfast/chat": chat}) for chat in "ab")
 TRUST = ("--trust", "chat=x-chat")
 
 
@@ -202,13 +202,13 @@ async def test_it_speaks_so_with_a_gateway_that_it_starts() -> None:
     steps = Steps()
     started = sdk_client_of("stdio", "--", *TEST_SERVER_STDIO, mode="2026-07-28", elicitation_callback=elicited)
     async with asyncio.timeout(PATIENCE), started as client:
-        counted = [text_of(await client.call_tool("count", {}, meta={CHAT: chat})) for chat in ("a", "a", "b")]
+        counted = [text_of(await client.call_tool("count", {}, meta=chat)) for chat in (A, A, B)]
         assert counted == ["1", "2", "1"]
-        for chat in ({}, {CHAT: "a"}):
-            asked = json.loads(text_of(await client.call_tool("ask", {"message": "where?"}, meta=chat)))
+        for where in (None, A):
+            asked = json.loads(text_of(await client.call_tool("ask", {"message": "where?"}, meta=where)))
             assert asked == {"action": "accept", "content": {"answer": "re: where?"}}
         await client.call_tool("progress", {"steps": 3}, progress_callback=steps)
         assert steps.seen == [(step, 3) for step in range(1, 4)]
         async with client.listen(tools_list_changed=True) as changes:
-            text_of(await client.call_tool("change_tools", {}, meta={CHAT: "a"}))
+            text_of(await client.call_tool("change_tools", {}, meta=A))
             assert type(await anext(aiter(changes))).__name__ == "ToolsListChanged"

@@ -87,6 +87,9 @@ class PooledSession:
         self.is_released = False
         conversation.attach(self._listener)
 
+    def __repr__(self) -> str:
+        return f"<PooledSession {self.server}: {'released' if self.is_released else self.state}>"
+
     @property
     def server(self) -> str:
         """The configured name of the server."""
@@ -151,22 +154,25 @@ class PooledSession:
         params = {"name": name, "arguments": dict(arguments or {})}
         return read_result(CallToolResult, await self._request("tools/call", params, hears, timeout, meta))
 
-    async def list_tools(self) -> list[Tool]:
-        """All tools, of all pages; from what is kept, as long as the server announces no change."""
-        return await self._list("tools/list", ListToolsResult, lambda page: page.tools)
+    async def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+        """All tools, of all pages; from what is kept, as long as the server announces no change.
 
-    async def list_prompts(self) -> list[Prompt]:
+        Here and in the other lists, `timeout` is for each page.
+        """
+        return await self._list("tools/list", ListToolsResult, lambda page: page.tools, timeout)
+
+    async def list_prompts(self, *, timeout: float | None = None) -> list[Prompt]:
         """All prompts."""
-        return await self._list("prompts/list", ListPromptsResult, lambda page: page.prompts)
+        return await self._list("prompts/list", ListPromptsResult, lambda page: page.prompts, timeout)
 
-    async def list_resources(self) -> list[Resource]:
+    async def list_resources(self, *, timeout: float | None = None) -> list[Resource]:
         """All resources."""
-        return await self._list("resources/list", ListResourcesResult, lambda page: page.resources)
+        return await self._list("resources/list", ListResourcesResult, lambda page: page.resources, timeout)
 
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
+    async def list_resource_templates(self, *, timeout: float | None = None) -> list[ResourceTemplate]:
         """All resource templates."""
         return await self._list(
-            "resources/templates/list", ListResourceTemplatesResult, lambda page: page.resource_templates
+            "resources/templates/list", ListResourceTemplatesResult, lambda page: page.resource_templates, timeout
         )
 
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
@@ -187,6 +193,7 @@ class PooledSession:
         value: str,
         *,
         context: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> CompleteResult:
         """Complete `value` of the argument `name`; `context` are the arguments chosen already."""
         params: dict[str, Any] = {
@@ -195,7 +202,7 @@ class PooledSession:
         }
         if context:
             params["context"] = {"arguments": dict(context)}
-        return read_result(CompleteResult, await self.request("completion/complete", params))
+        return read_result(CompleteResult, await self.request("completion/complete", params, timeout=timeout))
 
     async def subscribe(self, uri: str) -> None:
         """Hear of changes of a resource through `on_change`, in sessions that follow this one too."""
@@ -276,12 +283,14 @@ class PooledSession:
             if told is not None:
                 await told
 
-    async def _list(self, method: str, model: type[_Page], items: Callable[[_Page], list[Any]]) -> list[Any]:
+    async def _list(
+        self, method: str, model: type[_Page], items: Callable[[_Page], list[Any]], limit: float | None
+    ) -> list[Any]:
         """Every page; parsed once for as long as the bytes stay what they were."""
         pages: list[bytes] = []
         cursor: str | None = None
         while len(pages) < MAX_PAGES:
-            page = await self.request(method, {} if cursor is None else {"cursor": cursor})
+            page = await self.request(method, {} if cursor is None else {"cursor": cursor}, timeout=limit)
             pages.append(page)
             following = jsonrpc.decode_value(jsonrpc.decode_fields(page).get("nextCursor", b"null"))
             if not isinstance(following, str) or following == cursor:

@@ -103,6 +103,12 @@ class SessionPool:
         """
         return cls(_settings(config), emit=emit)
 
+    def __repr__(self) -> str:
+        if self._clock is None:
+            return "<SessionPool: not open>"
+        servers = ", ".join(server.name for server in self._servers())
+        return f"<SessionPool {servers}: {len(self._leases)} leased>"
+
     async def __aenter__(self) -> Self:
         await self._gateway.__aenter__()
         self._clock = self._given_clock or LoopClock()
