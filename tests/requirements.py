@@ -1562,6 +1562,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK's client runs on a kept session unchanged.",
         "architecture 7",
     ),
+    "library:frameworks": Requirement(
+        "Two chats of two users keep their state over several messages in each agent framework and in FastAPI.",
+        "issue: in the hands of its users",
+    ),
     "library:blocking": Requirement(
         "Code that does not await has the same sessions, from any thread.",
         "architecture 7",

@@ -98,7 +98,11 @@ async def test_a_question_ends_the_request_and_its_answer_comes_with_the_next(tr
         assert first["resultType"] == "input_required"
         ((name, question),) = first["inputRequests"].items()
         assert question["params"]["message"] == "Which?"
-        again: dict[str, Any] = {"name": "ask", "arguments": {"message": "Which?"}, "requestState": first["requestState"]}
+        again: dict[str, Any] = {
+            "name": "ask",
+            "arguments": {"message": "Which?"},
+            "requestState": first["requestState"],
+        }
         stolen = ask(client, "tools/call", "d", **again, inputResponses={name: YES})
         assert (await client.answer(stolen))["error"]["code"] == -32602, "that of another chat"
         assert json.loads(await text(client, ask(client, "tools/call", **again, inputResponses={name: YES}))) == YES
