@@ -1562,6 +1562,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK's client runs on a kept session unchanged.",
         "architecture 7",
     ),
+    "library:idle": Requirement(
+        "A pool that nobody uses takes next to no CPU, however many sessions it keeps.",
+        "issue: idle CPU of 1 % at most",
+    ),
     "library:frameworks": Requirement(
         "Two chats of two users keep their state over several messages in each agent framework and in FastAPI.",
         "issue: in the hands of its users",

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from holdfast.testing.server import ScriptedServer
+from interop.programs import HOLDFAST, READY
 from processes import ROOT, free_port, start
 from requirements import requirement
 
@@ -50,22 +51,41 @@ ANSWERS: Final = [*["remembered"] * 3, "blue", "green", "red", "remembered", "bl
 @pytest.mark.parametrize("driver", FRAMEWORKS)
 async def test_an_agent_keeps_the_state_of_each_chat_from_message_to_message(driver: str) -> None:
     async with asyncio.timeout(PATIENCE), ScriptedServer() as upstream:
-        process = await asyncio.create_subprocess_exec(
-            HOSTS / FRAMEWORKS[driver] / "bin" / "python",
-            DRIVERS / driver,
-            json.dumps({"servers": {"notes": {"url": upstream.url}}}),
-            json.dumps(TALK),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            output, errors = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-        assert process.returncode == 0, errors.decode()
-        assert json.loads(output) == ANSWERS
+        settings = {"servers": {"notes": {"url": upstream.url}}}
+        assert await driven(FRAMEWORKS[driver], driver, json.dumps(settings)) == ANSWERS
         assert upstream.initializes == 3, "one for each chat, and none for what follows"
+
+
+async def driven(environment: str, driver: str, target: str) -> list[str]:
+    """What a driver answers to the messages of the talk."""
+    process = await asyncio.create_subprocess_exec(
+        HOSTS / environment / "bin" / "python",
+        DRIVERS / driver,
+        target,
+        json.dumps(TALK),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, errors.decode()
+    answers: list[str] = json.loads(output)
+    return answers
+
+
+@requirement("library:frameworks")
+async def test_a_client_for_every_tool_call_meets_the_chat_that_its_url_names() -> None:
+    async with asyncio.timeout(PATIENCE), ScriptedServer() as upstream:
+        port = free_port()
+        with start(HOLDFAST, "run", "--name", "notes", "--port", str(port), upstream.url) as process:
+            await asyncio.to_thread(process.wait_for_line, READY)
+            url = f"http://127.0.0.1:{port}/mcp/notes"
+            said = await driven("langchain", "langchain_gateway.py", url)
+        assert said == ANSWERS
+        assert upstream.initializes == 3
 
 
 @requirement("library:frameworks")
@@ -73,7 +93,14 @@ async def test_an_application_in_fastapi_keeps_them_until_its_user_logs_out(tmp_
     async with asyncio.timeout(PATIENCE), ScriptedServer() as upstream:
         settings, port = tmp_path / "holdfast.yaml", free_port()
         settings.write_text(json.dumps({"servers": {"notes": {"url": upstream.url}}}))
-        uvicorn = [HOSTS / "frameworks" / "bin" / "python", "-m", "uvicorn", "library_fastapi:app", "--port", str(port)]
+        uvicorn: list[str | Path] = [
+            HOSTS / "frameworks" / "bin" / "python",
+            "-m",
+            "uvicorn",
+            "library_fastapi:app",
+            "--port",
+            str(port),
+        ]
         with start(
             *uvicorn, "--app-dir", ROOT / "examples", environment={"HOLDFAST_SETTINGS": str(settings)}
         ) as process:
