@@ -187,7 +187,35 @@ async def test_what_cannot_be_is_refused_before_anything_is_opened() -> None:
                 await pool.acquire(server, **wanted)
         with pytest.raises(ValueError, match="say whose sessions"):
             pool.invalidate()
+        others: tuple[dict[str, Any], ...] = (
+            {"principal": 5},
+            {"principal": "ann", "chat": 5},
+            {"principal": "ann", "credential": 5},
+            {"principal": "ann", "headers": {"X-A": 5}},
+        )
+        for wanted in others:
+            with pytest.raises(TypeError, match="must be a string, not int"):
+                await pool.acquire("remote", **wanted)
         assert pool.stats().leases == 0
+
+
+@requirement("library:keeps")
+async def test_a_pool_is_open_once_and_in_one_event_loop() -> None:
+    async with library() as (pool, _):
+        with pytest.raises(RuntimeError, match="open already"):
+            await pool.__aenter__()
+        async with pool.lease(NAME, principal="ann", chat="c") as session:
+
+            async def call() -> None:
+                await session.call_tool("count")
+
+            async def acquire() -> None:
+                await pool.acquire(NAME, principal="ann", chat="c")
+
+            for what in (call, acquire):
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    await asyncio.to_thread(asyncio.run, what())
+            assert text(await session.call_tool("count")) == "1"
 
 
 @requirement("library:settings")

@@ -48,6 +48,7 @@ OnChange: TypeAlias = Callable[[str, Json], None]
 """A notification that belongs to no call: its method and params."""
 
 MAX_PAGES: Final = 1000
+ELSEWHERE: Final = "lives in another event loop: use it there, or a BlockingSessionPool, which any thread may call"
 
 M = TypeVar("M", bound=BaseModel)
 _Page = TypeVar("_Page", ListToolsResult, ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult)
@@ -76,6 +77,7 @@ class PooledSession:
     ) -> None:
         self._conversation = conversation
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._on_status = on_status
         self._released = released
         self._listener = _Listener(conversation.key, on_change)
@@ -110,8 +112,7 @@ class PooledSession:
 
     async def warm(self) -> None:
         """Return once a session is open; `on_status` hears what is waited for. Raises `CallFailed`."""
-        if self.is_released:
-            raise RuntimeError("the session was released")
+        self._check()
         if self.state in {"warm", "restored"}:
             return
         ended: asyncio.Future[CallFailed | None] = asyncio.get_running_loop().create_future()
@@ -234,6 +235,12 @@ class PooledSession:
 
     # Inside.
 
+    def _check(self) -> None:
+        if self.is_released:
+            raise RuntimeError("the session was released")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(f"the session {ELSEWHERE}")
+
     async def _request(
         self, method: str, params: dict[str, Any], hears: Hears, limit: float | None, meta: Mapping[str, Any] | None
     ) -> bytes:
@@ -258,8 +265,7 @@ class PooledSession:
             ) from None
 
     async def _run(self, start: Start, call: Call, hears: Hears) -> Raw:
-        if self.is_released:
-            raise RuntimeError("the session was released")
+        self._check()
         self._calls += 1
         try:
             raw = await run(start, call, hears)
