@@ -492,6 +492,23 @@ async def test_the_words_for_a_cold_start_are_sentences() -> None:
 
 
 @requirement("library:state")
+async def test_a_cold_start_is_told_before_anything_is_sent() -> None:
+    async with library(start="lazy") as (pool, upstream):
+        told: list[tuple[str, int]] = []
+
+        def tell(status: Status) -> None:
+            told.append((status.word, len(upstream.received_headers)))
+
+        async with pool.lease(NAME, principal="ann", chat="c", on_status=tell):
+            assert told[0] == ("connecting", 0)
+        async with pool.lease(NAME, principal="ben", chat="c", on_status=tell, warm=False) as session:
+            told.clear()
+            sent = len(upstream.received_headers)
+            await session.call_tool("count")
+            assert told[0] == ("connecting", sent)
+
+
+@requirement("library:state")
 async def test_a_server_that_is_not_there_is_a_failure_that_says_so_and_leaves_no_lease() -> None:
     settings = GatewaySettings(servers=(ServerSettings(name=NAME, url="http://127.0.0.1:9/mcp", start="lazy"),))
     async with asyncio.timeout(30), SessionPool.open(settings) as pool:

@@ -200,7 +200,7 @@ class SessionPool:
         try:
             from holdfast.library.sdk import connect  # noqa: PLC0415 (the SDK is the application's, not ours)
         except ModuleNotFoundError as error:
-            raise RuntimeError(f"a transport needs the official SDK, 'mcp' 2 or newer: {error}") from None
+            raise RuntimeError(f"a transport needs the official SDK, the package mcp: {error}") from None
 
         self._check_loop()
         conversation = _conversation(self._find(server), principal, chat, credential, headers)
