@@ -168,6 +168,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",
     ),
+    "command:start:help-loads-only-the-parser": Requirement(
+        "Help, version and mistakes in options are answered without loading what serves or reads settings.",
+        "issue 5",
+    ),
+    "command:start:loads-what-it-needs": Requirement(
+        "A gateway starts without YAML, the Prometheus client, the MCP SDK's types or its own sources.",
+        "issue 5, start to first answered call",
+    ),
     "command:mistakes:one-line-and-exit-2": Requirement(
         "An operator's mistake is answered with one readable line and exit status 2.",
         "issue 1, proof by real programs",
