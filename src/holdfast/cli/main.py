@@ -16,6 +16,7 @@ from holdfast import __version__
 from holdfast.cli import garbage
 from holdfast.cli.dashes import DashedCommand, after_dashes
 from holdfast.cli.options import (
+    BENCH_EXAMPLES,
     CALL_EXAMPLES,
     STDIO_EXAMPLES,
     TOOLS_EXAMPLES,
@@ -31,7 +32,7 @@ from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "top"})
+_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "bench", "top"})
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -253,6 +254,37 @@ def call(
     arguments = parse_arguments(rest[1:], sys.stdin.buffer.read)
     wanted = command.Wanted(rest[0], arguments, chat or None, check_limit(timeout), as_json, log_level)
     return command.call(found, wanted)
+
+
+@app.command(cls=DashedCommand, epilog=BENCH_EXAMPLES, options_metavar="[OPTIONS]")
+def bench(
+    context: typer.Context,
+    server: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | NAME | -- COMMAND ARG…", help="The MCP server.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    tool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The tool to call.  [default: none, but ping]")
+    ] = None,
+    arguments: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The tool's arguments: an object, or one KEY=VALUE.")
+    ] = None,
+    connections: Annotated[str, typer.Option(metavar="N,N", help="Calls under way at once.")] = "1,8",
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", help="For each way and number of connections.")] = 3.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> int:
+    """Measure a server, directly and through Holdfast."""
+    from holdfast.cli import bench as command  # noqa: PLC0415
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
+    wanted = command.parse_wanted(tool, arguments, connections, seconds, is_json=as_json)
+    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    return command.bench(found, wanted)
 
 
 @app.command(epilog=TOP_EXAMPLES)
