@@ -17,6 +17,8 @@ _MILLISECOND: Final = 1e-3
 _AS_GOOD: Final = 1.5
 """A message is not called faster or slower below this ratio: between two runs it moves as much."""
 SUGGESTED: Final = 3
+ERRORS: Final = 3
+"""Different ones, of which the words are shown."""
 
 
 class Way(StrEnum):
@@ -123,7 +125,8 @@ def draw(report: Report, width: int) -> list[Text]:
     for row in report.calls:
         if row.problem:
             lines.append(Text(f"{_connections(row.connections)}, {SAID[row.way]}: {one_line(row.problem)}", "red"))
-    for error in dict.fromkeys(tally.first_error for tally in report.tallies if tally.errors):
+    errors = dict.fromkeys(tally.first_error for tally in report.tallies if tally.errors)
+    for error in list(errors)[:ERRORS]:
         lines.append(Text(f"an error said: {one_line(error)}", "red"))
     return [*lines, *(Text(note, "dim") for note in notes(report)), Text(conclusion(report))]
 
