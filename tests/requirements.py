@@ -181,7 +181,7 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "issue 5, holdfast bench",
     ),
     "bench:shows:direct-and-through-holdfast": Requirement(
-        "An operator sees what their server takes directly and through Holdfast, and what a host that reconnects gains.",
+        "One sees what a server takes directly and through Holdfast, and what a host that reconnects gains.",
         "issue 5, holdfast bench",
     ),
     "bench:mistakes:one-line": Requirement(
