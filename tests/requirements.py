@@ -168,6 +168,30 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",
     ),
+    "command:start:help-loads-only-the-parser": Requirement(
+        "Help, version and mistakes in options are answered without loading what serves or reads settings.",
+        "issue 5",
+    ),
+    "command:start:loads-what-it-needs": Requirement(
+        "A gateway starts without YAML, the Prometheus client, the MCP SDK's types or its own sources.",
+        "issue 5, start to first answered call",
+    ),
+    "bench:counts:what-was-answered": Requirement(
+        "A measurement counts each answer once, and an answer that is an error as an error.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:shows:direct-and-through-holdfast": Requirement(
+        "One sees what a server takes directly and through Holdfast, and what a host that reconnects gains.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:mistakes:one-line": Requirement(
+        "What cannot be measured is told in one readable line, before anything is measured.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:end:leaves-no-process": Requirement(
+        "A measurement that is stopped, or killed, leaves no gateway and no server process.",
+        "issue 5, holdfast bench",
+    ),
     "command:mistakes:one-line-and-exit-2": Requirement(
         "An operator's mistake is answered with one readable line and exit status 2.",
         "issue 1, proof by real programs",
