@@ -85,7 +85,8 @@ async def _doctor(
             draw(console, title_of(server, findings), findings, advice, yaml, needed)
         sys.stdout.write(re.sub(r" +$", "", captured.get(), flags=re.MULTILINE))
     if findings.problem:
-        return failures.fail(f"{server.name}: {findings.problem}", failures.UNREACHABLE)
+        named = findings.problem if server.name in findings.problem else f"{server.name}: {findings.problem}"
+        return failures.fail(named, failures.UNREACHABLE)
     return 0
 
 

@@ -72,7 +72,7 @@ def _scope(findings: Findings) -> Advice:
     if takes_one(findings):
         return Advice("scope", "shared", "It has one session at a time, so all chats use the one, and share its state.")
     if findings.is_modern_only:
-        reason = "2026-07-28 has no sessions: the server cannot tell chats apart, and one connection serves all."
+        reason = "2026-07-28 has no sessions: the server cannot tell chats apart, and one can serve all."
         return Advice("scope", "shared", reason)
     if is_stateless(findings):
         return Advice("scope", "shared", "It gives no session id: it cannot tell chats apart, and one serves all.")
@@ -102,7 +102,7 @@ def _max_sessions(findings: Findings) -> Advice | None:
 def _serial(findings: Findings) -> Advice | None:
     parallel, call = findings.parallel, findings.call
     if call is not None and call.strayed:
-        reason = "It sends a call's messages on the stream of another: only one at a time can be told from the rest."
+        reason = "It sends a call's messages on the stream of another, where a question could reach the wrong person."
         return Advice("serial", "true", reason)
     is_told_to_wait = findings.allowance is not None and findings.allowance.is_exceeded
     if parallel is None or parallel.answered == parallel.sent or is_told_to_wait:

@@ -27,8 +27,6 @@ from holdfast.upstream.watchdog import Watchdog
 DEFAULT_TIMEOUT: Final = 120.0
 """Everything together: three openings that hang, and as many answers, fit in."""
 
-_NOT_ENDED: Final = frozenset({405, 501})
-
 OnStep = Callable[[str], None]
 """Told what is asked next, for whoever waits."""
 
@@ -44,14 +42,19 @@ class _Terms:
 
 
 async def examine(
-    server: ServerSettings, wanted: Wanted, *, total: float = DEFAULT_TIMEOUT, on_step: OnStep = lambda _: None
+    server: ServerSettings,
+    wanted: Wanted,
+    *,
+    total: float = DEFAULT_TIMEOUT,
+    on_step: OnStep = lambda _: None,
+    clock: Clock | None = None,
 ) -> Findings:
     """Find out how `server` treats sessions, within `total` seconds and some for the ending of what was opened.
 
     Never raises for what a server does. Cancelled, it still ends its sessions. Raises `ValueError`
     for a URL or a header that cannot be sent.
     """
-    clock = LoopClock()
+    clock = clock or LoopClock()
     patience = Patience.within(total)
     begun = clock.now()
     async with AsyncExitStack() as stack:
@@ -76,7 +79,7 @@ async def examine(
                 async with timeout(clock, patience.closing):
                     await examination.leave()
             except TimeoutError:
-                findings.left_behind += 1
+                pass  # what is left is dropped, and counted
             finally:
                 examination.drop()
     if findings.opened is None and not findings.is_modern_only:
@@ -207,7 +210,6 @@ class _HttpExamination(_Examination):
             await self._look_at_requests(requests, modern)
         else:
             await self._look_at_legacy()
-        findings.allowance = http_probes.allowance(self._wire)
 
     async def _look_at_session(self, session: Session, opened: Handshake, requests: ModernRequests) -> None:
         findings, wire = self.findings, self._wire
@@ -231,7 +233,6 @@ class _HttpExamination(_Examination):
         self._on_step("end the session")
         if session.id is not None:
             findings.end = await http_probes.end(session)
-            findings.left_behind += findings.end.answer.status in _NOT_ENDED
         await self._open_later()
 
     async def _look_at_requests(self, requests: ModernRequests, modern: Modern) -> None:
@@ -276,14 +277,15 @@ class _HttpExamination(_Examination):
 
     async def leave(self) -> None:
         """End every session whose id the server ever gave away."""
+        self.findings.allowance = http_probes.allowance(self._wire)
         if self._legacy is not None:
             await self._legacy.close()
         for session_id in list(self._wire.open_ids):
-            reply = await self._wire.end(session_id)
-            self.findings.left_behind += reply.status in _NOT_ENDED or reply.kind == "nothing"
+            await self._wire.end(session_id)
 
     def drop(self) -> None:
         """Close the connections."""
+        self.findings.left_behind = self._wire.left_behind + len(self._wire.open_ids)
         self._wire.client.close()
         if self._legacy_client is not None:
             self._legacy_client.close()

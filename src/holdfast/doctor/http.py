@@ -5,6 +5,7 @@ The transports of the gateway mend what they meet; here it is the answers themse
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Mapping
 from typing import Any, Final, Literal
@@ -30,6 +31,8 @@ _GET: Final = {"accept": EVENT_STREAM}
 _LAST_BYTES: Final = 0.5
 """Seconds between an answer and the end of its stream, after which the connection is dropped."""
 
+NOT_ENDED: Final = frozenset({405, 501})
+"""How a server answers DELETE that does not know it."""
 _VERSION_HEADER: Final = "mcp-protocol-version"
 
 
@@ -53,6 +56,8 @@ class Wire:
         self.ids = itertools.count(1)
         self.open_ids: dict[str, str] = {}
         """Sessions that were not ended yet, each with its revision."""
+        self.left_behind = 0
+        """Sessions that would not be ended."""
         self.limits: list[Reply] = []
         """Answers that told of a limit, in order."""
         self.is_turned_away = False
@@ -104,21 +109,23 @@ class Wire:
         begun = self.clock.now()
         exchange = self.client.send(head, body, taking)
         try:
-            async with timeout(self.clock, within):
-                await taking.done
-            reply.seconds = self.clock.now() - begun
-            if request_id is not None:
-                async with timeout(self.clock, _LAST_BYTES):
-                    await taking.ended
-        except TimeoutError:
-            if not taking.done.done():
-                reply.seconds = self.clock.now() - begun
+            if not await self._is_there(taking.done, within):
                 reply.kind, reply.words = "nothing", f"no answer within {within:.2g} s"
+            reply.seconds = self.clock.now() - begun
+            if reply.kind != "nothing" and request_id is not None:
+                await self._is_there(taking.ended, _LAST_BYTES)
         finally:
-            if not taking.ended.done():
-                exchange.abort()
+            exchange.abort()  # what has ended keeps its connection
             self._remember(reply)
         return reply
+
+    async def _is_there(self, future: asyncio.Future[None], within: float) -> bool:
+        try:
+            async with timeout(self.clock, within):
+                await future
+        except TimeoutError:
+            return False
+        return True
 
     def _remember(self, reply: Reply) -> None:
         if reply.session_id is not None:
@@ -138,7 +145,9 @@ class Wire:
     async def end(self, session_id: str) -> Reply:
         """DELETE the session."""
         headers = {SESSION_HEADER: session_id, _VERSION_HEADER: self.open_ids.pop(session_id, LATEST)}
-        return await self.send("DELETE", headers, None, 0, within=self.patience.answer)
+        reply = await self.send("DELETE", headers, None, 0, within=self.patience.answer)
+        self.left_behind += reply.status in NOT_ENDED or reply.kind == "nothing"
+        return reply
 
 
 def refusal(question: ServerMessage) -> bytes:

@@ -144,8 +144,7 @@ class LinkOpener:
         session, reply = await self._start("initialize", INITIALIZE, is_modern=False)
         revision = revision_of(reply.result)
         if revision is None:
-            await session.end()
-            return reply, None
+            return reply, None  # `close` ends it
         session.established(revision)
         return reply, session
 
@@ -156,8 +155,9 @@ class LinkOpener:
     async def close(self) -> None:
         """End every session that was opened; cancelled, it kills what is left."""
         try:
-            for session in self._sessions:
-                await session.end()
+            async with asyncio.TaskGroup() as group:
+                for session in self._sessions:
+                    group.create_task(session.end())
         finally:
             for session in self._sessions:
                 session.terminate()

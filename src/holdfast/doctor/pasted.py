@@ -12,6 +12,9 @@ from holdfast.config import ServerSettings
 from holdfast.doctor.advice import Advice
 
 _PLAIN: Final = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n|~)$)[A-Za-z_./@][A-Za-z0-9_./@+-]*", re.IGNORECASE)
+_UNPRINTABLE: Final = re.compile(r"[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+_NAMES_VARIABLE: Final = re.compile(r"(?:Bearer |Basic |Token )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+"""A header's value that holds no secret: a variable stands for it already."""
 _URL: Final = re.compile(r"https?://[A-Za-z0-9_.:/@%+~\[\]-]*[A-Za-z0-9_/]")
 
 
@@ -37,7 +40,8 @@ def paste(server: ServerSettings, advice: Sequence[Advice], written: Mapping[str
 
 def variables(server: ServerSettings, written: Mapping[str, str]) -> list[str]:
     """The environment variables that stand for secrets in what `paste` gives, and must be set."""
-    names = [_variable(server.name, header) for header in server.headers if "${" not in written.get(header, "")]
+    unnamed = [header for header in server.headers if not _NAMES_VARIABLE.fullmatch(written.get(header, ""))]
+    names = [_variable(server.name, header) for header in unnamed]
     if server.url is not None and urlsplit(server.url).query:
         names.append(_variable(server.name, "query"))
     return [*names, *server.env]
@@ -48,13 +52,13 @@ def _url(url: str, name: str, moved_to: str) -> str:
     path = moved_to.partition("?")[0] if moved_to else parts.path
     plain = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
     if parts.query:
-        return json.dumps(f"{_escaped(plain)}?${{{_variable(name, 'query')}}}")
-    return plain if _URL.fullmatch(plain) else json.dumps(_escaped(plain))
+        return _quoted(f"{_escaped(plain)}?${{{_variable(name, 'query')}}}")
+    return plain if _URL.fullmatch(plain) else _quoted(_escaped(plain))
 
 
 def _header(header: str, name: str, written: Mapping[str, str]) -> str:
     typed = written.get(header, "")
-    return json.dumps(typed if "${" in typed else f"${{{_variable(name, header)}}}")
+    return _quoted(typed if _NAMES_VARIABLE.fullmatch(typed) else f"${{{_variable(name, header)}}}")
 
 
 def _variable(name: str, what: str) -> str:
@@ -66,7 +70,12 @@ def _text(text: str, *, is_flow: bool = False) -> str:
     """A text as YAML: plain where that is safe, else as JSON, which YAML reads."""
     is_option = is_flow and re.fullmatch(r"--?[A-Za-z][A-Za-z0-9-]*", text) is not None
     is_plain = is_option or (_PLAIN.fullmatch(text) is not None and not text.startswith("@"))
-    return text if is_plain else json.dumps(_escaped(text), ensure_ascii=False)
+    return text if is_plain else _quoted(_escaped(text))
+
+
+def _quoted(text: str) -> str:
+    """In double quotes, whose escapes YAML and JSON share, but for characters beyond 16 bits."""
+    return _UNPRINTABLE.sub(lambda found: f"\\U{ord(found[0]):08x}", json.dumps(text, ensure_ascii=False))
 
 
 def _escaped(text: str) -> str:

@@ -24,7 +24,8 @@ def problem_of(findings: Findings) -> str:
         return answer.words or "it does not answer"
     if answer.kind == "result":
         return f"no revision in common: {answer.words}"
-    return f"it does not answer initialize as an MCP server does: {describe(answer)}; is the path of the URL right?"
+    hint = "is it an MCP server?" if findings.transport == "stdio" else "is the path of the URL right?"
+    return f"it does not answer initialize as an MCP server does: {describe(answer)}; {hint}"
 
 
 def describe(answer: Answer) -> str:

@@ -78,6 +78,10 @@ def _modern(group: str, found: Modern) -> Row:
     if found.opens_session:
         says = f"no: {describe(found.answer)}, with a session that nobody uses"
         return Row(group, "2026-07-28", Mark.BAD, says, found.seconds)
+    if found.answer.is_served:
+        named = ", ".join(found.revisions)
+        says = f"no: it names {named}" if named else "no: it answers, and names no revisions"
+        return Row(group, "2026-07-28", Mark.NEUTRAL, says, found.seconds)
     mark = Mark.BAD if found.answer.kind == "nothing" else Mark.NEUTRAL
     return Row(group, "2026-07-28", mark, f"no: {describe(found.answer)}", found.seconds)
 
@@ -93,7 +97,8 @@ def _sessions(findings: Findings) -> Iterator[Row]:
         yield _session_id(group, findings, findings.opened)
     if findings.missing_id is not None and not is_stateless(findings):
         says = _refused_or_served(findings.missing_id.answer)
-        yield Row(group, "without an id", _mark(findings.missing_id.is_refused), says, findings.missing_id.seconds)
+        is_good = findings.missing_id.is_refused or None
+        yield Row(group, "without an id", _mark(is_good), says, findings.missing_id.seconds)
     if findings.unknown_id is not None:
         yield _unknown_id(group, findings)
     if findings.second is not None:
