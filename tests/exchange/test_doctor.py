@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.config import ServerSettings
 from holdfast.doctor.advice import advise
-from holdfast.doctor.examination import examine
+from holdfast.doctor.examine import examine
 from holdfast.doctor.findings import Findings
 from holdfast.doctor.named import Named, Wanted
 from holdfast.testing.server import ScriptedServer, ServerOptions

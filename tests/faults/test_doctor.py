@@ -13,7 +13,7 @@ import pytest
 from faults.odd_server import NO_GET, OddServer, result_of
 from holdfast.config import ServerSettings
 from holdfast.doctor.advice import advise, remarks
-from holdfast.doctor.examination import examine
+from holdfast.doctor.examine import examine
 from holdfast.doctor.findings import Findings
 from holdfast.doctor.named import Named, Wanted
 from holdfast.tasks import TaskScope
@@ -305,6 +305,18 @@ async def test_requests_at_once_that_get_lost_are_counted() -> None:
     assert it.parallel is not None
     assert (it.parallel.sent, it.parallel.answered, it.parallel.pace) == (3, 1, "unknown")
     assert settings(it)["serial"] == "true"
+
+
+@requirement("doctor:findings:as-the-server-is")
+async def test_a_tool_that_never_answers_is_not_called_three_times_more() -> None:
+    async with peculiar(POST_tools_call=None) as server:
+        it = await examined(server, Wanted(call=Named("endless")))
+        assert sum(of(request) == ("POST", "tools/call") for request in server.http.requests) == 1
+    assert it.call is not None
+    assert it.call.has_failed
+    assert it.parallel is not None
+    assert it.parallel.sent == 0
+    assert "serial" not in settings(it)
 
 
 @requirement("doctor:findings:as-the-server-is")

@@ -54,7 +54,8 @@ def found(**changes: Any) -> Findings:
         "lists": Lists(seconds=0.1, answer=SERVED, tools=("a", "b"), is_same_in_second=True),
         "end": Ending(seconds=0.1, answer=Answer(kind="empty", status=204), is_gone=True),
     }
-    return Findings(**{**usual, **changes})
+    usual |= changes
+    return Findings(**usual)
 
 
 def parallel(answered: int) -> Parallel:
@@ -64,7 +65,8 @@ def parallel(answered: int) -> Parallel:
 
 
 def state(**there: Any) -> State:
-    return State(seconds=0.1, write="remember", read="recall", **{"same": True, **there})
+    given: dict[str, Any] = {"same": True} | there
+    return State(seconds=0.1, write="remember", read="recall", **given)
 
 
 def settings(findings: Findings) -> dict[str, str | int]:

@@ -20,7 +20,7 @@ from holdfast.cli.settings import name_of
 from holdfast.config import ServerSettings
 from holdfast.config.servers import legal_name
 from holdfast.doctor.advice import Advice, advise, remarks
-from holdfast.doctor.examination import examine
+from holdfast.doctor.examine import examine
 from holdfast.doctor.findings import Findings
 from holdfast.doctor.named import Named, Wanted
 from holdfast.doctor.pasted import paste, variables

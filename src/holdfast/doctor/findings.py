@@ -134,6 +134,7 @@ class Parallel:
     request: str
     """The method, or the tool that was named for it."""
     sent: int
+    """0 where one by itself was not answered either."""
     answered: int
     alone_seconds: float
     """How long one takes by itself."""

@@ -25,6 +25,8 @@ _SIDE_BY_SIDE: Final = 1.8
 _IN_TURN: Final = 2.4
 """Three at once against one alone: below the first they ran together, above the second in turn."""
 _MAX_PAGES: Final = 50
+_ALIVE: Final = frozenset({"result", "error"})
+"""The forms of an answer to a request."""
 _LISTS: Final = ("tools", "resources", "prompts")
 _TOKEN: Final = "holdfast-doctor-"  # noqa: S105 (a progress token)
 
@@ -128,7 +130,7 @@ async def parallel(session: Conversation, clock: Clock, named: Named | None) -> 
     what = "tools/list" if named is None else named.tool
     alone, _ = await _ask_for(session, named, "alone")
     begun = clock.now()
-    replies = await _at_once(session, named)
+    replies = await _at_once(session, named) if alone.kind in _ALIVE else []
     together = clock.now() - begun
     answered = sum(reply.kind in {"result", "error"} for reply in replies)
     return (
@@ -194,9 +196,6 @@ async def reconnect(session: Conversation) -> Reconnect | None:
         return None
     reply = await session.ask("ping")
     return Reconnect(seconds=reply.seconds, answer=reply.answer, is_kept=reply.kind in _ALIVE and not is_lost(reply))
-
-
-_ALIVE: Final = frozenset({"result", "error"})
 
 
 def is_lost(reply: Reply) -> bool:

@@ -210,7 +210,9 @@ def _calls(findings: Findings) -> Iterator[Row]:
         yield Row(group, "lists", _mark(found.answer.is_served), _lists(findings), found.seconds)
     if (parallel := findings.parallel) is not None:
         asked = f"{parallel.sent} of {parallel.request}"
-        if parallel.answered < parallel.sent:
+        if not parallel.sent:
+            says = f"not tried: one {parallel.request} alone is not answered"
+        elif parallel.answered < parallel.sent:
             says = f"{asked}: {parallel.answered} answered"
         elif parallel.pace == "unknown":
             says = f"{asked}: all answered, too fast to tell more"
