@@ -228,6 +228,12 @@ def test_a_pair_that_shows_nothing_is_said_to_show_nothing() -> None:
     assert settings(found(state=state(same=False))) == {"scope": "chat"}
 
 
+def test_a_server_of_both_eras_whose_memory_was_not_tried_is_said_to_have_one_without_sessions() -> None:
+    modern = Modern(seconds=0.1, answer=SERVED, is_spoken=True)
+    assert any("era: handshake" in remark for remark in remarks(found(modern=modern)))
+    assert not any("era: handshake" in remark for remark in remarks(found(modern=modern, state=state(modern=True))))
+
+
 def test_ids_that_are_answered_whoever_made_them_up_are_said_to_hide_a_loss() -> None:
     unknown = UnknownId(seconds=0.1, answer=REFUSED, ping=SERVED, is_refused=False)
     assert any("lost" in remark for remark in remarks(found(unknown_id=unknown)))

@@ -40,7 +40,7 @@ def advise(findings: Findings) -> list[Advice]:
 
 def remarks(findings: Findings) -> list[str]:
     """What to know beside the settings."""
-    rules = (_bumped, _unnoticed_loss, _open_door, _no_proof, _left_behind, _cut)
+    rules = (_bumped, _unnoticed_loss, _open_door, _no_proof, _both_eras, _left_behind, _cut)
     return [remark for rule in rules if (remark := rule(findings))]
 
 
@@ -209,6 +209,17 @@ def _no_proof(findings: Findings) -> str:
     return (
         "Whether it remembers anything was not tried. Name a tool that writes and one that reads it:"
         " --write 'TOOL={…}' --read 'TOOL={…}'. If it keeps nothing, scope: shared needs one session for all."
+    )
+
+
+def _both_eras(findings: Findings) -> str:
+    modern, state = findings.modern, findings.state
+    is_decided = _era(findings) is not None or (state is not None and state.modern is not None)
+    if modern is None or not modern.is_spoken or findings.opened is None or is_stateless(findings) or is_decided:
+        return ""
+    return (
+        "It speaks 2026-07-28, too, which has no sessions. If what it remembers is of its sessions alone,"
+        " era: handshake keeps it for clients of 2026-07-28 as well."
     )
 
 

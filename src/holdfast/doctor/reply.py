@@ -151,7 +151,8 @@ class Taking:
             return
         is_html = media_type(self._headers.get("content-type")) == "text/html" or body.lstrip()[:1] == b"<"
         reply.kind = "html" if is_html else "text"
-        reply.words = short(quotation(body, self._secrets)) if is_readable(self._headers) else ""
+        quoted = quotation(body, self._secrets) if is_readable(self._headers) else ""
+        reply.words = short(quoted if len(quoted) < _WORDS - 2 else f"{quoted} …")  # it was cut without a word
 
     def _take(self, message: bytes) -> None:
         try:
