@@ -229,9 +229,20 @@ async def test_a_tool_that_fails_and_a_pair_that_shows_nothing_are_said_to() -> 
     async with asyncio.timeout(120), ScriptedServer() as server:
         it = await examined(server, wanted)
     assert it.call is not None
-    assert it.call.has_failed
+    assert (it.call.has_failed, it.call.answer.words) == (True, "failed")
     assert it.state is not None
     assert (it.state.same, it.state.second) == (False, None)
+
+
+@requirement("doctor:findings:as-the-server-is")
+async def test_what_changes_by_being_read_shows_nothing_and_nothing_is_written() -> None:
+    wanted = Wanted(write=Named("remember", {"key": "k", "value": "v"}), read=Named("count"))
+    async with asyncio.timeout(120), ScriptedServer() as server:
+        it = await examined(server, wanted)
+        assert server.calls("remember") == []
+    assert it.state is not None
+    assert it.state.same is None
+    assert "count gives something else each time" in it.state.problem
 
 
 @requirement("doctor:findings:as-the-server-is")

@@ -6,7 +6,7 @@ from holdfast.clock import Clock
 from holdfast.doctor.conversation import Conversation
 from holdfast.doctor.findings import State
 from holdfast.doctor.named import Named
-from holdfast.doctor.probes import TOOL_TIMEOUT, has_failed, text_of
+from holdfast.doctor.probes import TOOL_TIMEOUT, has_failed, said, text_of
 from holdfast.doctor.reply import Reply
 
 
@@ -24,12 +24,17 @@ class Memory:
         self._found: dict[str, bool | None] = {}
 
     async def write(self, session: Conversation) -> None:
-        """Read, write, and read again, in the same session."""
+        """Read twice, write, and read again, in the same session."""
         begun = self._clock.now()
+        first = text_of(await _call(session, self._read))
         self._before = text_of(await _call(session, self._read))
+        if self._before != first:
+            self._problem = f"{self._read.tool} gives something else each time, whatever was written"
+            self._seconds += self._clock.now() - begun
+            return
         written = await _call(session, self._write)
         if has_failed(written):
-            self._problem = f"{self._write.tool} failed{f': {written.words}' if written.words else ''}"
+            self._problem = f"{self._write.tool} failed: {said(written) or 'it does not say why'}"
         else:
             reply = await _call(session, self._read)
             self._after = text_of(reply)
@@ -58,7 +63,8 @@ class Memory:
         there = Memory(self._write, self._read, self._clock)
         await there.write(requests)
         self._seconds += there._seconds
-        self._found["modern"] = None if there._problem else there._after != self._before
+        was_there = there._after == there._before == self._after
+        self._found["modern"] = None if there._problem else there.can_tell or was_there
 
     def state(self) -> State:
         """What was found out so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from msgspec import Raw
@@ -177,7 +178,7 @@ def call(named: Named, replies: Sequence[Reply], *, has_streams: bool) -> ToolCa
     return ToolCall(
         seconds=alone.seconds,
         tool=named.tool,
-        answer=alone.answer,
+        answer=replace(alone.answer, words=said(alone)) if has_failed(alone) else alone.answer,
         has_failed=has_failed(alone),
         progress=len(alone.tokens),
         strayed=strayed if has_streams and any(reply.tokens for reply in others) else None,
@@ -188,6 +189,15 @@ def has_failed(reply: Reply) -> bool:
     """The tool said so, or there is no result."""
     fields = {} if reply.result is None else jsonrpc.decode_fields(reply.result)
     return not reply.is_served or bytes(fields.get("isError", b"false")) == b"true"
+
+
+def said(reply: Reply) -> str:
+    """What an error or a tool that failed says, in its first words."""
+    for block in jsonrpc.decode_items(text_of(reply).get("content", b"[]")):
+        text = jsonrpc.decode_value(jsonrpc.decode_fields(block).get("text", b"null"))
+        if isinstance(text, str):
+            return short(text)
+    return reply.words
 
 
 async def reconnect(session: Conversation) -> Reconnect | None:
