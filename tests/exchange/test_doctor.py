@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any, Final
 
 import pytest
@@ -177,24 +176,6 @@ async def test_a_server_of_both_eras_is_asked_in_both() -> None:
     assert it.state is not None
     assert (it.state.same, it.state.second, it.state.modern) == (True, False, True)
     assert settings(it) == {"scope": "chat"}
-
-
-@requirement("doctor:findings:as-the-server-is")
-@pytest.mark.parametrize(("era", "scope"), [("handshake", "chat"), ("modern", "shared"), ("both", "chat")])
-async def test_a_process_is_a_session(era: str, scope: str) -> None:
-    command = (sys.executable, "-m", "holdfast.testing.server", "--stdio", "--era", era)
-    async with asyncio.timeout(200):
-        it = await examine(ServerSettings(name="it", command=command), Wanted(), total=LONG)
-    assert (it.transport, it.problem, it.is_cut) == ("stdio", "", False)
-    assert it.modern is not None
-    assert it.modern.is_spoken is (era != "handshake")
-    assert it.state is not None
-    assert it.state.same
-    if era != "modern":
-        assert it.second is not None
-        assert (it.second.is_accepted, it.second.does_first_survive) == (True, True)
-        assert (it.state.second, it.state.later) == (False, False)
-    assert settings(it) == {"scope": scope}
 
 
 # What it calls, and what it leaves.

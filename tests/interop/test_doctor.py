@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from interop.programs import (
+    EVERYTHING,
     EVERYTHING_STDIO,
     HOLDFAST,
     MEMORY,
@@ -32,9 +34,10 @@ from interop.programs import (
     wait_for_the_end_of,
     without_colours,
 )
-from processes import free_port, start, wait_until
+from processes import ROOT, free_port, start, wait_until
 from requirements import requirement
 
+REFERENCE: Final = ROOT / "tests" / "conformance" / "reference_server.py"
 LONG: Final = ("--timeout", "600")
 """So that a busy machine cuts nothing short."""
 
@@ -176,7 +179,8 @@ def test_supergateway_is_seen_to_send_progress_on_the_stream_of_another_call() -
     with supergateway(*EVERYTHING_STDIO) as url:
         told = report(url, "--call", 'trigger-long-running-operation={"duration": 2, "steps": 4}')
     call = told["findings"]["call"]
-    assert (call["has_failed"], call["progress"]) == (False, 4)
+    assert not call["has_failed"]
+    assert call["progress"] > 0, "the last steps may come behind the result"
     assert call["strayed"] > 0
     assert settings(told) == {"scope": "chat", "serial": True}
 
@@ -192,6 +196,44 @@ def test_the_memory_of_a_knowledge_graph_is_seen_to_be_one_for_all_sessions(tmp_
     state = told["findings"]["state"]
     assert (state["same"], state["second"], state["later"]) == (True, True, True)
     assert settings(told) == {"scope": "shared"}
+
+
+@requirement("doctor:findings:as-the-server-is")
+@pytest.mark.parametrize(("era", "scope"), [("handshake", "chat"), ("modern", "shared"), ("both", "chat")])
+def test_a_process_is_a_session(era: str, scope: str) -> None:
+    told = report("--", *TEST_SERVER_STDIO, "--era", era)
+    it = told["findings"]
+    assert (it["transport"], it["modern"]["is_spoken"], it["state"]["same"]) == ("stdio", era != "handshake", True)
+    if era != "modern":
+        assert (it["second"]["is_accepted"], it["second"]["does_first_survive"]) == (True, True)
+        assert (it["state"]["second"], it["state"]["later"]) == (False, False)
+    assert settings(told) == {"scope": scope}
+
+
+@requirement("doctor:findings:real-servers")
+def test_a_server_of_2024_is_found_behind_its_stream() -> None:
+    port = free_port()
+    with node(EVERYTHING, "sse", port=port, PORT=str(port)):
+        told = report(f"http://127.0.0.1:{port}/sse")
+    it = told["findings"]
+    assert (it["transport"], it["handshake"]["revision"], it["modern"]["answer"]["kind"]) == ("sse", None, "html")
+    assert (it["second"]["is_accepted"], it["second"]["does_first_survive"]) == (True, True)
+    assert settings(told) == {"scope": "chat", "transport": "sse"}
+
+
+@requirement("doctor:findings:real-servers")
+def test_a_server_of_the_official_sdk_speaks_both_eras_and_guards_itself() -> None:
+    port = free_port()
+    with start(sys.executable, REFERENCE, "--era", "both", "--port", str(port)) as server:
+        server.wait_for_port(port)
+        told = report(f"http://127.0.0.1:{port}/mcp")
+    it = told["findings"]
+    assert (it["modern"]["is_spoken"], it["handshake"]["revision"]) == (True, "2025-11-25")
+    assert (it["missing_id"]["answer"]["status"], it["unknown_id"]["answer"]["status"]) == (400, 404)
+    assert (it["foreign_origin"]["is_refused"], it["foreign_host"]["is_refused"]) == (True, True)
+    assert it["end"]["is_gone"]
+    assert settings(told) == CHAT
+    assert any("era: handshake" in remark for remark in told["remarks"])
 
 
 def test_a_gateway_is_examined_like_any_server() -> None:
