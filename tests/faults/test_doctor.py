@@ -371,6 +371,24 @@ async def test_a_redirection_is_followed_and_pasted() -> None:
     assert (it.problem, it.moved_to) == ("", "/mcp/")
 
 
+@requirement("doctor:bounded")
+async def test_an_event_id_that_no_header_can_carry_is_not_sent_back() -> None:
+    server = Peculiar()
+
+    async def serve(request: SeenRequest, peer: Peer) -> None:
+        if of(request) == ("POST", "ping"):
+            answer = result_of(json.loads(request.body), {})
+            peer.write(plain(b"id: a\x01b\ndata: %b\n\n" % answer, "200 OK", "text/event-stream"))
+        else:
+            await server.answer(request, peer)
+
+    async with scripted(serve) as server.http:
+        it = await examined(server)
+    assert (it.problem, it.is_cut) == ("", False)
+    assert it.resumption is not None
+    assert not it.resumption.has_event_ids
+
+
 @requirement("doctor:nothing-is-left")
 async def test_one_that_runs_out_of_time_says_so_and_ends_its_session() -> None:
     async with peculiar(GET=None) as server:

@@ -12,8 +12,11 @@ from typing import Any, Final
 import pytest
 from msgspec import Raw
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from holdfast.cli.doctor import draw, headers_as_written, parse_wanted, readable_time, title_of
+from holdfast.cli.main import app
 from holdfast.config import ServerSettings
 from holdfast.doctor.advice import advise
 from holdfast.doctor.findings import (
@@ -142,6 +145,18 @@ def test_what_was_not_asked_is_no_row() -> None:
             {"missing_id": Refusal(seconds=1, answer=SERVED, is_refused=False)},
             "without an id",
             "served all the same",
+        ),
+        (
+            {
+                "lists": Lists(
+                    seconds=1,
+                    answer=Answer(kind="error", code=-32601, words="Method not found"),
+                    resources=2,
+                    prompts=1,
+                )
+            },
+            "lists",
+            "no tools, 2 resources, 1 prompt",
         ),
         ({"allowance": Allowance(limit=0, left=0, is_exceeded=True)}, "limit", "there is one; exceeded (429)"),
     ],
@@ -281,6 +296,17 @@ def test_the_report_for_machines_is_the_one_that_is_documented() -> None:
     page = (ROOT / "docs" / "doctor.md").read_text()
     documented = set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE))
     assert told.keys() | told["findings"].keys() <= documented
+
+
+def test_every_option_is_documented_and_no_other() -> None:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    options = {name for option in group.commands["doctor"].params for name in option.opts if name.startswith("--")}
+    page = (ROOT / "docs" / "doctor.md").read_text()
+    documented = {
+        name for cell in re.findall(r"^\| (`--.*?) \|", page, re.MULTILINE) for name in re.findall(r"`(--[\w-]+)", cell)
+    }
+    assert documented == options | {"--help"}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ async def examine(
     Never raises for what a server does. Cancelled, it still ends its sessions. Raises `ValueError`
     for a URL or a header that cannot be sent.
     """
-    clock = clock or LoopClock()
+    if clock is None:
+        clock = LoopClock()
     patience = Patience.within(total)
     begun = clock.now()
     async with AsyncExitStack() as stack:

@@ -119,7 +119,8 @@ class Taking:
             return
         try:
             for event in self._parser.feed(chunk):
-                self.reply.event_id = event.id or self.reply.event_id
+                if event.id and event.id.isprintable():  # another could not be sent back
+                    self.reply.event_id = event.id
                 if event.data:
                     self._take(event.data)
         except EventTooLarge:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from holdfast.doctor.advice import is_stateless, takes_one
-from holdfast.doctor.findings import Answer, Findings, Handshake, Modern, Refusal
+from holdfast.doctor.findings import Answer, Findings, Handshake, Lists, Modern, Refusal
 from holdfast.doctor.problem import describe
+from holdfast.wire.jsonrpc import METHOD_NOT_FOUND
 
 
 class Mark(Enum):
@@ -207,7 +208,8 @@ def _calls(findings: Findings) -> Iterator[Row]:
         says = "answered" if ping.answer.is_served else describe(ping.answer)
         yield Row(group, "ping", _mark(ping.answer.is_served), says, ping.seconds)
     if (found := findings.lists) is not None:
-        yield Row(group, "lists", _mark(found.answer.is_served), _lists(findings), found.seconds)
+        is_listed = found.answer.is_served or found.answer.code == METHOD_NOT_FOUND
+        yield Row(group, "lists", _mark(is_listed), _lists(found), found.seconds)
     if (parallel := findings.parallel) is not None:
         asked = f"{parallel.sent} of {parallel.request}"
         if not parallel.sent:
@@ -242,17 +244,20 @@ def _progress(group: str, findings: Findings) -> Row:
     return Row(group, "progress", Mark.GOOD, says)
 
 
-def _lists(findings: Findings) -> str:
-    found = findings.lists
-    if found is None or not found.answer.is_served:
-        return describe(found.answer) if found is not None else ""
-    words = [f"{len(found.tools)} {'tool' if len(found.tools) == 1 else 'tools'}"]
-    if found.read_only:
-        words[0] += f" ({len(found.read_only)} read-only)"
-    for number, word in ((found.resources, "resource"), (found.prompts, "prompt")):
-        if number is not None:
-            words.append(f"{number} {word}" if number == 1 else f"{number} {word}s")
+def _lists(found: Lists) -> str:
+    if found.answer.is_served:
+        words = [_counted(len(found.tools), "tool")]
+        if found.read_only:
+            words[0] += f" ({len(found.read_only)} read-only)"
+    else:
+        words = ["no tools" if found.answer.code == METHOD_NOT_FOUND else describe(found.answer)]
+    counts = ((found.resources, "resource"), (found.prompts, "prompt"))
+    words += [_counted(number, word) for number, word in counts if number is not None]
     return ", ".join(words) + ("; a second session has others" if found.is_same_in_second is False else "")
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _time(seconds: float) -> str:
