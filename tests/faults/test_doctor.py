@@ -251,6 +251,34 @@ async def test_a_session_that_discovery_was_given_is_ended_too() -> None:
 
 
 @requirement("doctor:findings:as-the-server-is")
+@pytest.mark.parametrize("counts_sessions", [False, True])
+async def test_a_limit_on_requests_without_a_session_is_told_from_one_on_all(counts_sessions: bool) -> None:
+    left = 50
+    server = Peculiar()
+
+    async def serve(request: SeenRequest, peer: Peer) -> None:
+        nonlocal left
+        method = of(request)[1]
+        left -= counts_sessions or "mcp-session-id" not in request.headers
+        limits = ("ratelimit-limit: 50", f"ratelimit-remaining: {left}")
+        if method not in {"server/discover", "tools/list"}:
+            await server.answer(request, peer)
+            return
+        result = (
+            {"supportedVersions": ["2026-07-28"], "capabilities": {}} if method == "server/discover" else {"tools": []}
+        )
+        peer.write(plain(result_of(json.loads(request.body), result), "200 OK", "application/json", *limits))
+
+    async with scripted(serve) as server.http:
+        it = await examined(server)
+    assert it.allowance is not None
+    assert it.allowance.limit == 50
+    assert it.modern is not None
+    assert (it.modern.is_spoken, it.modern.counts_requests) == (True, not counts_sessions)
+    assert settings(it).get("era") == (None if counts_sessions else "handshake")
+
+
+@requirement("doctor:findings:as-the-server-is")
 async def test_a_server_that_does_not_know_delete_keeps_its_sessions_and_that_is_said() -> None:
     async with peculiar(DELETE=NO_GET) as server:
         it = await examined(server)

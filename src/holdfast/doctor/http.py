@@ -42,7 +42,9 @@ class Wire:
     Raises `ValueError` for a URL or header that cannot be sent.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], scope: TaskScope, clock: Clock, patience: Patience):
+    def __init__(
+        self, url: str, headers: Mapping[str, str], scope: TaskScope, clock: Clock, patience: Patience
+    ) -> None:
         self._url = url
         self._scope = scope
         self.clock = clock

@@ -63,7 +63,7 @@ class HttpExamination(Examination):
         findings.foreign_origin = await http_probes.foreign_origin(session)
         findings.foreign_host = await http_probes.foreign_host(session, wire)
         await self._look_at(session, opened.capabilities, opened.server)
-        await self._look_at_both(requests)
+        await self._look_at_both(session, requests)
         second = await self._open_second(session)
         if second is not None:
             await second.end()
@@ -81,18 +81,20 @@ class HttpExamination(Examination):
         findings.reconnect = None  # there is no session to be kept
         self._remember()
 
-    async def _look_at_both(self, requests: ModernRequests) -> None:
+    async def _look_at_both(self, session: Session, requests: ModernRequests) -> None:
         """What differs in 2026-07-28, for a server that has sessions too."""
-        findings, wire = self.findings, self._wire
+        findings = self.findings
         if findings.modern is None or not findings.modern.is_spoken:
             return
         if self._memory is not None:
             await self._memory.look_in_requests(requests)
             self._remember()
-        before = wire.limits[-1].left if wire.limits else None
-        reply = await requests.ask("tools/list", {})
-        counts = before is not None and reply.left is not None and reply.left < before
-        findings.modern = replace(findings.modern, counts_requests=counts)
+        before = await requests.ask("tools/list", {})
+        await session.ask("ping")
+        after = await requests.ask("tools/list", {})
+        is_told = before.left is not None and after.left is not None
+        cost = (before.left or 0) - (after.left or 0)  # 2 where the ping is counted, too
+        findings.modern = replace(findings.modern, counts_requests=is_told and cost == 1)
 
     async def _look_at_legacy(self) -> None:
         """Perhaps it knows HTTP+SSE alone."""
