@@ -1698,6 +1698,39 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Servers are told that interfaces can be shown: modern ones by whom, others that they are relayed.",
         "architecture 5, capabilities declared upstream",
     ),
+    # doctor
+    "doctor:advice:from-findings": Requirement(
+        "Each setting that differs from its default is advised for what was found out, with a reason; scope always.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:advice:can-be-pasted": Requirement(
+        "The settings that are printed are accepted as a settings file, mean what was meant, and hold no secret.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:findings:as-the-server-is": Requirement(
+        "Eras, ids, a second connection, memory, streams and DELETE are found as the server has them.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:findings:real-servers": Requirement(
+        "What is found of the servers of the table of hosts is what the table says of them.",
+        "hosts, stateful servers of others",
+    ),
+    "doctor:nothing-is-left": Requirement(
+        "Every session that was opened is ended, and every process, whatever the server does and who cuts it short.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:calls-what-was-named": Requirement(
+        "No tool is called but those that were named, and the pair of our own test server.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:bounded": Requirement(
+        "A server that hangs, closes or talks nonsense ends in a sentence, within the time that was given.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:shown": Requirement(
+        "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
+        "issue 6, holdfast doctor",
+    ),
     # every client to every server
     "eras:pairs:as-the-table-says": Requirement(
         "Every feature fares between every kind of client and every kind of server as the table of docs/eras.md says.",
