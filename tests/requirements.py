@@ -1455,12 +1455,16 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "bridging 1, stdio upstream",
     ),
     # servers of both eras
+    "both-eras:kept": Requirement(
+        "A server of both eras remembers for clients of 2026-07-28 whose session can be found again.",
+        "issue: every client to every server",
+    ),
     "both-eras:mirrored": Requirement(
-        "A server of both eras is spoken to in the era of who opens the session, so that nobody gets less than alone.",
+        "A server of both eras is spoken to by who names no chat in that client's own era, so that it gets no less.",
         "issue: every client to every server",
     ),
     "both-eras:lists": Requirement(
-        "A server of both eras is introduced and listed to each client as in the client's own era.",
+        "A server of both eras is introduced and listed to each client as in the era in which it is spoken to.",
         "issue: every client to every server",
     ),
     "both-eras:found-out": Requirement(

@@ -20,13 +20,11 @@ UNKNOWN: Final = -32602
 
 
 @requirement("tasks:modern:pass")
-@pytest.mark.parametrize("chat", ["c", None])
-async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for(chat: str | None) -> None:
+async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for() -> None:
     async with rig(options={"era": "both"}) as running:
-        client = ModernClient(running, chat=chat, capabilities=KNOWS)
+        client = ModernClient(running, capabilities=KNOWS)
         found = await client.result(client.message("server/discover"))
-        if chat is not None:
-            assert EXTENSION in found["capabilities"]["extensions"]
+        assert EXTENSION in found["capabilities"]["extensions"]
         task = await client.result(client.tool("errand", whom="you"))
         assert task["resultType"] == "task"
         looked: Any = {"status": "working"}
@@ -35,10 +33,20 @@ async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for(chat: st
         assert text_in(looked["result"]) == "done for you"
 
 
+@requirement("tasks:modern:awaited")
+async def test_a_task_is_waited_for_in_a_session_that_a_server_of_both_remembers() -> None:
+    async with rig(options={"era": "both"}) as running:
+        client = ModernClient(running, chat="c", capabilities=KNOWS)
+        result = await client.result(client.tool("errand", whom="you"))
+        assert (result["resultType"], text_in(result)) == ("complete", "done for you")
+        status, code, _ = await client.refused(client.message("tasks/get", taskId="m1"))
+        assert (status, code) == (404, -32601)
+
+
 @requirement("tasks:modern:declared")
 async def test_who_asks_a_server_that_speaks_both_for_tasks_is_told_to_declare_them() -> None:
     async with rig(options={"era": "both"}) as running:
-        client = ModernClient(running, chat="c")
+        client = ModernClient(running)
         status, code, _ = await client.refused(client.message("tasks/get", taskId="m1"))
         assert (status, code) == (400, -32021)
 

@@ -123,7 +123,6 @@ class Listener:
         if isinstance(hello, CallFailed):
             self._finish(hello)
             return
-        hello = hello.discovery or hello
         self._honoured = {kind: True for kind in self._wanted if _offers(hello, _LISTS[kind][0], "listChanged")}
         conversation.attach(self)
         if not conversation.is_private and _offers(hello, "resources", "subscribe"):

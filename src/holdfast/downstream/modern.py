@@ -126,7 +126,7 @@ class Modern:
 
         def introduced(hello: Hello | CallFailed) -> None:
             offered = _offered(conversation)
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello, offered))
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, offered))
 
         conversation.introduce(introduced)
 
@@ -138,7 +138,6 @@ class Modern:
             if isinstance(hello, CallFailed):
                 leg.answer(hello)
                 return
-            hello = hello.discovery or hello
             if hello.protocol_version == MODERN and has_extension(hello.capabilities):
                 leg.answer(RpcError(Raw(jsonrpc.error_object(MISSING_CAPABILITY, NO_TASKS, NEEDS_TASKS))))
             else:

@@ -16,6 +16,7 @@ from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, ServerSettings
+from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.servers.explicit import OF_TOOLS, ExplicitSessions
 from holdfast.servers.gate import FilteredList, Gate, unknown_tool
@@ -113,9 +114,11 @@ class Server:
 
     @property
     def remembers(self) -> bool:
-        """Whether its sessions keep what was done in them; before it was reached, it may."""
+        """Whether its sessions keep what was done in them; before it was reached, or shook hands, it may."""
         hello = self.catalog.hello
-        return self.settings.era != "modern" if hello is None else not hello.is_stateless
+        if hello is None:
+            return self.settings.era != "modern"
+        return not hello.is_stateless or (hello.is_modern and hello.speaks_both)
 
     # Its life.
 
@@ -222,7 +225,8 @@ class Server:
 
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request: the ladder of docs/sessions.md."""
-        scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
+        scope, identity = self.settings.scope, asker.identity
+        is_modern = asker.is_modern and not self._keeps_for(asker)
         passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes)) if asker.passed else ()
         if scope == "chat" and asker.chat is not None and not identity.lacks_user:
             return self._chat_keys(identity.principal, asker.chat, passed, is_modern)
@@ -252,6 +256,14 @@ class Server:
         key = SessionKey(self.name, self._revision, self._credential, "chat", principal, f"chat:{chat}")
         return replace(key, passed=passed, owner=TaskOwner(principal, chat), is_modern=is_modern)
 
+    def _keeps_for(self, asker: Asker) -> bool:
+        """Whether `asker` can come back for its session and find there what was done (decision 15)."""
+        if self.settings.scope == "chat":
+            is_found_again = not asker.is_unnamed
+        else:
+            is_found_again = self.settings.scope == "shared" or not asker.identity.lacks_user
+        return is_found_again and self.remembers
+
     def _remembers_nothing_of(self, asker: Asker) -> bool:
         """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
         hello = self.catalog.hello
@@ -268,8 +280,8 @@ class Server:
         await self.catalog.learn(shared if self.settings.scope == "shared" else None)
 
     def introduce(self, key: SessionKey, then: Introduced) -> None:
-        """Call `then` with what the server says of itself, at once if that is known."""
-        self.catalog.introduce(then, key)
+        """Call `then` with what the server says of itself in the era of `key`, at once if that is known."""
+        self.catalog.introduce(partial(_in_its_era, then) if key.is_modern else then, key)
 
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""
@@ -467,6 +479,10 @@ class ServerConversation:
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self.server.unsubscribe(self.key, call, caller, watcher)
+
+
+def _in_its_era(then: Introduced, hello: Hello | CallFailed) -> None:
+    then(hello if isinstance(hello, CallFailed) else hello.discovery or hello)
 
 
 def _title(hello: Hello) -> str:

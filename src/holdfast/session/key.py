@@ -64,7 +64,8 @@ class SessionKey:
     owner: TaskOwner | None = field(default=None, compare=False, repr=False)
     """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
     is_modern: bool = field(default=False, compare=False, repr=False)
-    """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
+    """A session that is opened for it speaks 2026-07-28 where the server speaks both: its caller does, and it is to
+    keep nothing."""
     caller: Principal | None = field(init=False, compare=False, repr=False)
     """Whose call it is."""
     is_private: bool = field(init=False, compare=False, repr=False)

@@ -45,8 +45,8 @@ class Connect(Protocol):
     ) -> Upstream:
         """`declares`: what the server is told that can be asked.
 
-        `passed`: headers of the caller's that go with every request. `is_modern`: it is for a caller of
-        2026-07-28, which counts where the server speaks that and older revisions.
+        `passed`: headers of the caller's that go with every request. `is_modern`: it speaks 2026-07-28
+        where the server speaks both.
         """
         ...
 

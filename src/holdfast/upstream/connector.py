@@ -68,7 +68,7 @@ class Connector:
         """A conversation that is not open yet.
 
         `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
-        with every request. `is_modern`: it is for a caller of 2026-07-28.
+        with every request. `is_modern`: it speaks 2026-07-28 where the server speaks both.
         """
         can_ask = declares.can_answer_any
 

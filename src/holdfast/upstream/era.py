@@ -2,7 +2,7 @@
 
 A server of 2026-07-28 answers `server/discover`, which no older one knows. The probe is the
 opening itself where it succeeds; where it does not, `initialize` follows, over stdio in the same process.
-A server that speaks both is spoken to as the caller speaks for whom its session is opened.
+A server that speaks both is spoken to in 2026-07-28 for who speaks that and cannot come back for its session.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Openings:
 class ProbingUpstream:
     """An `Upstream` that becomes one of either era when it is opened.
 
-    `is_modern`: it is for a caller of 2026-07-28, and speaks that to a server of both.
+    `is_modern`: it speaks 2026-07-28 to a server of both.
     """
 
     def __init__(
