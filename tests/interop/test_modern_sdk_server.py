@@ -134,15 +134,21 @@ async def test_who_shakes_hands_with_a_server_of_both_has_its_session(url_of_bot
 
 
 @requirement("both-eras:sdk")
-@pytest.mark.parametrize("mode", ["2026-07-28", "auto"])
-async def test_a_modern_client_of_a_server_of_both_is_asked_in_rounds(url_of_both: str, mode: str) -> None:
+async def test_who_may_choose_has_a_session_with_a_server_of_both(url_of_both: str) -> None:
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode="auto") as client:
+        assert client.protocol_version == "2025-11-25"
+        told = [json.loads(text_of(await client.call_tool("session_counter", {}))) for _ in range(2)]
+        assert [each["count"] for each in told] == [1, 2]
+
+
+@requirement("both-eras:sdk")
+async def test_a_modern_client_of_a_server_of_both_that_names_nothing_is_asked_in_rounds(url_of_both: str) -> None:
     callbacks: dict[str, Any] = {
         "elicitation_callback": elicited,
         "sampling_callback": sampled,
         "list_roots_callback": rooted,
     }
-    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode=mode, **callbacks) as client:
-        assert client.protocol_version == "2026-07-28"
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode="2026-07-28", **callbacks) as client:
         assert json.loads(text_of(await client.call_tool("session_counter", {})))["version"] == "2026-07-28"
         for tool, expected in (
             ("test_input_required_result_multiple_inputs", "Paris Ada (1 roots)"),

@@ -217,7 +217,8 @@ class Catalog:
     def opened(self, hello: Hello) -> None:
         kept = self._hello
         if kept is not None and hello.is_deaf:
-            hello = kept  # others listen, and what they may promise stands
+            # Others listen, and what they may promise stands.
+            hello = replace(kept, speaks_both=hello.speaks_both) if kept.is_modern else kept
         elif kept is not None and not kept.is_modern and hello.is_modern and hello.speaks_both:
             hello = replace(kept, speaks_both=True, discovery=hello)
         self._hello = hello

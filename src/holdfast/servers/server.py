@@ -445,7 +445,7 @@ class ServerConversation:
 
     @property
     def forgets(self) -> bool:
-        return self.key.lacks == "chat" and self.server.remembers
+        return (self.key.lacks == "chat" or self.key.names_no_chat) and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
         gate = self.server.gate_of(self.key)
