@@ -1661,6 +1661,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Tasks of the extension for 2026-07-28 pass between its clients and servers: results, questions, cancellation.",
         "SEP-2663; issue 4, tasks",
     ),
+    "tasks:modern:followed": Requirement(
+        "Who listens hears of its own tasks that the server tells of, and of nobody else's.",
+        "SEP-2663, task status notifications",
+    ),
     "tasks:modern:declared": Requirement(
         "Only who declares the extension on a request is answered with a task, and may ask of one.",
         "SEP-2663, capability negotiation",

@@ -19,6 +19,7 @@ from holdfast.config import ClientSettings, ServerSettings
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.servers.explicit import OF_TOOLS, ExplicitSessions
+from holdfast.servers.followed_tasks import FollowedTasks, Follower
 from holdfast.servers.gate import FilteredList, Gate, unknown_tool
 from holdfast.servers.handles import Handles
 from holdfast.servers.offered import Public
@@ -75,6 +76,7 @@ class Server:
         """Made anew, the key of a chat would cost each of its calls more than it takes to find its session."""
         self._passes = frozenset(settings.pass_headers)
         self._emit = emit
+        self._clock = clock
         self._hinted: set[str] = set()
         self._handles = handles if handles is not None else Handles(clock)
         self._explicit = self._explicit_by(settings)
@@ -412,6 +414,12 @@ class Server:
             return None
         return self.start(key, call, _Noting(caller, lambda: session.subscriptions.discard(uri)), watcher)
 
+    def follow(self, key: SessionKey, task_ids: Sequence[str], follower: Follower) -> FollowedTasks:
+        """Let `follower` hear of those of these tasks that a request with this very key began."""
+        followed = FollowedTasks(partial(self.pool.session_of, key), key.owner, task_ids, follower, self._clock)
+        followed.begin(self.start(key, Call("ping"), followed))
+        return followed
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConversation:
@@ -479,6 +487,9 @@ class ServerConversation:
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self.server.unsubscribe(self.key, call, caller, watcher)
+
+    def follow(self, task_ids: Sequence[str], follower: Follower) -> FollowedTasks | None:
+        return self.server.follow(self.key, task_ids, follower)
 
 
 def _in_its_era(then: Introduced, hello: Hello | CallFailed) -> None:

@@ -56,12 +56,16 @@ class TaskBook:
         if call.method == "tasks/list":
             return None if self._tasks and owner is not None else _NONE
         named = call.params.get("taskId")
-        task = self._tasks.get(named) if isinstance(named, str) else None
-        if task is None or owner is None or task.owner != owner:
+        if not isinstance(named, str) or not self.is_of(named, owner):
             return _UNKNOWN
         if watcher is not None:
-            task.watcher = watcher
+            self._tasks[named].watcher = watcher
         return None
+
+    def is_of(self, task_id: str, owner: TaskOwner | None) -> bool:
+        """Whether `owner` began that task."""
+        task = self._tasks.get(task_id)
+        return task is not None and owner is not None and task.owner == owner
 
     def answered(self, call: Call, outcome: Result, owner: TaskOwner | None, watcher: Watcher | None) -> Result:
         """Take note of a task that the server began, and hide from a list what is not its caller's."""

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from holdfast.call import Json
 from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session
@@ -23,6 +23,8 @@ METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/list", "tasks/ca
 
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
+TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
+
 
 @dataclass(slots=True, eq=False)
 class ScriptedTask:
@@ -32,7 +34,7 @@ class ScriptedTask:
     session: Session
     changes: Changes
     ttl: Json = None
-    status: Literal["working", "input_required", "completed", "failed", "cancelled"] = "working"
+    status: TaskStatus = "working"
     result: Mapping[str, Any] | None = None
     failure: RpcFailure | None = None
     work: asyncio.Task[None] | None = None
@@ -50,7 +52,7 @@ class ScriptedTask:
         about = {"taskId": self.id, "status": self.status, "createdAt": now, "lastUpdatedAt": now}
         return {**about, "ttl": self.ttl, "pollInterval": POLL_INTERVAL_MS}
 
-    def become(self, status: Literal["working", "input_required", "completed", "failed", "cancelled"]) -> None:
+    def become(self, status: TaskStatus) -> None:
         """Change, unless it is over, and tell."""
         if not self.is_over and status != self.status:
             self.status = status
