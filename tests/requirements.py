@@ -1405,6 +1405,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "What a modern server agrees to announce is promised and relayed, and after a gap announced as changed.",
         "bridging, row resources/subscribe",
     ),
+    "modern-servers:heard-again": Requirement(
+        "What a modern server agreed to announce is asked for until it is heard again, and nobody waits in vain.",
+        "protocol 4, subscriptions/listen",
+    ),
     "modern-servers:stateless": Requirement(
         "No client is told of lost memory by a modern server: it has none, whatever ends.",
         "bridging, row upstream session lost",

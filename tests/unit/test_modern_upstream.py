@@ -449,18 +449,131 @@ async def test_a_stream_that_is_lost_is_opened_again_and_all_may_have_changed() 
         assert c.listener.pushes == ["notifications/tools/list_changed"]
 
 
+def refuse(c: Conversation) -> None:
+    """Refuse what was asked last."""
+    c.line.say(c.line.last["id"], error={"code": -32601, "message": "?"})
+
+
+def subscribed(c: Conversation, uri: str) -> RecordedExchange:
+    """An exchange that asks to hear of `uri`."""
+    exchange = RecordedExchange()
+    c.call(exchange, "resources/subscribe", uri=uri)
+    return exchange
+
+
+def asked_for(c: Conversation) -> Any:
+    """The resources of the last subscription."""
+    return c.line.last["params"]["notifications"].get("resourceSubscriptions", [])
+
+
+AGREED: Final = Result(Raw(b"{}"))
+
+
 @requirement("modern-servers:changes")
-async def test_a_server_that_refuses_to_be_listened_to_is_not_asked_again() -> None:
+async def test_a_server_that_refuses_from_the_start_to_be_listened_to_is_not_asked_again() -> None:
+    conversation = Conversation()
+    conversation.line.agrees_to = None
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        opening = group.create_task(conversation.upstream.open())
+        await settle()
+        refuse(conversation)
+    assert json.loads(bytes(opening.result().raw))["capabilities"]["tools"] == {}
+    late = subscribed(conversation, "a:1")
+    refuse(conversation)
+    assert isinstance(late.outcome, RpcError)
+    assert conversation.clock.pending == 0
+    conversation.upstream.terminate()
+
+
+@requirement("modern-servers:heard-again")
+async def test_a_server_that_refuses_what_it_agreed_to_is_asked_again_ever_more_rarely() -> None:
     async with conversing() as c:
-        exchange = RecordedExchange()
-        c.call(exchange, "resources/subscribe", uri="a:1")
-        c.line.say(c.line.last["id"], error={"code": -32601, "message": "?"})
-        assert isinstance(exchange.outcome, RpcError)
-        (first, _) = c.line.ids("subscriptions/listen")
+        subscribed(c, "a:1")
+        c.line.say(c.line.acknowledge("a:1", toolsListChanged=True), result={"resultType": "complete"})
+        for refused in range(3):
+            c.clock.advance(2**refused)
+            assert len(c.line.ids("subscriptions/listen")) == 3 + refused
+            refuse(c)
+        c.clock.advance(8)
+        assert c.listener.pushes == []
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        assert c.listener.pushes == ["notifications/tools/list_changed", "notifications/resources/updated"]
+
+
+@requirement("modern-servers:heard-again")
+async def test_what_a_server_agrees_to_no_more_is_asked_for_again_and_looked_at_when_it_is_back() -> None:
+    async with conversing() as c:
+        subscribed(c, "a:1")
+        subscribed(c, "a:2")
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        first = c.line.acknowledge("a:1", "a:2", toolsListChanged=True)
         c.line.say(first, result={"resultType": "complete"})
         c.clock.advance(1)
-        c.line.say(c.line.last["id"], error={"code": -32601, "message": "?"})
+        c.line.acknowledge("a:1")
+        assert c.listener.pushes == ["notifications/resources/updated"], "of a:1 alone"
+        assert not c.listener.has_push, "the lists are not announced"
+        c.clock.advance(2)
+        assert asked_for(c) == ["a:1", "a:2"]
+        c.line.acknowledge("a:1", "a:2", toolsListChanged=True)
+        assert c.listener.pushes[1:] == ["notifications/tools/list_changed", "notifications/resources/updated"]
+        assert c.listener.has_push
         assert c.clock.pending == 0
+
+
+@requirement("modern-servers:heard-again")
+async def test_who_subscribes_again_while_the_server_is_told_to_forget_is_told_once_it_is_heard() -> None:
+    async with conversing() as c:
+        subscribed(c, "a:1")
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        c.call(RecordedExchange(), "resources/unsubscribe", uri="a:1")
+        again = subscribed(c, "a:1")
+        assert (again.outcome, asked_for(c)) == (None, [])
+        c.line.acknowledge(toolsListChanged=True)
+        assert (again.outcome, asked_for(c)) == (None, ["a:1"])
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        assert again.outcome == AGREED
+
+
+@requirement("modern-servers:heard-again")
+async def test_where_the_server_could_not_be_told_to_forget_a_resource_is_still_heard() -> None:
+    async with conversing() as c:
+        subscribed(c, "a:1")
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        c.call(RecordedExchange(), "resources/unsubscribe", uri="a:1")
+        again = subscribed(c, "a:1")
+        refuse(c)
+        assert again.outcome == AGREED
+        before = len(c.line.sent)
+        c.call(RecordedExchange(), "resources/unsubscribe", uri="a:1")
+        refuse(c)
+        assert len(c.line.sent) == before + 1, "more is announced than is wanted, which harms nobody"
+
+
+@requirement("modern-servers:heard-again")
+async def test_who_subscribes_while_another_is_refused_is_asked_for_then() -> None:
+    async with conversing() as c:
+        one, two = subscribed(c, "a:1"), subscribed(c, "a:2")
+        refuse(c)
+        assert isinstance(one.outcome, RpcError)
+        assert (two.outcome, asked_for(c)) == (None, ["a:2"])
+        c.line.acknowledge("a:2", toolsListChanged=True)
+        assert two.outcome == AGREED
+
+
+@requirement("modern-servers:heard-again")
+async def test_who_leaves_while_it_waits_takes_nothing_from_the_others() -> None:
+    async with conversing() as c:
+        leaving = c.call(RecordedExchange(), "resources/subscribe", uri="a:1")
+        staying = subscribed(c, "a:1")
+        leaving.cancel("the client left")
+        c.call(RecordedExchange(), "resources/unsubscribe", uri="a:1")
+        c.line.acknowledge("a:1", toolsListChanged=True)
+        assert staying.outcome == AGREED
+        assert asked_for(c) == ["a:1"]
+        alone = c.call(RecordedExchange(), "resources/subscribe", uri="a:2")
+        alone.cancel("the client left")
+        c.line.acknowledge("a:1", "a:2", toolsListChanged=True)
+        assert asked_for(c) == ["a:1"], "nobody wants the other any more"
 
 
 async def test_a_server_that_acknowledges_nothing_holds_nobody_up() -> None:
