@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import DEFAULT_LOG_LEVEL, Call, Caller, Outcome, Result, Running
+from holdfast.call import DEFAULT_LOG_LEVEL, UNKNOWN_STATE, Call, Caller, Outcome, Result, RpcError, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
@@ -26,7 +26,7 @@ from holdfast.servers.offered import Public
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.service import Conversation
 from holdfast.servers.tasks import admit
-from holdfast.session.key import Principal, SessionKey, TaskOwner, private
+from holdfast.session.key import Principal, SessionKey, TaskOwner, origin_of, private
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
@@ -72,6 +72,7 @@ class Server:
         self._reason = ""
         self._revision = settings.revision
         self._credential = settings.fingerprint
+        self._origin = origin_of(settings.name, self._revision, self._credential)
         self._chat_keys = lru_cache(KEPT_KEYS)(self._chat_key)
         """Made anew, the key of a chat would cost each of its calls more than it takes to find its session."""
         self._passes = frozenset(settings.pass_headers)
@@ -310,6 +311,9 @@ class Server:
         if self._seen_by is not None and key.caller is not None and key.caller.client not in self._seen_by:
             caller.answer(parted(self.name, f"{self.name} is no longer served to this client"))
             return None  # it was while the call was on its way here
+        if call.declared is not None and call.declared.origin not in {b"", self._origin}:
+            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, UNKNOWN_STATE))))
+            return None  # it was given by a server that had this name before
         gate = self.gate_of(key) if self._gates else None
         if gate is not None:
             if call.method == "tools/call" and not gate.admits(call.params.get("name")):

@@ -102,8 +102,18 @@ class SessionKey:
         return hmac.new(_PROCESS_SECRET, repr(self._whole).encode(), hashlib.sha256).hexdigest()[:12]
 
     @property
+    def origin(self) -> bytes:
+        """Which server is meant, under which settings and credentials; 16 bytes that reveal nothing of them."""
+        return origin_of(self.server, self.revision, self.credential)
+
+    @property
     def _whole(self) -> tuple[object, ...]:
         return (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id, self.passed)
+
+
+def origin_of(server: str, revision: str, credential: str) -> bytes:
+    """As `SessionKey.origin`."""
+    return hmac.digest(_PROCESS_SECRET, repr((server, revision, credential)).encode(), "sha256")[:16]
 
 
 def is_of(principal: Principal | None, client: str, user: str | None = None) -> bool:
