@@ -839,6 +839,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Only the headers of `pass_headers` go on, and callers whose values differ never share a session.",
         "threats-and-faults 12",
     ),
+    "keys:secrets-not-kept": Requirement(
+        "What a caller passes on is kept with its session, and nowhere beyond it.",
+        "threats-and-faults 12",
+    ),
     "merged:rates:users": Requirement(
         "Who sends more than its rate gets 429 with Retry-After, each message of an array counted, and nobody else.",
         "architecture 8",
