@@ -17,6 +17,7 @@ EXTENSION: Final = "io.modelcontextprotocol/tasks"
 KNOWS: Final[dict[str, Any]] = {**ABLE, "extensions": {EXTENSION: {}}}
 CHATS: Final = (ClientSettings(name="host", trust=Trust(chat="x-chat")),)
 UNKNOWN: Final = -32602
+PATH: Final = "/mcp/memory/chats/c"
 
 
 @requirement("tasks:modern:pass")
@@ -70,6 +71,29 @@ async def test_a_task_that_was_begun_in_an_opened_session_is_of_the_chat_that_be
         _, code, _ = await opener.refused(opener.message("tasks/get", taskId=task))
         assert code == UNKNOWN
         assert (await other.result(other.message("tasks/get", taskId=task)))["status"] == "working"
+        running.upstream.open_gate("g")
+
+
+@requirement("tasks:owners")
+@pytest.mark.parametrize("era", ["modern", "handshake"])
+async def test_who_has_the_name_of_a_client_that_was_removed_does_not_have_its_tasks(era: str) -> None:
+    async with rig(scope="shared", clients=CHATS, options={"era": era}) as running:
+        client, old = ModernClient(running, chat="c", capabilities=KNOWS), running.client()
+        if era == "modern":
+            task = (await client.result(client.tool("errand", gate="g")))["taskId"]
+            assert (await client.result(client.message("tasks/get", taskId=task)))["status"] == "working"
+        else:
+            begin = old.tool("errand", gate="g")
+            begin["params"]["task"] = {}
+            task = (await old.ask(begin, PATH))["result"]["task"]["taskId"]
+            assert "result" in await old.ask(old.call("tasks/get", taskId=task), PATH)
+        settings = running.gateway.settings
+        for clients in ((ClientSettings(name="other"),), CHATS):
+            running.gateway.reload(settings.model_copy(update={"clients": clients}))
+        if era == "modern":
+            assert (await client.refused(client.message("tasks/get", taskId=task)))[1] == UNKNOWN
+        else:
+            assert (await old.ask(old.call("tasks/get", taskId=task), PATH))["error"]["code"] == UNKNOWN
         running.upstream.open_gate("g")
 
 

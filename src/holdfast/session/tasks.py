@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Raw
 
 from holdfast.call import Call, Result, RpcError
-from holdfast.session.key import Principal, TaskOwner
+from holdfast.session.key import Principal, TaskOwner, is_of
 from holdfast.session.watch import Watcher
 from holdfast.wire import jsonrpc, tasks
 
@@ -82,6 +82,11 @@ class TaskBook:
         """The task here that a message of the server belongs to."""
         task_id = tasks.task_of(method, params) if self._tasks else None
         return None if task_id is None else self._tasks.get(task_id)
+
+    def forget_all_of(self, client: str, user: str | None = None) -> None:
+        """Forget what a configured client began, or one user of it: whoever has that name next is somebody else."""
+        for task_id in [task_id for task_id, task in self._tasks.items() if is_of(task.owner.principal, client, user)]:
+            self._forget(task_id)
 
     def _note(self, task_id: str, task: Task) -> None:
         self._forget(task_id)
