@@ -11,8 +11,8 @@ from typing import Any, Final
 from msgspec import Raw
 
 from holdfast.call import Json
-from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session
-from holdfast.testing.server_tasks import POLL_INTERVAL_MS, ScriptedTask, TaskStatus
+from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session, TaskStatus
+from holdfast.testing.server_tasks import POLL_INTERVAL_MS, ScriptedTask
 from holdfast.testing.server_tools import TOOLS, ToolCall
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from holdfast.call import Json
-from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session
+from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session, TaskStatus
 from holdfast.testing.server_tools import TOOLS, ToolCall
 from holdfast.wire import jsonrpc
 from holdfast.wire.tasks import RELATED, STATUS
@@ -22,8 +22,6 @@ POLL_INTERVAL_MS: Final = 50
 METHODS: Final = frozenset({"tasks/get", "tasks/result", "tasks/list", "tasks/cancel"})
 
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
-
-TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
 
 
 @dataclass(slots=True, eq=False)
@@ -139,7 +137,7 @@ async def answer(core: ServerCore, call: ToolCall, method: str, params: Mapping[
         return {"tasks": [task.shown() for task in core.tasks.values()]}
     named = params.get("taskId")
     task = core.tasks.get(named) if isinstance(named, str) else None
-    if task is None:
+    if not isinstance(task, ScriptedTask):
         raise RpcFailure(jsonrpc.INVALID_PARAMS, f"Task not found: {named}")
     match method:
         case "tasks/result":
