@@ -219,7 +219,7 @@ class Catalog:
         if kept is not None and hello.is_deaf:
             # Others listen, and what they may promise stands.
             hello = replace(kept, speaks_both=hello.speaks_both) if kept.is_modern else kept
-        elif kept is not None and not kept.is_modern and hello.is_modern and hello.speaks_both:
+        elif kept is not None and not kept.is_modern and hello.could_shake_hands:
             hello = replace(kept, speaks_both=True, discovery=hello)
         self._hello = hello
         self._introduce(hello)
@@ -279,7 +279,7 @@ class Catalog:
         if waiting.is_over:
             return
         method = waiting.call.method
-        if waiting.key.is_modern and self._hello is not None and self._hello.speaks_both:
+        if waiting.key.prefers_modern and self._hello is not None and self._hello.speaks_both:
             # What is kept is as older revisions have it.
             waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
             return

@@ -44,17 +44,17 @@ class Keys:
         hello = self._hello()
         if hello is None:
             return self._era != "modern"
-        return not hello.is_stateless or (hello.is_modern and hello.speaks_both)
+        return not hello.is_stateless or hello.could_shake_hands
 
     def key_for(self, asker: Asker) -> SessionKey:
         """Which session serves a request."""
         scope, identity = self._scope, asker.identity
-        is_modern = asker.is_modern and not self._keeps_for(asker)
+        prefers_modern = asker.is_modern and not self._keeps_for(asker)
         passed = tuple(sorted(each for each in asker.passed if each[0] in self.passes)) if asker.passed else ()
         if scope == "chat" and asker.chat is not None and not identity.lacks_user:
-            key = self._chat_keys(identity.principal, asker.chat, is_modern)
+            key = self._chat_keys(identity.principal, asker.chat, prefers_modern)
             return replace(key, passed=passed) if passed else key  # what is passed may be secret, and is not kept here
-        whole = self._of_scope(asker.owner, is_modern=is_modern)
+        whole = self._of_scope(asker.owner, prefers_modern=prefers_modern)
         if scope == "shared":
             return replace(whole, asker=asker.principal)
         whole = replace(whole, principal=identity.principal, passed=passed)
@@ -68,14 +68,14 @@ class Keys:
             return whole  # nothing could be mixed up, and a process may have to know its own states again
         return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
 
-    def _of_scope(self, owner: TaskOwner | None, *, is_modern: bool = False) -> SessionKey:
+    def _of_scope(self, owner: TaskOwner | None, *, prefers_modern: bool = False) -> SessionKey:
         return SessionKey(
-            self._name, self.revision, self.credential, self._scope, None, is_modern=is_modern, owner=owner
+            self._name, self.revision, self.credential, self._scope, None, prefers_modern=prefers_modern, owner=owner
         )
 
-    def _chat_key(self, principal: Principal, chat: str, is_modern: bool) -> SessionKey:
+    def _chat_key(self, principal: Principal, chat: str, prefers_modern: bool) -> SessionKey:
         key = SessionKey(self._name, self.revision, self.credential, "chat", principal, f"chat:{chat}")
-        return replace(key, owner=TaskOwner(principal, chat), is_modern=is_modern)
+        return replace(key, owner=TaskOwner(principal, chat), prefers_modern=prefers_modern)
 
     def _keeps_for(self, asker: Asker) -> bool:
         """Whether `asker` can come back for its session and find there what was done (decision 15)."""

@@ -229,7 +229,7 @@ class Server:
 
     def introduce(self, key: SessionKey, then: Introduced) -> None:
         """Call `then` with what the server says of itself in the era of `key`, at once if that is known."""
-        self.catalog.introduce(partial(_in_its_era, then) if key.is_modern else then, key)
+        self.catalog.introduce(partial(_in_its_era, then) if key.prefers_modern else then, key)
 
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""

@@ -63,9 +63,8 @@ class SessionKey:
     """What its session tells the server that can be asked; None where its request says nothing of that."""
     owner: TaskOwner | None = field(default=None, compare=False, repr=False)
     """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
-    is_modern: bool = field(default=False, compare=False, repr=False)
-    """A session that is opened for it speaks 2026-07-28 where the server speaks both: its caller does, and it is to
-    keep nothing."""
+    prefers_modern: bool = field(default=False, compare=False, repr=False)
+    """Opened for it, a session speaks 2026-07-28 with a server of both eras: so does who asks, and nothing is kept."""
     caller: Principal | None = field(init=False, compare=False, repr=False)
     """Whose call it is."""
     is_private: bool = field(init=False, compare=False, repr=False)
