@@ -863,6 +863,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Only the headers of `pass_headers` go on, and callers whose values differ never share a session.",
         "threats-and-faults 12",
     ),
+    "keys:secrets-not-kept": Requirement(
+        "What a caller passes on is kept with its session, and nowhere beyond it.",
+        "threats-and-faults 12",
+    ),
     "merged:rates:users": Requirement(
         "Who sends more than its rate gets 429 with Retry-After, each message of an array counted, and nobody else.",
         "architecture 8",
@@ -1429,6 +1433,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "What a modern server agrees to announce is promised and relayed, and after a gap announced as changed.",
         "bridging, row resources/subscribe",
     ),
+    "modern-servers:heard-again": Requirement(
+        "What a modern server agreed to announce is asked for until it is heard again, and nobody waits in vain.",
+        "protocol 4, subscriptions/listen",
+    ),
     "modern-servers:stateless": Requirement(
         "No client is told of lost memory by a modern server: it has none, whatever ends.",
         "bridging, row upstream session lost",
@@ -1479,12 +1487,16 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "bridging 1, stdio upstream",
     ),
     # servers of both eras
+    "both-eras:kept": Requirement(
+        "A server of both eras remembers for clients of 2026-07-28 whose session can be found again.",
+        "issue: every client to every server",
+    ),
     "both-eras:mirrored": Requirement(
-        "A server of both eras is spoken to in the era of who opens the session, so that nobody gets less than alone.",
+        "A server of both eras is spoken to by who names no chat in that client's own era, so that it gets no less.",
         "issue: every client to every server",
     ),
     "both-eras:lists": Requirement(
-        "A server of both eras is introduced and listed to each client as in the client's own era.",
+        "A server of both eras is introduced and listed to each client as in the era in which it is spoken to.",
         "issue: every client to every server",
     ),
     "both-eras:found-out": Requirement(
@@ -1680,6 +1692,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "tasks:modern:pass": Requirement(
         "Tasks of the extension for 2026-07-28 pass between its clients and servers: results, questions, cancellation.",
         "SEP-2663; issue 4, tasks",
+    ),
+    "tasks:modern:followed": Requirement(
+        "Who listens hears of its own tasks that the server tells of, and of nobody else's.",
+        "SEP-2663, task status notifications",
     ),
     "tasks:modern:declared": Requirement(
         "Only who declares the extension on a request is answered with a task, and may ask of one.",
