@@ -18,6 +18,7 @@ from holdfast.cli.dashes import DashedCommand, after_dashes
 from holdfast.cli.options import (
     BENCH_EXAMPLES,
     CALL_EXAMPLES,
+    DOCTOR_EXAMPLES,
     STDIO_EXAMPLES,
     TOOLS_EXAMPLES,
     TOP_EXAMPLES,
@@ -32,7 +33,7 @@ from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "bench", "top"})
+_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "bench", "doctor", "top"})
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -285,6 +286,43 @@ def bench(
     if rest:
         raise ConfigError(f"there is one word too many: {rest[0]!r}")
     return command.bench(found, wanted)
+
+
+@app.command(cls=DashedCommand, epilog=DOCTOR_EXAMPLES, options_metavar="[OPTIONS]")
+def doctor(
+    context: typer.Context,
+    server: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | NAME | -- COMMAND ARG…", help="The MCP server.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    to_call: Annotated[
+        str | None, typer.Option("--call", metavar="TOOL[=JSON]", help="Call this tool: alone, and three at once.")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option(metavar="TOOL[=JSON]", help="Call this tool to have the server remember something,")
+    ] = None,
+    read: Annotated[
+        str | None, typer.Option(metavar="TOOL[=JSON]", help="and this one, in several sessions, to look for it.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Ask no more after this; what was opened is ended in 5 more.")
+    ] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings and the advice as one object.")] = False,
+) -> int:
+    """Find out how a server treats sessions, and which settings suit it."""
+    from holdfast.cli import doctor as command  # noqa: PLC0415
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
+    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    wanted = command.parse_wanted(to_call, write, read)
+    check_limit(timeout)
+    written = command.headers_as_written(header or (), key)
+    return command.doctor(found, wanted, total=timeout, written=written, is_json=as_json)
 
 
 @app.command(epilog=TOP_EXAMPLES)

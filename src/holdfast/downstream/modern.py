@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.callers import AnswerCaller
@@ -136,7 +136,7 @@ class Modern:
 
         def introduced(hello: Hello | CallFailed) -> None:
             revisions = self._offered(conversation)
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello, revisions))
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, revisions))
 
         conversation.introduce(introduced)
 
@@ -149,7 +149,6 @@ class Modern:
             if isinstance(hello, CallFailed):
                 leg.answer(hello)
                 return
-            hello = hello.discovery or hello
             if hello.protocol_version == MODERN and has_extension(hello.capabilities):
                 leg.answer(RpcError(Raw(jsonrpc.error_object(MISSING_CAPABILITY, NO_TASKS, NEEDS_TASKS))))
             else:
@@ -174,20 +173,19 @@ class Modern:
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
+        origin = b""
         if envelope.state is not None:
             taken = self.parked.take(envelope.state, terms())
             if taken is None:
                 self._tell_of_misuse(target, envelope.state)
-                raise bad_params(
-                    request, "This requestState is unknown: it was used, is too old, or is not of this request."
-                )
+                raise bad_params(request, UNKNOWN_STATE)
             if isinstance(taken, ModernCall):
                 leg = Leg(incoming.begin(), request, token, envelope, target.service)
                 leg.way.when_gone(partial(taken.leave, leg))
                 taken.come_back(leg, envelope.responses or {})
                 return
-            brought["requestState"] = taken
-        call = replace(call, declared=Declared(envelope.capabilities, brought))
+            brought["requestState"], origin = taken.state, taken.origin
+        call = replace(call, declared=Declared(envelope.capabilities, brought, origin))
         service = target.service
         started = ModernCall(
             self.parked,

@@ -87,8 +87,6 @@ class Reply:
 class LineExchange(Reply):
     """The `Exchange` of a request of 2026-07-28, and what its client can cancel: an `OpenCall`."""
 
-    is_slow = False
-
     def __init__(self, writer: LineWriter, clock: Clock, over: Callable[[], None]) -> None:
         super().__init__(writer, clock, None, over)
         self.status = 200
@@ -103,6 +101,10 @@ class LineExchange(Reply):
             self._writer.signal(message)
         return True
 
+    @property
+    def is_slow(self) -> bool:
+        return self._writer.is_slow
+
     def watch(self) -> None:
         """Who leaves says so."""
 
@@ -110,7 +112,7 @@ class LineExchange(Reply):
         self._gone = then
 
     def when_drained(self, then: Callable[[], None]) -> None:
-        """The pipe keeps what waits for its reader."""
+        self._writer.owing[self] = then
 
     def cancel(self, reason: str) -> None:
         """Write nothing more for the request, and give up what it began."""
@@ -122,6 +124,7 @@ class LineExchange(Reply):
 
     def result(self, message: bytes | None) -> None:
         self._gone = None  # it holds us
+        self._writer.owing.pop(self, None)
         super().result(message)
 
     def send_away(self) -> None:
