@@ -180,6 +180,26 @@ async def test_a_slow_reader_is_told_of_changes_and_not_of_each() -> None:
         assert len(told) < len(asked) / 2, "what waits to be read says as much as many"
 
 
+@requirement("stdio:modern:listens")
+async def test_what_is_owed_to_a_reader_that_is_far_behind_comes_once_it_has_caught_up() -> None:
+    async with rig() as running, pipe_client(running.gateway) as client:
+        await text(client, tool(client, "count"))
+        ask(client, "subscriptions/listen", notifications={"toolsListChanged": True})
+        await client.until("notifications/subscriptions/acknowledged")
+        await running.upstream.pushing()
+        client.writer.pause_writing()
+        asked = [client.request("ping") for _ in range(QUEUE_LENGTH + 1)]
+        assert client.writer.is_slow
+        changed = tool(client, "change_tools")
+        await running.until(lambda: len(client.stdio.client.calls) == 1)
+        await settle()
+        client.writer.resume_writing()
+        for request_id in [*asked, changed]:
+            await client.answer(request_id)
+        told = client.heard or [await client.next()]
+        assert {message["method"] for message in told} == {"notifications/tools/list_changed"}
+
+
 @requirement("stdio:end:what-was-asked-is-answered")
 async def test_after_the_end_of_input_listening_ends_in_order_and_calls_are_answered() -> None:
     async with rig() as running, pipe_client(running.gateway) as client:
