@@ -1525,9 +1525,18 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A request that is handed over by callbacks is answered as through ASGI, whatever it is and comes with.",
         "issue: near the limit; RFC 9112",
     ),
+    "http:direct:familiar": Requirement(
+        "A head that came before over the same connection is known without a parser, and means what it meant: what"
+        " follows is framed and answered as if it had been parsed, and settings that change are obeyed.",
+        "issue: near the limit; RFC 9112",
+    ),
     "http:direct:framing": Requirement(
         "Bytes that could be read as two requests, or as one and a half, are read alike on every way in.",
         "threats-and-faults 20; RFC 9112, section 11",
+    ),
+    "upstream:http:familiar": Requirement(
+        "The head of a whole, plain answer is known again in its session, and nothing else is.",
+        "issue: near the limit; RFC 9112",
     ),
     "http:direct:one-write": Requirement(
         "An answer, and what is said in one turn of the loop, goes to the kernel once.",
