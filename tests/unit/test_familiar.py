@@ -46,6 +46,7 @@ class Read:
 def test_whatever_is_known_is_what_a_parser_would_read(length: int, rest: bytes) -> None:
     data = HEAD.replace(b"12", b"%d" % length) + b"x" * min(length, 500) + rest
     found = known().body_of(data)
+    assert found is not None
     assert found == (len(HEAD) - 2 + len(str(length)), length)
     if length <= 500:
         read = Read(data[: found[0] + found[1]])
