@@ -1683,6 +1683,39 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The table of docs/eras.md is the one whose cells are run.",
         "style 8",
     ),
+    # import of another gateway's file
+    "import:litellm:servers": Requirement(
+        "Servers of LiteLLM's file are reached as LiteLLM reaches them, by URL or command.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:credentials": Requirement(
+        "A static credential is sent in the header and the form in which LiteLLM sends it.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:references": Requirement(
+        "A reference to a variable stays one; a secret is written only where it stood in clear, and never said.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:names": Requirement(
+        "Tools keep the names at /mcp that they have at LiteLLM's, with one server too; where they cannot, it is said.",
+        "issue 6, LiteLLM in whose place Holdfast is",
+    ),
+    "import:litellm:keys": Requirement(
+        "Whoever bears LiteLLM's master key may call, and nobody else unless LiteLLM let everybody in.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:nothing-silently": Requirement(
+        "What is not carried over is said with its line, on stderr and in a comment.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:mistakes": Requirement(
+        "A mistake in the file is a readable line with its place, and nothing is written.",
+        "style 5",
+    ),
+    "import:litellm:passes-check": Requirement(
+        "Whatever is written passes `holdfast check`, once its variables are set.",
+        "issue 6, holdfast import",
+    ),
 }
 
 
