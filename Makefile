@@ -17,6 +17,7 @@ NODE_READY := $(NODE)/node_modules/.ready
 CONFORMANCE_READY := .conformance/.ready
 PEERS_READY := bench/build/peers/.ready
 OPEN_WEBUI_READY := .hosts/open-webui/.ready
+LITELLM_READY := .hosts/litellm/.ready
 
 .PHONY: help
 help: ## List the targets
@@ -36,7 +37,7 @@ test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real serve
 	@$(BIN)/python -m pytest --ignore=tests/hosts
 
 .PHONY: test-hosts
-test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
+test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) $(LITELLM_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
 	@tools/system-packages.sh chromium
 	@$(BIN)/python -m pytest tests/hosts
 
@@ -118,4 +119,11 @@ $(OPEN_WEBUI_READY): tests/hosts/open-webui.txt tests/hosts/without.txt | $(VENV
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/without.txt
+	@touch $@
+
+$(LITELLM_READY): tests/hosts/litellm.txt tests/hosts/litellm-any.txt | $(VENV_READY)
+	@echo "Installing LiteLLM"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/litellm-any.txt
 	@touch $@
