@@ -176,7 +176,11 @@ async def test_a_burst_of_clients_opens_one_session_with_the_server(house: House
 @requirement("hosts:litellm:sessionless")
 def test_curl_without_a_session_meets_the_state_of_its_chat_as_the_guide_shows(house: House) -> None:
     (command,) = [block for block in blocks("sh", BEHIND) if block.startswith("curl")]
-    words = shlex.split(command.replace("http://127.0.0.1:4000", house.url).replace("$LITELLM_MASTER_KEY", MASTER_KEY))
+    words = shlex.split(
+        command.replace("\\\n", "")
+        .replace("http://127.0.0.1:4000", house.url)
+        .replace("$LITELLM_MASTER_KEY", MASTER_KEY)
+    )
 
     def run() -> str:
         done = subprocess.run(
@@ -194,7 +198,7 @@ async def test_a_key_that_is_none_is_refused_by_litellm_and_reaches_nobody(house
     async with httpx2.AsyncClient(timeout=PATIENCE) as http:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         refused = await http.post(f"{house.url}/mcp/", json=body, headers={**ACCEPT, "Authorization": "Bearer sk-no"})
-    assert refused.status_code in {401, 403}
+    assert 400 <= refused.status_code < 500
     assert len(house.server.ledger()) == before
 
 
