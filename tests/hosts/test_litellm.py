@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ import httpx2
 import mcp_types as types
 import pytest
 import yaml
+from mcp import Client
 from mcp.client.client import ConnectMode
 
 from hosts.fake_model import IDLE_ANSWER, MODEL, FakeModel
@@ -29,8 +30,23 @@ from requirements import requirement
 KEY: Final = "key-for-tests"
 BEHIND: Final = "Holdfast behind LiteLLM"
 INSTEAD: Final = "In LiteLLM's place"
-ERAS: Final[tuple[ConnectMode, ...]] = ("legacy", "auto")
 ACCEPT: Final = {"Accept": "application/json, text/event-stream"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the proxy is spoken to, and how it speaks to Holdfast."""
+
+    mode: ConnectMode
+    upstream: str
+    """The server of its config: `browser`, as in the guide, or `older`, which shakes hands."""
+
+    def tool(self, name: str) -> str:
+        """What LiteLLM calls a tool."""
+        return f"{self.upstream}-{name}"
+
+    def __str__(self) -> str:
+        return f"{self.mode}-{self.upstream}"
 
 
 @dataclass(frozen=True)
@@ -44,19 +60,24 @@ class House:
     at_start: list[str]
     """What the server was asked until LiteLLM had started."""
 
-    def message(self, chat: str, *, user: str = "ada", mode: ConnectMode = "legacy", **callbacks: Any) -> Any:
+    def message(self, way: Way, chat: str, user: str = "ada", **callbacks: Any) -> AbstractAsyncContextManager[Client]:
         """A client as a chat host makes it for one message."""
-        return chat_client(f"{self.url}/mcp/", user=user, chat=chat, mode=mode, **callbacks)
+        url = f"{self.url}/mcp/{way.upstream}"
+        return chat_client(url, user=user, chat=f"{chat} {way}", mode=way.mode, **callbacks)
 
-    async def count(self, chat: str, user: str = "ada", mode: ConnectMode = "legacy") -> str:
+    async def count(self, way: Way, chat: str, user: str = "ada") -> str:
         """What one message gets that lists the tools and calls one."""
-        async with asyncio.timeout(PATIENCE), self.message(chat, user=user, mode=mode) as client:
-            assert "browser-count" in [tool.name for tool in (await client.list_tools()).tools]
-            return text_of(await client.call_tool("browser-count", {}))
+        async with asyncio.timeout(PATIENCE), self.message(way, chat, user) as client:
+            assert way.tool("count") in [tool.name for tool in (await client.list_tools()).tools]
+            return text_of(await client.call_tool(way.tool("count"), {}))
 
     def initializes(self) -> int:
         """How many sessions the server opened so far."""
         return self.server.methods().count("initialize")
+
+
+WAYS: Final = [Way(mode, upstream) for mode in ("legacy", "auto") for upstream in ("browser", "older")]
+every_way: Final = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +94,8 @@ def house(model: FakeModel, tmp_path_factory: pytest.TempPathFactory) -> Generat
         with holdfast(*words, "--log-level", "debug", environment={"LITELLM_MCP_KEY": KEY}) as (url, gateway):
             assert config["mcp_servers"]["browser"]["url"] == "http://127.0.0.1:8790/mcp"
             config["mcp_servers"]["browser"]["url"] = url
+            older = {key: value for key, value in config["mcp_servers"]["browser"].items() if key != "protocol_version"}
+            config["mcp_servers"]["older"] = older
             folder = tmp_path_factory.mktemp("litellm")
             with litellm(config, folder, model.url, LITELLM_MCP_KEY=KEY) as (proxy, process):
                 yield House(proxy, process, gateway, server, server.methods())
@@ -91,15 +114,15 @@ async def test_its_list_at_start_names_nobody_and_costs_the_server_nothing(house
 
 
 @requirement("hosts:litellm:state")
-@pytest.mark.parametrize("mode", ERAS)
-async def test_every_chat_of_every_user_keeps_its_state_over_messages(house: House, mode: ConnectMode) -> None:
-    chats = [(user, f"{chat}-{mode}") for user in ("ada", "ben") for chat in ("one", "two")]
+@every_way
+async def test_every_chat_of_every_user_keeps_its_state_over_messages(house: House, way: Way) -> None:
+    chats = [(user, chat) for user in ("ada", "ben") for chat in ("one", "two")]
     before = house.initializes()
-    first = [await house.count(chat, user, mode) for user, chat in chats]
+    first = [await house.count(way, chat, user) for user, chat in chats]
     assert first == ["1"] * 4
     opened = house.initializes()
     assert opened - before <= 4  # one may be the session that Holdfast opened at its start
-    later = [[await house.count(chat, user, mode) for _ in range(3)] for user, chat in chats]
+    later = [[await house.count(way, chat, user) for _ in range(3)] for user, chat in chats]
     assert later == [["2", "3", "4"]] * 4
     assert house.initializes() == opened
 
@@ -127,48 +150,48 @@ def test_it_keeps_the_state_of_a_chat_when_it_runs_the_tools_itself(house: House
 
 
 @requirement("hosts:litellm:loss")
-@pytest.mark.parametrize("mode", ERAS)
-async def test_a_lost_session_is_told_once_and_it_goes_on_working(house: House, mode: ConnectMode) -> None:
-    chat = f"lost-{mode}"
-    async with asyncio.timeout(PATIENCE), house.message(chat, mode=mode) as client:
+@every_way
+async def test_a_lost_session_is_told_once_and_it_goes_on_working(house: House, way: Way) -> None:
+    async with asyncio.timeout(PATIENCE), house.message(way, "lost") as client:
         for expected in ("1", "2"):
-            assert text_of(await client.call_tool("browser-count", {})) == expected
+            assert text_of(await client.call_tool(way.tool("count"), {})) == expected
         await asyncio.to_thread(house.server.restart)
-        told = await client.call_tool("browser-count", {})
+        told = await client.call_tool(way.tool("count"), {})
         assert told.is_error
         (said,) = told.content
         assert isinstance(said, types.TextContent)
         assert "what it remembered is gone" in said.text
         for expected in ("1", "2"):
-            assert text_of(await client.call_tool("browser-count", {})) == expected
-    assert await house.count(chat, mode=mode) == "3"
+            assert text_of(await client.call_tool(way.tool("count"), {})) == expected
+    assert await house.count(way, "lost") == "3"
 
 
 @requirement("hosts:litellm:relay")
-@pytest.mark.parametrize("mode", ERAS)
-async def test_progress_and_questions_pass_through_it(house: House, mode: ConnectMode) -> None:
+@every_way
+async def test_progress_and_questions_pass_through_it(house: House, way: Way) -> None:
     async def say_yes(_: Any, __: types.ElicitRequestParams) -> types.ElicitResult:
         return types.ElicitResult(action="accept", content={"answer": "yes"})
 
     async with (
         asyncio.timeout(PATIENCE),
-        house.message(f"asks-{mode}", mode=mode, elicitation_callback=say_yes) as client,
+        house.message(way, "asks", elicitation_callback=say_yes) as client,
     ):
         steps = Steps()
-        slow = await client.call_tool("browser-slow", {"seconds": 0.3, "steps": 3}, progress_callback=steps)
+        slow = await client.call_tool(way.tool("slow"), {"seconds": 0.3, "steps": 3}, progress_callback=steps)
         assert text_of(slow) == "done"
         assert steps.seen == [(1, 3), (2, 3), (3, 3)]
-        asked = await client.call_tool("browser-ask", {"message": "Sure?"})
+        asked = await client.call_tool(way.tool("ask"), {"message": "Sure?"})
         assert json.loads(text_of(asked)) == {"action": "accept", "content": {"answer": "yes"}}
-        sampled = await client.call_tool("browser-sample", {"prompt": "Say something."})
+        sampled = await client.call_tool(way.tool("sample"), {"prompt": "Say something."})
         assert json.loads(text_of(sampled))["content"]["text"] == IDLE_ANSWER  # by LiteLLM's own model
 
 
 @requirement("hosts:litellm:bursts")
-async def test_a_burst_of_clients_opens_one_session_with_the_server(house: House) -> None:
+@every_way
+async def test_a_burst_of_clients_opens_one_session_with_the_server(house: House, way: Way) -> None:
     before = house.initializes()
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(house.count("burst", mode=ERAS[each % 2])) for each in range(10)]
+        tasks = [group.create_task(house.count(way, "burst")) for _ in range(10)]
     assert sorted(int(task.result()) for task in tasks) == list(range(1, 11))
     assert house.initializes() <= before + 1
 
@@ -235,8 +258,8 @@ async def imported(
     *before, serve = commands
     for command in before:
         words = [str(HOLDFAST), *(str(folder / each) if each.endswith(".yaml") else each for each in command[1:])]
-        process = await asyncio.create_subprocess_exec(*words, env=known)
-        assert await process.wait() == 0, command
+        done = await asyncio.create_subprocess_exec(*words, env=known)
+        assert await done.wait() == 0, command
     path = folder / "holdfast.yaml"
     port = free_port()
     listen = "listen: 127.0.0.1:8790"
