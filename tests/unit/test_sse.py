@@ -163,7 +163,7 @@ def test_an_id_holds_until_the_next_one() -> None:
 
 def test_a_priming_event_is_seen_although_it_has_no_data() -> None:
     parser = SseParser(LIMIT)
-    assert parser.feed(format_priming("e-1", 500)) == [SseEvent("message", b"", "e-1")]
+    assert parser.feed(format_priming(b"e-1", 500)) == [SseEvent("message", b"", "e-1")]
     assert parser.last_id == "e-1"
     assert parser.retry_ms == 500
 
@@ -266,7 +266,7 @@ def test_a_line_in_very_many_chunks_is_put_together_once() -> None:
 )
 def test_what_we_format_reads_back(text: str, event_id: str) -> None:
     data = text.encode()
-    assert parse([format_event(data, event_id)])[0] == [SseEvent("message", data, event_id)]
+    assert parse([format_event(data, event_id.encode())])[0] == [SseEvent("message", data, event_id)]
     assert parse([format_event(data)])[0] == [SseEvent("message", data, None)]
 
 

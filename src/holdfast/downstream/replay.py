@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
 from holdfast.downstream.http import Headers, Responder
@@ -46,14 +46,14 @@ class ReplayBudget:
     """Bytes that all streams of the process may keep for clients that are away."""
 
     def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
-        self._limit = limit
+        self._limits = {share: limit * share.value for share in Share}
         self._droppers: dict[EventStream, None] = {}
         """The streams that keep what may be dropped, longest first."""
         self.used = 0
 
     def take(self, size: int, share: Share, stream: EventStream) -> bool:
         """Take `size` bytes for `stream` if they are left, or come free by dropping what may be dropped."""
-        limit = self._limit * share.value
+        limit = self._limits[share]
         if self.used + size > limit and share is not Share.DROPPABLE:
             for dropper in list(self._droppers):
                 dropper.shed()
@@ -111,10 +111,13 @@ class EventStream:
         """Send an event now, or keep it for who resumes."""
         if self._is_finished:
             return
-        reader = self._responder if self.is_read else None
-        if droppable and reader is not None and reader.is_slow:
-            self.dropped += 1
-            return
+        reader = self._responder
+        if reader is not None:
+            if reader.is_gone:
+                reader = None
+            elif droppable and reader.is_slow:
+                self.dropped += 1
+                return
         number = self._next
         self._next += 1
         self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
@@ -210,14 +213,14 @@ class EventStream:
         self._written = max(self._written, number)
         responder.write(sse.format_event(data, self._event_id(number)))
 
-    def _event_id(self, number: int) -> str:
-        return event_id(self._secret, self.name, number)
+    def _event_id(self, number: int) -> bytes:
+        return event_id(self._secret, self.name, number).encode()
 
 
 def event_id(secret: bytes, stream: int, number: int) -> str:
-    """The id of an event: where it stands, and a proof that we wrote it for this session."""
+    """The id of an event: where it stands, and a proof that we wrote it for this session (a MAC by RFC 7693)."""
     place = f"{stream}.{number}"
-    return f"{place}.{hmac.new(secret, place.encode(), hashlib.sha256).hexdigest()[:24]}"
+    return f"{place}.{blake2b(place.encode(), key=secret, digest_size=12).hexdigest()}"
 
 
 def read_event_id(secret: bytes, value: str) -> tuple[int, int] | None:

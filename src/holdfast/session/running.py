@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 from msgspec import Raw
@@ -262,7 +263,7 @@ class RunningCall:
         self._heard_at = self._clock.now()
 
     def progress(self, update: Fields) -> None:
-        self._relay(lambda: self.caller.progress(update))
+        self._relay(partial(self.caller.progress, update))
 
     def log(self, params: Raw) -> None:
         if self.session is not None and self.session.notices("notifications/message", params, self):

@@ -197,12 +197,12 @@ class HttpFace:
         try:
             await http.start_stream(headers or {})
             if stream.resumable:
-                await http.write(sse.format_priming(f"{stream.name}-{after}", self.core.options.retry_ms))
+                await http.write(sse.format_priming(f"{stream.name}-{after}".encode(), self.core.options.retry_ms))
             elif stream.is_push:
                 await http.write(sse.COMMENT)
             async with aclosing(stream.read(reader, after)) as items:
                 async for item in items:
-                    event_id = f"{stream.name}-{item.number}" if stream.resumable else None
+                    event_id = f"{stream.name}-{item.number}".encode() if stream.resumable else None
                     await http.write(sse.format_event(item.message, event_id))
             await http.end_stream()
         finally:

@@ -244,13 +244,13 @@ class HandshakeUpstream:
     # What the link reports.
 
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
-        if envelope is not None and request_id is not None:  # the answer to that request, as its link has found
+        if envelope is not None and envelope.method is None and request_id is not None:  # its answer, as the link found
             exchange = self._exchanges.pop(request_id, None)
             if exchange is not None:  # else it is late: cancelled or timed out
                 _end(exchange, envelope)
             return
         try:
-            parts = _decode(message)
+            parts = [envelope] if envelope is not None else _decode(message)
         except ValueError:
             self._skip()
             answered = request_id if request_id is not None else Oversized.of(message).answered_id

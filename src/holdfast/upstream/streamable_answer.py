@@ -34,11 +34,21 @@ def is_response(message: bytes, request_id: int) -> bool:
     return _responds(message, request_id)
 
 
+def single(message: bytes) -> ServerMessage | None:
+    """The envelope of `message`; None where it is an array. Raises `ValueError` as `is_response`."""
+    if message[:1] != b"{":
+        return None
+    if not message.isascii() and not jsonrpc.is_utf8(message):
+        raise ValueError("no UTF-8")
+    return jsonrpc.decode_server(message)
+
+
 def _responds(message: bytes | Raw, request_id: int) -> bool:
-    return _answers(jsonrpc.decode_server(message), request_id)
+    return answers(jsonrpc.decode_server(message), request_id)
 
 
-def _answers(envelope: ServerMessage, request_id: int) -> bool:
+def answers(envelope: ServerMessage, request_id: int) -> bool:
+    """Whether `envelope` is the response to the request."""
     if envelope.method is not None:
         return False
     own_id = envelope.own_id
@@ -54,7 +64,7 @@ def response_of(body: bytes, request_id: int) -> ServerMessage | None:
     except ValueError:
         return None
     is_answer = envelope.method is None and envelope.own_id == request_id
-    return envelope if is_answer or _answers(envelope, request_id) else None
+    return envelope if is_answer or answers(envelope, request_id) else None
 
 
 def has_response(body: bytes, request_id: int) -> bool:

@@ -14,6 +14,7 @@ from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpF
 from holdfast.upstream.http1_response import KnownHeads
 from holdfast.upstream.quotation import QUOTED_BYTES, is_readable, phrase, quotation, secrets_in
 from holdfast.upstream.streamable_answer import (
+    answers,
     error_of,
     has_response,
     is_response,
@@ -22,6 +23,7 @@ from holdfast.upstream.streamable_answer import (
     response_of,
     resumable,
     same_origin_target,
+    single,
 )
 from holdfast.upstream.transport import Fault, FaultKind, Receiver
 from holdfast.wire import jsonrpc
@@ -497,14 +499,18 @@ class Request:
             self._last_event_id = resumable(event.id)
         if event.event != "message" or not event.data:
             return
+        data, request_id = event.data, self._request_id
         try:
-            is_answer = is_response(event.data, self._request_id)
+            envelope = single(data)
+            is_answer = is_response(data, request_id) if envelope is None else answers(envelope, request_id)
         except ValueError:
             self._has_unreadable = True
             return
         if is_answer and not self._is_answered:
             self._linger()
-        self._session.receiver.received(event.data, self._request_id)
+        elif envelope is not None and envelope.method is None:
+            envelope = None  # the answer to another request
+        self._session.receiver.received(data, request_id, envelope)
 
     def _stream_ended(self, detail: str) -> None:
         if self._is_answered or self._last_event_id is not None:

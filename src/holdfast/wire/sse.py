@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_PLAIN: Final = re.compile(rb"(?:event: ?message\n)?(?:id: ?([^\r\n\0]*)\n)?data: ?([^\r\n]*)\n\n")
+"""An event without anything unusual, from its first line to the empty one."""
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELD_BYTES: Final = len(b"data: ")
 
@@ -17,8 +20,7 @@ class EventTooLarge(ValueError):
     """An event, or one line of a stream, grew beyond the limit; the stream cannot be read on."""
 
 
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(Struct, frozen=True):
     """One dispatched event. `data` is UTF-8 as sent; `id` is the stream's last event id, if any was set."""
 
     event: str
@@ -59,8 +61,12 @@ class SseParser:
             chunk = chunk.removeprefix(b"\n")
         if not chunk:
             return []
-        self._after_cr = chunk.endswith(b"\r")
         events: list[SseEvent] = []
+        if not (self._tail or self._data or self._event or self._has_new_id):
+            chunk = self._feed_plain(chunk, events)
+            if not chunk:
+                return events
+        self._after_cr = chunk.endswith(b"\r")
         lines = _LINE_END.split(chunk)
         last = lines.pop()
         for line in lines:
@@ -75,6 +81,23 @@ class SseParser:
             self._tail_size += len(last)
             self._admit(self._tail_size)
         return events
+
+    def _feed_plain(self, chunk: bytes, events: list[SseEvent]) -> bytes:
+        """Take whole events as servers mostly write them, and return the rest of `chunk`: most often nothing."""
+        start = 0
+        while (found := _PLAIN.match(chunk, start)) is not None:
+            end = found.end()
+            if end - start > self._max:
+                break
+            start = end
+            event_id, data = found.groups()
+            if event_id is not None:
+                self._next_id = event_id.decode("utf-8", "replace")
+            self._last_id = self._next_id
+            events.append(SseEvent("message", data, self._last_id))
+        if start:
+            self._at_start = False
+        return chunk[start:] if start else chunk
 
     def _admit(self, line_bytes: int) -> None:
         # Looks at a whole line as at a part of one, so that the cut decides nothing.
@@ -114,13 +137,13 @@ class SseParser:
         self._size = 0
 
 
-def format_event(data: bytes, event_id: str | None = None) -> bytes:
+def format_event(data: bytes, event_id: bytes | None = None) -> bytes:
     """A `message` event. `data` must hold no CR and LF (`jsonrpc.one_line`)."""
     if event_id is None:
         return b"event: message\ndata: %b\n\n" % data
-    return b"event: message\nid: %b\ndata: %b\n\n" % (event_id.encode(), data)
+    return b"event: message\nid: %b\ndata: %b\n\n" % (event_id, data)
 
 
-def format_priming(event_id: str, retry_ms: int) -> bytes:
+def format_priming(event_id: bytes, retry_ms: int) -> bytes:
     """The first event of a stream that can be resumed: an id, a retry time and empty data (SEP-1699)."""
-    return b"id: %b\nretry: %d\ndata: \n\n" % (event_id.encode(), retry_ms)
+    return b"id: %b\nretry: %d\ndata: \n\n" % (event_id, retry_ms)
