@@ -80,7 +80,7 @@ check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
-PATIENT := tests/test_rows.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
+PATIENT := tests/test_rows.py tests/unit/config/test_any_litellm.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
     $(addprefix tests/exchange/test_,asks.py handles.py hijacking.py isolation.py made_up_states.py matrix.py merged.py modern_both_sides.py \
     modern_servers.py pairs.py parked_crowd.py pipes.py servers_of_both_eras.py tasks.py)
 
