@@ -182,9 +182,9 @@ class FakeServer:
         *,
         declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
-        is_modern: bool = False,
+        prefers_modern: bool = False,
     ) -> Upstream:
-        del is_modern  # it speaks one era
+        del prefers_modern  # it speaks one era
         self.passed.append(passed)
         if self.over_link:
             link = LinkSession(self, declares=declares)

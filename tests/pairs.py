@@ -80,6 +80,10 @@ class ClientKind:
             return Group.SESSIONLESS
         return Group.MODERN if self.revision == MODERN else Group.SESSION
 
+    @property
+    def spoken(self) -> str:
+        return self.revision
+
     def __str__(self) -> str:
         what = f"{self.revision} over {self.transport}" if self.revision else "no session"
         return f"{what}, merged" if self.is_merged else what
@@ -93,13 +97,19 @@ class ServerKind:
     """In the settings of the gateway."""
     revision: str
     transport: str
+    speaks_both: bool = False
+    """2026-07-28 as well. Its clients have sessions, or name their chats, so `revision` is what counts."""
 
     @property
     def is_modern(self) -> bool:
         return self.revision == MODERN
 
+    @property
+    def spoken(self) -> str:
+        return f"{self.revision} and {MODERN}" if self.speaks_both else self.revision
+
     def __str__(self) -> str:
-        return f"{self.revision} over {self.transport}"
+        return f"{self.spoken} over {self.transport}"
 
 
 CLIENTS: Final = (
@@ -125,6 +135,7 @@ SERVERS: Final = (
     ServerKind("pipe", LATEST, "stdio"),
     ServerKind("modern", MODERN, "HTTP"),
     ServerKind("process", MODERN, "stdio"),
+    ServerKind("both", LATEST, "HTTP", speaks_both=True),
 )
 
 

@@ -168,6 +168,30 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The command says where it listens, that it connects, and when the server is ready.",
         "issue 1, proof by real programs",
     ),
+    "command:start:help-loads-only-the-parser": Requirement(
+        "Help, version and mistakes in options are answered without loading what serves or reads settings.",
+        "issue 5",
+    ),
+    "command:start:loads-what-it-needs": Requirement(
+        "A gateway starts without YAML, the Prometheus client, the MCP SDK's types or its own sources.",
+        "issue 5, start to first answered call",
+    ),
+    "bench:counts:what-was-answered": Requirement(
+        "A measurement counts each answer once, and an answer that is an error as an error.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:shows:direct-and-through-holdfast": Requirement(
+        "One sees what a server takes directly and through Holdfast, and what a host that reconnects gains.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:mistakes:one-line": Requirement(
+        "What cannot be measured is told in one readable line, before anything is measured.",
+        "issue 5, holdfast bench",
+    ),
+    "bench:end:leaves-no-process": Requirement(
+        "A measurement that is stopped, or killed, leaves no gateway and no server process.",
+        "issue 5, holdfast bench",
+    ),
     "command:mistakes:one-line-and-exit-2": Requirement(
         "An operator's mistake is answered with one readable line and exit status 2.",
         "issue 1, proof by real programs",
@@ -839,6 +863,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Only the headers of `pass_headers` go on, and callers whose values differ never share a session.",
         "threats-and-faults 12",
     ),
+    "keys:secrets-not-kept": Requirement(
+        "What a caller passes on is kept with its session, and nowhere beyond it.",
+        "threats-and-faults 12",
+    ),
     "merged:rates:users": Requirement(
         "Who sends more than its rate gets 429 with Retry-After, each message of an array counted, and nobody else.",
         "architecture 8",
@@ -1405,6 +1433,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "What a modern server agrees to announce is promised and relayed, and after a gap announced as changed.",
         "bridging, row resources/subscribe",
     ),
+    "modern-servers:heard-again": Requirement(
+        "What a modern server agreed to announce is asked for until it is heard again, and nobody waits in vain.",
+        "protocol 4, subscriptions/listen",
+    ),
     "modern-servers:stateless": Requirement(
         "No client is told of lost memory by a modern server: it has none, whatever ends.",
         "bridging, row upstream session lost",
@@ -1455,12 +1487,16 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "bridging 1, stdio upstream",
     ),
     # servers of both eras
+    "both-eras:kept": Requirement(
+        "A server of both eras remembers for clients of 2026-07-28 whose session can be found again.",
+        "issue: every client to every server",
+    ),
     "both-eras:mirrored": Requirement(
-        "A server of both eras is spoken to in the era of who opens the session, so that nobody gets less than alone.",
+        "A server of both eras is spoken to by who names no chat in that client's own era, so that it gets no less.",
         "issue: every client to every server",
     ),
     "both-eras:lists": Requirement(
-        "A server of both eras is introduced and listed to each client as in the client's own era.",
+        "A server of both eras is introduced and listed to each client as in the era in which it is spoken to.",
         "issue: every client to every server",
     ),
     "both-eras:found-out": Requirement(
@@ -1657,6 +1693,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Tasks of the extension for 2026-07-28 pass between its clients and servers: results, questions, cancellation.",
         "SEP-2663; issue 4, tasks",
     ),
+    "tasks:modern:followed": Requirement(
+        "Who listens hears of its own tasks that the server tells of, and of nobody else's.",
+        "SEP-2663, task status notifications",
+    ),
     "tasks:modern:declared": Requirement(
         "Only who declares the extension on a request is answered with a task, and may ask of one.",
         "SEP-2663, capability negotiation",
@@ -1673,6 +1713,39 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "apps:declared": Requirement(
         "Servers are told that interfaces can be shown: modern ones by whom, others that they are relayed.",
         "architecture 5, capabilities declared upstream",
+    ),
+    # doctor
+    "doctor:advice:from-findings": Requirement(
+        "Each setting that differs from its default is advised for what was found out, with a reason; scope always.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:advice:can-be-pasted": Requirement(
+        "The settings that are printed are accepted as a settings file, mean what was meant, and hold no secret.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:findings:as-the-server-is": Requirement(
+        "Eras, ids, a second connection, memory, streams and DELETE are found as the server has them.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:findings:real-servers": Requirement(
+        "What is found of the servers of the table of hosts is what the table says of them.",
+        "hosts, stateful servers of others",
+    ),
+    "doctor:nothing-is-left": Requirement(
+        "Every session that was opened is ended, and every process, whatever the server does and who cuts it short.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:calls-what-was-named": Requirement(
+        "No tool is called but those that were named, and the pair of our own test server.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:bounded": Requirement(
+        "A server that hangs, closes or talks nonsense ends in a sentence, within the time that was given.",
+        "issue 6, holdfast doctor",
+    ),
+    "doctor:shown": Requirement(
+        "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
+        "issue 6, holdfast doctor",
     ),
     # every client to every server
     "eras:pairs:as-the-table-says": Requirement(

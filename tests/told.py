@@ -197,9 +197,9 @@ class ToldGateway(Gateway):
             *,
             declares: Abilities,
             passed: tuple[tuple[str, str], ...] = (),
-            is_modern: bool = False,
+            prefers_modern: bool = False,
         ) -> Upstream:
-            del passed, is_modern
+            del passed, prefers_modern
             return HandshakeUpstream(ToldLink(self._world, settings), listener, declared(declares))
 
         return connect, lambda: None

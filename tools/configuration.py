@@ -29,6 +29,7 @@ from holdfast.config import (
 )
 from holdfast.config.clients import KEY_FORMS
 from holdfast.config.gateway import WRITTEN_AS
+from holdfast.config.meanings import meanings
 from holdfast.config.settings import Rate
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -85,13 +86,14 @@ def table(model: type[BaseModel]) -> str:
     inherited = {name for base in model.__bases__ for name in getattr(base, "model_fields", {})}
     hints = get_type_hints(model, include_extras=True)
     schema = model.model_json_schema()["properties"]
+    known = meanings(model)
     rows = ["| setting | takes | default | what it does |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
         if name not in inherited:
             key = f"{model.__name__}.{name}"
             takes = _TAKES[key] if key in _TAKES else _takes(name, hints[name], schema[name])
             default = _DEFAULTS[key] if key in _DEFAULTS else _default(name, field)
-            rows.append(f"| {_named(model, name)} | {takes} | {default} | {_meaning(key, field)} |")
+            rows.append(f"| {_named(model, name)} | {takes} | {default} | {_meaning(key, known.get(name))} |")
     return "\n".join(rows) + "\n"
 
 
@@ -146,10 +148,10 @@ def _default(name: str, field: FieldInfo) -> str:
             raise ValueError(f"the default of {name} needs words")
 
 
-def _meaning(key: str, field: FieldInfo) -> str:
-    if not field.description:
+def _meaning(key: str, text: str | None) -> str:
+    if not text:
         raise ValueError(f"{key} has no docstring")
-    return " ".join(field.description.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def page(text: str) -> str:

@@ -55,9 +55,9 @@ def _line(cells: Collection[str]) -> str:
 
 def _kinds(kinds: Collection[ClientKind] | Collection[ServerKind]) -> str:
     """Those of one transport together."""
-    named = sorted({(kind.transport, kind.revision) for kind in kinds})
+    named = sorted({(kind.transport, kind.spoken) for kind in kinds})
     return ", ".join(
-        f"{transport} ({', '.join(revision or 'no session' for _, revision in group)})"
+        f"{transport} ({', '.join(spoken or 'no session' for _, spoken in group)})"
         for transport, group in groupby(named, lambda pair: pair[0])
     )
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws docs/images: what a person sees of a gateway that is made up."""
+"""Draws docs/images: what a person sees of a gateway that is made up, and of a server that was real."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import re
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from rich.console import Console
 
 from holdfast import events
 from holdfast.cli.api import Overview
+from holdfast.cli.doctor import draw as draw_findings
+from holdfast.cli.doctor import title_of
 from holdfast.cli.start import greet
 from holdfast.cli.top_view import Picture, draw
+from holdfast.config import ServerSettings
+from holdfast.doctor.advice import advise
+from holdfast.doctor.findings import Findings
+from holdfast.doctor.pasted import paste
 from holdfast.observe.terminal import StatusBoard
 from holdfast.views import ServerView, SessionView
 
+FINDINGS: Final = Path(__file__).with_name("doctor.json")
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "images"
 WIDTH: Final = 100
 HEIGHT: Final = 22
@@ -139,6 +147,16 @@ def start() -> str:
     return _drawn(console, "holdfast serve")
 
 
+def doctor() -> str:
+    """The picture of `holdfast doctor` at mcp-searxng 0.10.5: doctor.json is what a run has found (`--json`)."""
+    console = _console(42)
+    server = ServerSettings(name="mcp-searxng", url="http://127.0.0.1:3000/mcp")
+    findings = msgspec.json.decode(FINDINGS.read_bytes(), type=Findings)
+    advice = advise(findings)
+    draw_findings(console, title_of(server, findings), findings, advice, paste(server, advice, {}), [])
+    return _drawn(console, "holdfast doctor http://127.0.0.1:3000/mcp")
+
+
 def _console(height: int) -> Console:
     return Console(
         record=True,
@@ -158,7 +176,7 @@ def _drawn(console: Console, title: str) -> str:
     return "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n"
 
 
-IMAGES: Final = {"top.svg": top, "start.svg": start}
+IMAGES: Final = {"top.svg": top, "start.svg": start, "doctor.svg": doctor}
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)

@@ -88,6 +88,10 @@ OURSELVES: Final = Abilities(extensions=APPS)
 """What is asked of a server in nobody's name, as its lists, which are everybody's."""
 
 
+UNKNOWN_STATE: Final = "This requestState is unknown: it was used, is too old, or is not of this request."
+"""Whatever the reason, so that nobody learns of another's call."""
+
+
 class Ask(Struct, frozen=True):
     """A question that the server puts to the caller while a call runs."""
 
@@ -120,6 +124,8 @@ class Declared(Struct, frozen=True):
     capabilities: Mapping[str, Json] = field(default_factory=dict[str, Json])
     input: Mapping[str, Json] = field(default_factory=dict[str, Json])
     """The `inputResponses` and the server's own `requestState`, as far as it brings them."""
+    origin: bytes = b""
+    """Who gave that state, as `InputRequired.origin`; empty where none is brought."""
 
 
 class Call(Struct, frozen=True):
@@ -175,6 +181,8 @@ class InputRequired(Struct, frozen=True):
     """An `input_required` result of 2026-07-28, for a caller of that revision: the end of its call."""
 
     raw: Raw
+    origin: bytes = b""
+    """Which server gave it, under which settings and credentials; empty where that was not a server's session."""
 
 
 class RpcError(Struct, frozen=True):

@@ -22,7 +22,7 @@ class Clock(Protocol):
         """The present instant; only differences mean anything."""
         ...
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
         """Run `callback` from the event loop after `delay` seconds."""
         ...
 

@@ -95,6 +95,14 @@ async def test_a_server_of_the_new_revision_leaves_all_to_choose_from() -> None:
 
 
 @requirement("modern:discover:revisions")
+async def test_a_server_of_both_eras_remembers_after_a_handshake_alone() -> None:
+    async with rig(options={"era": "both"}) as running:
+        nameless = ModernClient(running)
+        assert await offered(nameless) == await supported(nameless) == OLD
+        assert await offered(ModernClient(running, chat="a")) == ALL
+
+
+@requirement("modern:discover:revisions")
 async def test_a_server_that_gives_its_sessions_no_id_leaves_all_to_choose_from() -> None:
     hello: dict[str, Any] = {
         "protocolVersion": "2025-11-25",
@@ -128,6 +136,8 @@ async def test_a_server_that_was_not_reached_yet_may_be_one_that_remembers() -> 
         whole = ModernClient(running)
         assert await offered(whole) == OLD
         await whole.result(whole.tool("new__echo", text="x"))
+        assert await offered(whole) == OLD, "nobody has tried to shake hands with it"
+        await running.client().tool_text("new__echo", text="x")
         assert await offered(whole) == ALL
     known = Behind("new", lazy | {"era": "modern"}, {"era": "modern"})
     async with several(known, Behind("other", {"scope": "shared"})) as running:

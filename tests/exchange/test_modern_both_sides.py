@@ -9,10 +9,12 @@ from typing import Any, Final, cast
 
 import pytest
 from msgspec import Raw
+from pydantic import SecretStr
 
 from holdfast import call
 from holdfast.config import ClientSettings, ToolRules, key_digest
 from holdfast.downstream.parked import WRAPPED_TTL
+from holdfast.session.key import origin_of
 from holdfast.testing import server_modern
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server_core import RpcFailure
@@ -218,6 +220,49 @@ async def test_a_state_is_too_old_after_a_day() -> None:
 
 
 @requirement("both-modern:sealed")
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/new"])
+async def test_a_state_is_not_brought_to_another_server_of_the_same_name(path: str) -> None:
+    async with several(Behind("old"), Behind("new", options=MODERN), Behind("next", options=MODERN)) as running:
+        client = ModernClient(running, chat="c", path=path)
+        body = client.tool("new__ask" if path == "/mcp" else "ask", message="?")
+        result, (key,) = await client.asked(body)
+        again = client.again(body, result, **{key: YES})
+
+        def serve(**changes: Any) -> None:
+            before = running.gateway.settings
+            servers = tuple(
+                server.model_copy(update=changes) if server.name == "new" else server
+                for server in before.servers
+                if server.name != "next"
+            )
+            running.gateway.reload(before.model_copy(update={"servers": servers}))
+
+        serve(call_timeout=99.0)
+        assert reply_in(await client.result(again)) == YES, "it is the same server"
+        asked = len(running.upstreams["next"].calls("ask"))
+        serve(url=running.upstreams["next"].url)
+        answer = (await client.events(client.again(body, result, **{key: YES})))[-1]
+        assert answer["error"]["code"] == -32602
+        assert "requestState is unknown" in answer["error"]["message"]
+        assert len(running.upstreams["next"].calls("ask")) == asked
+        (anew, (other,)) = await client.asked(body)
+        assert reply_in(await client.result(client.again(body, anew, **{other: YES}))) == YES
+
+
+@requirement("both-modern:sealed")
+async def test_a_state_is_not_brought_with_another_credential() -> None:
+    async with rig(options=MODERN) as running:
+        client = ModernClient(running, chat="c")
+        body = client.tool("ask", message="?")
+        result, (key,) = await client.asked(body)
+        other = running.server.settings.model_copy(update={"headers": {"x-key": SecretStr("of another account")}})
+        running.gateway.reload(running.gateway.settings.model_copy(update={"servers": (other,)}))
+        answer = (await client.events(client.again(body, result, **{key: YES})))[-1]
+        assert answer["error"]["code"] == -32602
+        assert len(running.upstream.calls("ask")) == 1
+
+
+@requirement("both-modern:sealed")
 async def test_a_server_that_became_one_of_the_other_era_does_not_begin_anew_with_a_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -234,7 +279,9 @@ async def test_a_server_that_became_one_of_the_other_era_does_not_begin_anew_wit
 
         monkeypatch.setattr(states, "take", noted)
         assert (await client.refused(client.again(body, {"requestState": "x"})))[1] == -32602
-        asked = call.InputRequired(Raw(b'{"requestState":"of before"}'))
+        settings = running.server.settings
+        origin = origin_of(settings.name, settings.revision, settings.fingerprint)
+        asked = call.InputRequired(Raw(b'{"requestState":"of before"}'), origin)
         wrapped = json.loads(bytes(states.wrapped(asked, seen[0]).raw))
         answer = (await client.events(client.again(body, wrapped)))[-1]
         assert answer["error"]["code"] == -32602

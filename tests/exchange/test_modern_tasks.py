@@ -104,17 +104,6 @@ async def test_a_server_of_the_handshake_era_has_none_of_the_extensions_methods(
         assert text_in(await client.result(client.tool("errand"))) == "done for nobody"
 
 
-@requirement("tasks:modern:declared")
-async def test_a_subscription_is_acknowledged_without_the_tasks_that_it_cannot_tell_of() -> None:
-    async with rig(options=MODERN) as running:
-        client = ModernClient(running, capabilities=KNOWS, chat="c")
-        body = client.message("subscriptions/listen", notifications={"taskIds": ["m1"], "toolsListChanged": True})
-        async with client.post(body) as stream:
-            acknowledged = await next_message(stream)
-            assert acknowledged["params"]["notifications"] == {"toolsListChanged": True}
-        await running.until(lambda: len(running.app.modern.listeners) == 0)
-
-
 @requirement("tasks:owners")
 @pytest.mark.parametrize("scope", ["chat", "user", "shared"])
 async def test_a_task_is_unknown_to_everybody_but_the_conversation_that_began_it(scope: str) -> None:

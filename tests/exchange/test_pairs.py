@@ -124,7 +124,10 @@ async def everything(names: Collection[str]) -> AsyncGenerator[Everything]:
 
 def options(kind: ServerKind) -> dict[str, Any]:
     """Those of the scripted server."""
-    spoken = {"era": "modern"} if kind.is_modern else {"revision": kind.revision}
+    if kind.speaks_both:
+        spoken = {"era": "both"}
+    else:
+        spoken = {"era": "modern"} if kind.is_modern else {"revision": kind.revision}
     return {"page_size": PAGE, **spoken}
 
 

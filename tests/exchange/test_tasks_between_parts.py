@@ -17,16 +17,15 @@ EXTENSION: Final = "io.modelcontextprotocol/tasks"
 KNOWS: Final[dict[str, Any]] = {**ABLE, "extensions": {EXTENSION: {}}}
 CHATS: Final = (ClientSettings(name="host", trust=Trust(chat="x-chat")),)
 UNKNOWN: Final = -32602
+PATH: Final = "/mcp/memory/chats/c"
 
 
 @requirement("tasks:modern:pass")
-@pytest.mark.parametrize("chat", ["c", None])
-async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for(chat: str | None) -> None:
+async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for() -> None:
     async with rig(options={"era": "both"}) as running:
-        client = ModernClient(running, chat=chat, capabilities=KNOWS)
+        client = ModernClient(running, capabilities=KNOWS)
         found = await client.result(client.message("server/discover"))
-        if chat is not None:
-            assert EXTENSION in found["capabilities"]["extensions"]
+        assert EXTENSION in found["capabilities"]["extensions"]
         task = await client.result(client.tool("errand", whom="you"))
         assert task["resultType"] == "task"
         looked: Any = {"status": "working"}
@@ -35,10 +34,20 @@ async def test_a_task_of_a_server_that_speaks_both_can_be_come_back_for(chat: st
         assert text_in(looked["result"]) == "done for you"
 
 
+@requirement("tasks:modern:awaited")
+async def test_a_task_is_waited_for_in_a_session_that_a_server_of_both_remembers() -> None:
+    async with rig(options={"era": "both"}) as running:
+        client = ModernClient(running, chat="c", capabilities=KNOWS)
+        result = await client.result(client.tool("errand", whom="you"))
+        assert (result["resultType"], text_in(result)) == ("complete", "done for you")
+        status, code, _ = await client.refused(client.message("tasks/get", taskId="m1"))
+        assert (status, code) == (404, -32601)
+
+
 @requirement("tasks:modern:declared")
 async def test_who_asks_a_server_that_speaks_both_for_tasks_is_told_to_declare_them() -> None:
     async with rig(options={"era": "both"}) as running:
-        client = ModernClient(running, chat="c")
+        client = ModernClient(running)
         status, code, _ = await client.refused(client.message("tasks/get", taskId="m1"))
         assert (status, code) == (400, -32021)
 
@@ -62,6 +71,29 @@ async def test_a_task_that_was_begun_in_an_opened_session_is_of_the_chat_that_be
         _, code, _ = await opener.refused(opener.message("tasks/get", taskId=task))
         assert code == UNKNOWN
         assert (await other.result(other.message("tasks/get", taskId=task)))["status"] == "working"
+        running.upstream.open_gate("g")
+
+
+@requirement("tasks:owners")
+@pytest.mark.parametrize("era", ["modern", "handshake"])
+async def test_who_has_the_name_of_a_client_that_was_removed_does_not_have_its_tasks(era: str) -> None:
+    async with rig(scope="shared", clients=CHATS, options={"era": era}) as running:
+        client, old = ModernClient(running, chat="c", capabilities=KNOWS), running.client()
+        if era == "modern":
+            task = (await client.result(client.tool("errand", gate="g")))["taskId"]
+            assert (await client.result(client.message("tasks/get", taskId=task)))["status"] == "working"
+        else:
+            begin = old.tool("errand", gate="g")
+            begin["params"]["task"] = {}
+            task = (await old.ask(begin, PATH))["result"]["task"]["taskId"]
+            assert "result" in await old.ask(old.call("tasks/get", taskId=task), PATH)
+        settings = running.gateway.settings
+        for clients in ((ClientSettings(name="other"),), CHATS):
+            running.gateway.reload(settings.model_copy(update={"clients": clients}))
+        if era == "modern":
+            assert (await client.refused(client.message("tasks/get", taskId=task)))[1] == UNKNOWN
+        else:
+            assert (await old.ask(old.call("tasks/get", taskId=task), PATH))["error"]["code"] == UNKNOWN
         running.upstream.open_gate("g")
 
 

@@ -17,12 +17,14 @@ from typing import Any, Final
 import mcp_types as types
 import pytest
 from mcp.client import ClientRequestContext
+from mcp.client.client import ConnectMode
 from pydantic import FileUrl
 
 from interop.programs import HOLDFAST, PATIENCE, Heard, Steps, holdfast, sdk_client, text_of
 from processes import ROOT, free_port, start
 from requirements import requirement
 
+TRUST: Final = ("--trust", "chat=x-chat")
 SERVER: Final = ROOT / "tests" / "conformance" / "reference_server.py"
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")  # of the handshake era
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprec
 def gateway_to(transport: str, era: str) -> Generator[str]:
     """A gateway before the server; over stdio that always speaks both eras."""
     if transport == "stdio" and era == "both":
-        with holdfast("--", sys.executable, SERVER, "--stdio") as (gateway, _):
+        with holdfast(*TRUST, "--", sys.executable, SERVER, "--stdio") as (gateway, _):
             yield gateway
         return
     port, own = free_port(), free_port()
@@ -47,7 +49,7 @@ def gateway_to(transport: str, era: str) -> Generator[str]:
         return
     with start(sys.executable, SERVER, "--era", era, "--port", str(port)) as started:
         started.wait_for_port(port)
-        with holdfast(f"http://127.0.0.1:{port}/mcp") as (gateway, _):
+        with holdfast(*TRUST, f"http://127.0.0.1:{port}/mcp") as (gateway, _):
             yield gateway
 
 
@@ -132,18 +134,68 @@ async def test_who_shakes_hands_with_a_server_of_both_has_its_session(url_of_bot
 
 
 @requirement("both-eras:sdk")
-@pytest.mark.parametrize("mode", ["2026-07-28", "auto"])
-async def test_a_modern_client_of_a_server_of_both_is_asked_in_rounds(url_of_both: str, mode: str) -> None:
+async def test_who_may_choose_has_a_session_with_a_server_of_both(url_of_both: str) -> None:
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode="auto") as client:
+        assert client.protocol_version == "2025-11-25"
+        told = [json.loads(text_of(await client.call_tool("session_counter", {}))) for _ in range(2)]
+        assert [each["count"] for each in told] == [1, 2]
+
+
+@requirement("both-eras:sdk")
+async def test_a_modern_client_of_a_server_of_both_that_names_nothing_is_asked_in_rounds(url_of_both: str) -> None:
     callbacks: dict[str, Any] = {
         "elicitation_callback": elicited,
         "sampling_callback": sampled,
         "list_roots_callback": rooted,
     }
-    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode=mode, **callbacks) as client:
-        assert client.protocol_version == "2026-07-28"
+    async with asyncio.timeout(PATIENCE), sdk_client(url_of_both, mode="2026-07-28", **callbacks) as client:
         assert json.loads(text_of(await client.call_tool("session_counter", {})))["version"] == "2026-07-28"
         for tool, expected in (
             ("test_input_required_result_multiple_inputs", "Paris Ada (1 roots)"),
             ("test_input_required_result_multi_round", "Ada likes red"),
         ):
             assert text_of(await client.call_tool(tool, {})) == expected
+
+
+async def counted(url: str, chat: str, mode: ConnectMode) -> dict[str, Any]:
+    """What the counter of its session says, to a client that comes for one message and leaves."""
+    async with sdk_client(url, mode=mode, headers={"x-chat": chat}) as client:
+        assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
+        told: dict[str, Any] = json.loads(text_of(await client.call_tool("session_counter", {})))
+        return told
+
+
+@requirement("both-eras:kept")
+async def test_a_server_of_both_remembers_from_message_to_message_for_a_modern_client_that_names_its_chat(
+    url_of_both: str,
+) -> None:
+    async with asyncio.timeout(PATIENCE):
+        messages: tuple[ConnectMode, ...] = ("2026-07-28", "auto", "legacy", "2026-07-28")
+        told = [await counted(url_of_both, "one", mode) for mode in messages]
+        assert [each["count"] for each in told] == [1, 2, 3, 4]
+        other = await counted(url_of_both, "two", "2026-07-28")
+        assert other["count"] == 1
+        assert {each["version"] for each in (*told, other)} == {"2025-11-25"}
+        assert len({each["session"] for each in told}) == 1
+
+
+@requirement("both-eras:kept")
+async def test_in_such_a_chat_a_modern_client_is_asked_and_told_of_progress(url_of_both: str) -> None:
+    callbacks: dict[str, Any] = {
+        "elicitation_callback": elicited,
+        "sampling_callback": sampled,
+        "list_roots_callback": rooted,
+    }
+    headers = {"x-chat": "asked"}
+    async with (
+        asyncio.timeout(PATIENCE),
+        sdk_client(url_of_both, mode="2026-07-28", headers=headers, **callbacks) as client,
+    ):
+        for tool, expected in (
+            ("test_input_required_result_multiple_inputs", "Paris Ada (1 roots)"),
+            ("test_input_required_result_multi_round", "Ada likes red"),
+        ):
+            assert text_of(await client.call_tool(tool, {})) == expected
+        steps = Steps()
+        await client.call_tool("test_tool_with_progress", {}, progress_callback=steps)
+        assert steps.seen[-1] == (100.0, 100.0)

@@ -56,6 +56,7 @@ class RecordedListener:
         self.pushes: list[str] = []
         self.asks: list[str] = []
         self.late_asks: list[str] = []
+        self.has_push = False
 
     def pushed(self, method: str, params: Raw | None) -> None:
         self.pushes.append(method)
@@ -68,7 +69,8 @@ class RecordedListener:
 
     def withdrawn(self, ask_id: AskId) -> None: ...
 
-    def push_stream(self, is_up: bool) -> None: ...
+    def push_stream(self, is_up: bool) -> None:
+        self.has_push = is_up
 
     def suspected(self, fault: Fault) -> None: ...
 

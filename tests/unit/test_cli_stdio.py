@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -67,7 +66,7 @@ def test_mistakes_are_told(words: list[str], dashed: list[str] | None, options: 
 
 
 def test_a_scope_that_does_not_exist_is_told() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigError, match="--scope takes 'chat', 'user' or 'shared'"):
         find_settings([], ["sh"], Options(None, "all", ()))
 
 

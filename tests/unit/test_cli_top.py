@@ -364,7 +364,7 @@ def test_the_answers_that_are_shown_have_the_fields_that_are_sent() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["top.svg", "start.svg"])
+@pytest.mark.parametrize("name", ["top.svg", "start.svg", "doctor.svg"])
 def test_the_pictures_of_the_documentation_are_what_is_drawn_today(name: str) -> None:
     spec = importlib.util.spec_from_file_location("images", ROOT / "tools" / "images.py")
     assert spec is not None

@@ -1,168 +1,27 @@
-"""A conversation of 2026-07-28 over a link that the test speaks for."""
+"""What passes between a call and a server of 2026-07-28."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, Final
 
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from holdfast.call import NOBODY, Abilities, Ask, Call, Declared, InputRequired, Reply, Result, RpcError
+from holdfast.call import NOBODY, Abilities, InputRequired, Reply, Result, RpcError
 from holdfast.errors import OpenFailed
-from holdfast.testing.clock import ManualClock, settle
+from holdfast.testing.clock import settle
 from holdfast.upstream.discovery import AskAgain, NotModern
-from holdfast.upstream.modern import ModernUpstream
-from holdfast.upstream.modern_answer import MirroredArguments
 from holdfast.upstream.polled_task import INTERVAL_MAX
-from holdfast.upstream.transport import Fault, FaultKind, Hello, Receiver, Sent
+from holdfast.upstream.transport import Fault, FaultKind
 from requirements import requirement
-from unit.recorded_upstream import RecordedExchange, RecordedListener
+from unit.modern_line import ALL, DISCOVERY, Asked, Conversation, conversing
+from unit.recorded_upstream import RecordedExchange
 
-DISCOVERY: Final[dict[str, Any]] = {
-    "resultType": "complete",
-    "supportedVersions": ["2026-07-28"],
-    "capabilities": {"tools": {"listChanged": True}, "resources": {"subscribe": True}, "logging": {}},
-    "instructions": "Be kind.",
-    "ttlMs": 1,
-    "cacheScope": "public",
-    "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "s", "version": "1"}},
-}
-ALL: Final = Abilities(elicitation_form=True, elicitation_url=True, sampling=True, roots=True)
 FORM: Final = {"method": "elicitation/create", "params": {"message": "?", "requestedSchema": {"type": "object"}}}
 URL: Final = {"method": "elicitation/create", "params": {"mode": "url", "message": "?", "url": "https://a.test/"}}
-
-
-class Line:
-    """A `ModernLink` that keeps what was sent; the test answers in the server's place."""
-
-    def __init__(self) -> None:
-        self.receiver: Receiver
-        self.sent: list[dict[str, Any]] = []
-        self.raw: list[bytes] = []
-        self.headers: list[dict[str, str]] = []
-        self.cancelled: list[int] = []
-        self.discovery: dict[str, Any] | None = {"result": DISCOVERY}
-        """What the discovery is answered with."""
-        self.agrees_to: dict[str, bool] | None = {"toolsListChanged": True}
-        """What a subscription is acknowledged with; None: the test does it."""
-
-    async def start(self, receiver: Receiver) -> None:
-        self.receiver = receiver
-
-    def request(self, request_id: int, message: bytes, headers: Iterable[tuple[str, str]]) -> Sent:
-        self.sent.append(json.loads(message))
-        self.raw.append(message)
-        self.headers.append(dict(headers))
-        soon = asyncio.get_running_loop().call_soon
-        if self.last["method"] == "server/discover" and self.discovery is not None:
-            soon(partial(self.say, request_id, **self.discovery))
-        elif self.last["method"] == "subscriptions/listen" and self.agrees_to is not None:
-            soon(partial(self.acknowledge, **self.agrees_to))
-        return _Cancellable(self, request_id)
-
-    def established(self, protocol_version: str) -> None: ...
-
-    async def close(self) -> None: ...
-
-    def terminate(self) -> None: ...
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.sent[-1]
-
-    def ids(self, method: str) -> list[int]:
-        return [message["id"] for message in self.sent if message["method"] == method]
-
-    def say(self, request_id: int, **fields: Any) -> None:
-        """Answer a request."""
-        self.receiver.received(json.dumps({"jsonrpc": "2.0", "id": request_id, **fields}).encode(), request_id)
-
-    def tell(self, request_id: int, method: str, **params: Any) -> None:
-        """Send a notification on a request's stream."""
-        self.receiver.received(json.dumps({"jsonrpc": "2.0", "method": method, "params": params}).encode(), request_id)
-
-    def acknowledge(self, *uris: str, **kinds: bool) -> int:
-        """Agree to the last subscription."""
-        request_id = self.ids("subscriptions/listen")[-1]
-        honoured = {**kinds, **({"resourceSubscriptions": uris} if uris else {})}
-        self.tell(request_id, "notifications/subscriptions/acknowledged", notifications=honoured)
-        return request_id
-
-
-class _Cancellable:
-    def __init__(self, line: Line, request_id: int) -> None:
-        self._line = line
-        self._request_id = request_id
-
-    def cancel(self, reason: str) -> None:
-        self._line.cancelled.append(self._request_id)
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-class Asked(RecordedExchange):
-    """An exchange whose caller can be asked anything, and keeps the questions."""
-
-    def __init__(self, abilities: Abilities = ALL) -> None:
-        super().__init__()
-        self.abilities = abilities
-        self.asks: list[Ask] = []
-
-    def ask(self, ask: Ask) -> None:
-        self.asks.append(ask)
-
-
-class Conversation:
-    """An open conversation and its surroundings."""
-
-    def __init__(self, *, declares: bool = True) -> None:
-        self.line = Line()
-        self.clock = ManualClock()
-        self.listener = RecordedListener()
-        self.upstream = ModernUpstream(
-            self.line,
-            self.listener,
-            declares=declares,
-            mirrored=MirroredArguments(),
-            clock=self.clock,
-            jitter=lambda: 1.0,
-        )
-        self.hello: Hello
-
-    def call(self, exchange: RecordedExchange, method: str = "tools/call", **params: Any) -> Sent:
-        return self.upstream.send(Call(method, params or {"name": "t", "arguments": {}}), exchange)
-
-    def declare(self, exchange: RecordedExchange, log_level: str | None = None, **said: Any) -> Sent:
-        """A call of a caller of the same revision."""
-        call = Call("tools/call", {"name": "t"}, declared=Declared(**said), log_level=log_level)
-        return self.upstream.send(call, exchange)
-
-    def require(self, state: str | None = "s", **requests: Any) -> None:
-        """Answer the last request with questions."""
-        fields = {} if state is None else {"requestState": state}
-        self.line.say(
-            self.line.last["id"], result={"resultType": "input_required", "inputRequests": requests, **fields}
-        )
-
-
-@asynccontextmanager
-async def conversing(*, declares: bool = True) -> AsyncGenerator[Conversation]:
-    """A conversation that was opened; the server agreed to announce changes of its tools."""
-    conversation = Conversation(declares=declares)
-    async with asyncio.timeout(60):
-        conversation.hello = await conversation.upstream.open()
-        conversation.line.agrees_to = None
-        yield conversation
-    conversation.upstream.terminate()
-    assert conversation.clock.pending == 0
 
 
 @requirement("modern-servers:calls")
@@ -410,83 +269,6 @@ async def test_what_is_gone_from_the_protocol_is_answered_here() -> None:
         assert len(c.line.sent) == before
         c.call(Asked())
         assert c.line.last["params"]["_meta"]["io.modelcontextprotocol/logLevel"] == "error"
-
-
-@requirement("modern-servers:changes")
-async def test_one_stream_follows_another_without_a_gap() -> None:
-    async with conversing() as c:
-        (first,) = c.line.ids("subscriptions/listen")
-        one, two = RecordedExchange(), RecordedExchange()
-        c.call(one, "resources/subscribe", uri="a:1")
-        c.call(two, "resources/subscribe", uri="a:2")
-        assert c.line.last["params"]["notifications"] == {"toolsListChanged": True, "resourceSubscriptions": ["a:1"]}
-        c.line.tell(first, "notifications/tools/list_changed")
-        assert c.listener.pushes == ["notifications/tools/list_changed"], "the old one is heard until the new one is"
-        second = c.line.acknowledge("a:1", toolsListChanged=True)
-        assert one.outcome == Result(Raw(b"{}"))
-        assert c.line.cancelled == [first]
-        assert c.line.last["params"]["notifications"]["resourceSubscriptions"] == ["a:1", "a:2"]
-        c.line.acknowledge("a:1", toolsListChanged=True)
-        assert isinstance(two.outcome, RpcError), "the server did not agree to it"
-        assert c.line.cancelled == [first, second]
-        three = RecordedExchange()
-        c.call(three, "resources/subscribe", uri="a:1")
-        assert three.outcome == Result(Raw(b"{}")), "it is heard already"
-
-
-@requirement("modern-servers:changes")
-async def test_a_stream_that_is_lost_is_opened_again_and_all_may_have_changed() -> None:
-    async with conversing() as c:
-        (first,) = c.line.ids("subscriptions/listen")
-        c.line.receiver.failed(first, Fault(FaultKind.CUT, "cut"))
-        for lost in range(3):
-            c.clock.advance(2**lost)
-            assert len(c.line.ids("subscriptions/listen")) == 2 + lost
-            if lost < 2:
-                c.line.receiver.failed(c.line.last["id"], Fault(FaultKind.NOT_SENT, "refused"))
-        assert c.listener.pushes == []
-        c.line.acknowledge(toolsListChanged=True)
-        assert c.listener.pushes == ["notifications/tools/list_changed"]
-
-
-@requirement("modern-servers:changes")
-async def test_a_server_that_refuses_to_be_listened_to_is_not_asked_again() -> None:
-    async with conversing() as c:
-        exchange = RecordedExchange()
-        c.call(exchange, "resources/subscribe", uri="a:1")
-        c.line.say(c.line.last["id"], error={"code": -32601, "message": "?"})
-        assert isinstance(exchange.outcome, RpcError)
-        (first, _) = c.line.ids("subscriptions/listen")
-        c.line.say(first, result={"resultType": "complete"})
-        c.clock.advance(1)
-        c.line.say(c.line.last["id"], error={"code": -32601, "message": "?"})
-        assert c.clock.pending == 0
-
-
-async def test_a_server_that_acknowledges_nothing_holds_nobody_up() -> None:
-    conversation = Conversation()
-    conversation.line.agrees_to = None
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-        opening = group.create_task(conversation.upstream.open())
-        await settle()
-        assert conversation.line.ids("subscriptions/listen")
-        await conversation.clock.advance_settled(6)
-    assert json.loads(bytes(opening.result().raw))["capabilities"]["tools"] == {}
-    conversation.upstream.terminate()
-
-
-async def test_over_a_pipe_changes_and_progress_are_told_apart_by_what_they_name() -> None:
-    async with conversing() as c:
-        listen = c.line.ids("subscriptions/listen")[0]
-        meta = {"io.modelcontextprotocol/subscriptionId": listen}
-        pushed = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}}
-        c.line.receiver.received(json.dumps(pushed).encode(), None)
-        assert c.listener.pushes == ["notifications/tools/list_changed"]
-        stray = {**pushed, "params": {"_meta": {**meta, "io.modelcontextprotocol/subscriptionId": 999}}}
-        c.line.receiver.received(json.dumps({**stray, "method": "notifications/progress"}).encode(), None)
-        for junk in (b"{", b"[]", b'{"jsonrpc":"2.0","id":77,"result":{}}', b'{"jsonrpc":"2.0","id":1,"method":"x"}'):
-            c.line.receiver.received(junk, None)
-        assert len(c.listener.pushes) == 1
 
 
 @requirement("modern-servers:stateless")

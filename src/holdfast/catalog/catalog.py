@@ -15,11 +15,13 @@ from typing import Final, TypeAlias
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import AskId, Call, Caller, Reply, Result, RpcError, Running, Status, StatusWord
+from holdfast.call import Call, Caller, RpcError, Running, Status, StatusWord
 from holdfast.catalog.mirrored import Mirrored, mirrored_arguments
-from holdfast.clock import Clock, timeout
+from holdfast.catalog.pages import Pages, fetch, hints, length, texts
+from holdfast.catalog.waiting import Waiting
+from holdfast.clock import Clock
 from holdfast.config import ServerSettings
-from holdfast.errors import CallFailed, Code, Delivery, OpenFailed
+from holdfast.errors import CallFailed, OpenFailed
 from holdfast.session.key import SessionKey
 from holdfast.session.pool import Pool
 from holdfast.session.retry import Safety, failure, is_read, overloaded, unavailable
@@ -33,8 +35,6 @@ logger = logging.getLogger("holdfast.catalog")
 
 LIST_TTL: Final = 30.0
 """Seconds for which a list is believed where the server does not announce changes."""
-MAX_PAGES: Final = 1000
-MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 1000
 """Callers who wait for an introduction, or for one list."""
 _REPEATED: Final = frozenset({FaultKind.NOT_SENT, FaultKind.CUT, FaultKind.UNAVAILABLE})
@@ -56,63 +56,14 @@ Introduced: TypeAlias = Callable[[Hello | CallFailed], None]
 
 @dataclass(slots=True)
 class _List:
-    pages: dict[str | None, Result] = field(default_factory=dict[str | None, Result])
+    pages: Pages = field(default_factory=Pages)
     fetched_at: float = 0.0
     changes: int = 0
     """How often the server said that it changed."""
     is_stale: bool = True
     """The server said that it changed, or it was never fetched."""
     is_fetching: bool = False
-    waiting: list[_Waiting] = field(default_factory=list["_Waiting"])
-
-
-class _Waiting:
-    """A `Running` that waits for a list, or goes on in a session."""
-
-    __slots__ = ("call", "caller", "is_over", "key", "running", "watcher")
-
-    def __init__(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> None:
-        self.key = key
-        self.call = call
-        self.caller = caller
-        self.watcher = watcher
-        self.is_over = False
-        self.running: Running | None = None
-
-    def answer(self, outcome: Result | RpcError | CallFailed) -> None:
-        if self.is_over:
-            return
-        self.is_over = True
-        try:
-            self.caller.answer(outcome)
-        except Exception:
-            logger.exception("the answer to %s could not be delivered", self.call.method)
-
-    def reply(self, ask_id: AskId, reply: Reply) -> None:
-        if self.running is not None:
-            self.running.reply(ask_id, reply)
-
-    def cancel(self, reason: str) -> None:
-        if self.running is not None:
-            self.running.cancel(reason)
-        else:
-            self.answer(
-                CallFailed(
-                    Code.OUTCOME_UNKNOWN,
-                    f"The call was cancelled: {reason}.",
-                    server=self.key.server,
-                    delivery=Delivery.NOT_SENT,
-                    retryable=False,
-                )
-            )
-
-    def pause(self) -> None:
-        if self.running is not None:
-            self.running.pause()
-
-    def resume(self) -> None:
-        if self.running is not None:
-            self.running.resume()
+    waiting: list[Waiting] = field(default_factory=list["Waiting"])
 
 
 class Catalog:
@@ -174,7 +125,7 @@ class Catalog:
             self._pool.session_of(key) is not None or not self._pool.can_lend_unused
         ):
             return self._pool.start(key, call, caller, watcher)
-        waiting = _Waiting(key, call, caller, watcher)
+        waiting = Waiting(key, call, caller, watcher)
         if self._hello is None or self._lists[call.method].is_stale:
             caller.status(
                 Status(StatusWord.CONNECTING, f"Asking {self._settings.name} for its {CAPABILITY[call.method]}.")
@@ -217,8 +168,9 @@ class Catalog:
     def opened(self, hello: Hello) -> None:
         kept = self._hello
         if kept is not None and hello.is_deaf:
-            hello = kept  # others listen, and what they may promise stands
-        elif kept is not None and not kept.is_modern and hello.is_modern and hello.speaks_both:
+            # Others listen, and what they may promise stands.
+            hello = replace(kept, speaks_both=hello.speaks_both) if kept.is_modern else kept
+        elif kept is not None and not kept.is_modern and hello.could_shake_hands:
             hello = replace(kept, speaks_both=True, discovery=hello)
         self._hello = hello
         self._introduce(hello)
@@ -268,17 +220,17 @@ class Catalog:
                 return 0.0
         return self._clock.now() - kept.fetched_at
 
-    def _answer_introduced(self, waiting: _Waiting, hello: Hello | CallFailed) -> None:
+    def _answer_introduced(self, waiting: Waiting, hello: Hello | CallFailed) -> None:
         if isinstance(hello, CallFailed):
             waiting.answer(hello)
         else:
             self._answer(waiting)
 
-    def _answer(self, waiting: _Waiting) -> None:
+    def _answer(self, waiting: Waiting) -> None:
         if waiting.is_over:
             return
         method = waiting.call.method
-        if waiting.key.is_modern and self._hello is not None and self._hello.speaks_both:
+        if waiting.key.prefers_modern and self._hello is not None and self._hello.speaks_both:
             # What is kept is as older revisions have it.
             waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
             return
@@ -298,7 +250,7 @@ class Catalog:
             self._refresh(method, waiting.key)
         self._serve(waiting, kept)
 
-    def _serve(self, waiting: _Waiting, kept: _List) -> None:
+    def _serve(self, waiting: Waiting, kept: _List) -> None:
         """Answer with a page that is kept, however old."""
         if waiting.is_over:
             return
@@ -387,42 +339,23 @@ class Catalog:
         """Fetch all pages of a list in `session`; what hindered it, if anything did."""
         kept = self._lists[method]
         changes = kept.changes
-        pages: dict[str | None, Result] = {}
-        cursor: str | None = None
-        size = 0
-        while cursor not in pages and len(pages) < MAX_PAGES:
-            outcome = await self._ask(session, method, cursor)
-            if not isinstance(outcome, Result):
-                return outcome
-            pages[cursor] = page = outcome.copied()
-            size += len(page.raw) + (0 if page.modern is None else len(page.modern))
-            if size > MAX_LIST_BYTES:
-                return Fault(FaultKind.INVALID, f"{method} is larger than {MAX_LIST_BYTES} bytes")
-            following = jsonrpc.decode_value(jsonrpc.decode_fields(outcome.raw).get("nextCursor", b"null"))
-            if not isinstance(following, str):
-                break
-            cursor = following
+        pages = await fetch(session, method, self._clock, self._settings.call_timeout)
+        if not isinstance(pages, dict):
+            return pages
         self._keep(method, kept, pages)
         kept.is_stale = kept.changes != changes  # a change announced meanwhile
         return None
 
-    async def _ask(self, session: Session, method: str, cursor: str | None) -> Result | RpcError | Fault:
-        try:
-            async with timeout(self._clock, self._settings.call_timeout):
-                return await session.request(method, {} if cursor is None else {"cursor": cursor})
-        except TimeoutError:
-            return Fault(FaultKind.TIMEOUT, f"no answer to {method}")
-
-    def _keep(self, method: str, kept: _List, pages: dict[str | None, Result]) -> None:
-        has_changed = bool(kept.pages) and _texts(kept.pages) != _texts(pages)
+    def _keep(self, method: str, kept: _List, pages: Pages) -> None:
+        has_changed = bool(kept.pages) and texts(kept.pages) != texts(pages)
         kept.pages = pages
         kept.fetched_at = self._clock.now()
         if method == "tools/list":
             raws = [page.raw for page in pages.values()]
-            self.tools = sum(_length(raw, "tools") for raw in raws)
+            self.tools = sum(length(raw, "tools") for raw in raws)
             self._mirrored = dict(found for raw in raws for found in mirrored_arguments(raw))
             if self._settings.trusted:
-                self._safeties = {name: safety for raw in raws for name, safety in _hints(raw)}
+                self._safeties = {name: safety for raw in raws for name, safety in hints(raw)}
         if has_changed and not kept.is_stale:  # else the server has announced it
             self._pool.announce(f"notifications/{CAPABILITY[method]}/list_changed")
 
@@ -435,28 +368,3 @@ class Catalog:
 
     def _unavailable(self, error: OpenFailed) -> CallFailed:
         return unavailable(self._settings.name, str(error), is_unauthorized=error.is_unauthorized)
-
-
-def _texts(pages: Mapping[str | None, Result]) -> list[bytes]:
-    return [bytes(page.raw) for page in pages.values()]
-
-
-def _length(page: Raw, name: str) -> int:
-    items = jsonrpc.decode_value(jsonrpc.decode_fields(page).get(name, b"[]"))
-    return len(items) if isinstance(items, list) else 0
-
-
-def _hints(page: Raw) -> list[tuple[str, Safety]]:
-    """What a trusted server says of its tools."""
-    tools = jsonrpc.decode_value(jsonrpc.decode_fields(page).get("tools", b"[]"))
-    hints: list[tuple[str, Safety]] = []
-    for tool in tools if isinstance(tools, list) else []:
-        annotations = tool.get("annotations") if isinstance(tool, dict) else None
-        name = tool.get("name") if isinstance(tool, dict) else None
-        if not isinstance(name, str) or not isinstance(annotations, dict):
-            continue
-        if annotations.get("readOnlyHint") is True:
-            hints.append((name, Safety.READ_ONLY_TOOL))
-        elif annotations.get("idempotentHint") is True:
-            hints.append((name, Safety.IDEMPOTENT_TOOL))
-    return hints

@@ -42,7 +42,7 @@ def not_opened(name: str, error: OpenFailed) -> int:
 def unanswered(name: str, problem: RpcError | Fault) -> int:
     """Tell why a request has no result; returns the status."""
     if isinstance(problem, RpcError):
-        return fail(_refusal(problem))
+        return fail(refusal(problem))
     sentence = _named(name, problem.detail)
     if problem.kind in {FaultKind.NOT_SENT, FaultKind.UNAVAILABLE}:
         return fail(sentence, UNREACHABLE)
@@ -65,7 +65,8 @@ def _named(name: str, detail: str) -> str:
     return detail if name in detail else f"{name}: {detail}"
 
 
-def _refusal(error: RpcError) -> str:
+def refusal(error: RpcError) -> str:
+    """What an error says, for a person; of a gateway's own, also what is known of the call."""
     fields = jsonrpc.decode_fields(error.raw)
     code = jsonrpc.decode_value(fields.get("code", b"null"))
     message = jsonrpc.decode_value(fields.get("message", b"null"))

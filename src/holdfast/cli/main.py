@@ -1,4 +1,8 @@
-"""The `holdfast` command."""
+"""The `holdfast` command: what can be typed.
+
+What a command does is in a file of its own, imported when that command runs: --help, --version and
+mistakes are answered at once, and no command waits for what only another one needs.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,14 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from pydantic import ValidationError
 
 from holdfast import __version__
+from holdfast.cli import garbage
+from holdfast.cli.dashes import DashedCommand, after_dashes
 from holdfast.cli.options import (
+    BENCH_EXAMPLES,
     CALL_EXAMPLES,
+    DOCTOR_EXAMPLES,
     IMPORT_EXAMPLES,
     STDIO_EXAMPLES,
     TOOLS_EXAMPLES,
@@ -23,22 +30,13 @@ from holdfast.cli.options import (
     TimeoutOption,
     check_limit,
 )
-from holdfast.cli.settings import (
-    check_command,
-    describe_options,
-    name_of,
-    parse_headers,
-    parse_key,
-    parse_trust,
-    split_target,
-)
-from holdfast.cli.target import DashedCommand, after_dashes, find_server
-from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
 from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "import", "tools", "call", "top"})
+_COMMANDS: Final = frozenset(
+    {"run", "serve", "stdio", "check", "schema", "import", "tools", "call", "bench", "doctor", "top"}
+)
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -115,37 +113,24 @@ def run(
     log_level: Annotated[str, typer.Option(metavar="LEVEL", help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep the sessions of one MCP server, at /mcp and /mcp/NAME."""
-    url, command = split_target(target or [])
     _check_log_level(log_level)
-    if command is not None and header:
-        raise ConfigError("--header is for servers at a URL; a command takes its credentials from the environment")
-    server = ServerSettings.model_validate(
-        {
-            "name": name or name_of(url, command),
-            "url": url,
-            "command": command,
-            "headers": parse_headers(header or []),
-            "scope": scope,
-            "max_sessions": max_sessions,
-            "handles": handles,
-            "idle_timeout": idle_timeout,
-        }
-    )
-    secret = parse_key(key)
-    client = ClientSettings(
-        name="local" if secret is None else "client",
-        key_digests=() if secret is None else (key_digest(secret),),
-        trust=parse_trust(trust),
-    )
-    settings = GatewaySettings(
-        host=host, port=port, allowed_hosts=tuple(allow_host or ()), clients=(client,), servers=(server,)
-    )
-    if command is not None:
-        check_command(command)
-    # The rest of the program is loaded only now, so that --help and mistakes are answered at once.
-    from holdfast.cli.start import start  # noqa: PLC0415
+    from holdfast.cli import run as command  # noqa: PLC0415
 
-    start(settings, log_level, _warnings(settings))
+    settings = command.find_settings(
+        target or [],
+        port=port,
+        host=host,
+        name=name,
+        scope=scope,
+        headers=header or (),
+        key=key,
+        trust=trust,
+        allowed_hosts=allow_host or (),
+        max_sessions=max_sessions,
+        handles=handles,
+        idle_timeout=idle_timeout,
+    )
+    command.run(settings, log_level)
 
 
 @app.command()
@@ -244,6 +229,8 @@ def tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print the tools as the server sent them.")] = False,
 ) -> int:
     """List the tools of a server."""
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
     found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     if rest:
         raise ConfigError(f"there is one word too many: {rest[0]!r}")
@@ -274,6 +261,8 @@ def call(
     ] = None,
 ) -> int:
     """Call a tool of a server, and show its progress and its result."""
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
     found, rest = find_server(words or [], after_dashes(context), config=config, headers=header or (), key=key)
     if not rest:
         raise ConfigError(f"name a tool of {found.name}; holdfast tools lists them")
@@ -283,6 +272,74 @@ def call(
     arguments = parse_arguments(rest[1:], sys.stdin.buffer.read)
     wanted = command.Wanted(rest[0], arguments, chat or None, check_limit(timeout), as_json, log_level)
     return command.call(found, wanted)
+
+
+@app.command(cls=DashedCommand, epilog=BENCH_EXAMPLES, options_metavar="[OPTIONS]")
+def bench(
+    context: typer.Context,
+    server: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | NAME | -- COMMAND ARG…", help="The MCP server.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    tool: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The tool to call.  [default: none, but ping]")
+    ] = None,
+    arguments: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The tool's arguments: an object, or one KEY=VALUE.")
+    ] = None,
+    connections: Annotated[str, typer.Option(metavar="N,N", help="Calls under way at once.")] = "1,8",
+    seconds: Annotated[float, typer.Option(metavar="SECONDS", help="For each way and number of connections.")] = 3.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> int:
+    """Measure a server, directly and through Holdfast."""
+    from holdfast.cli import bench as command  # noqa: PLC0415
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
+    wanted = command.parse_wanted(tool, arguments, connections, seconds, is_json=as_json)
+    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    return command.bench(found, wanted)
+
+
+@app.command(cls=DashedCommand, epilog=DOCTOR_EXAMPLES, options_metavar="[OPTIONS]")
+def doctor(
+    context: typer.Context,
+    server: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL | NAME | -- COMMAND ARG…", help="The MCP server.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    header: HeaderOption = None,
+    key: KeyOption = None,
+    to_call: Annotated[
+        str | None, typer.Option("--call", metavar="TOOL[=JSON]", help="Call this tool: alone, and three at once.")
+    ] = None,
+    write: Annotated[
+        str | None, typer.Option(metavar="TOOL[=JSON]", help="Call this tool to have the server remember something,")
+    ] = None,
+    read: Annotated[
+        str | None, typer.Option(metavar="TOOL[=JSON]", help="and this one, in several sessions, to look for it.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Ask no more after this; what was opened is ended in 5 more.")
+    ] = 120.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings and the advice as one object.")] = False,
+) -> int:
+    """Find out how a server treats sessions, and which settings suit it."""
+    from holdfast.cli import doctor as command  # noqa: PLC0415
+    from holdfast.cli.target import find_server  # noqa: PLC0415
+
+    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    wanted = command.parse_wanted(to_call, write, read)
+    check_limit(timeout)
+    written = command.headers_as_written(header or (), key)
+    return command.doctor(found, wanted, total=timeout, written=written, is_json=as_json)
 
 
 @app.command(epilog=TOP_EXAMPLES)
@@ -299,6 +356,7 @@ def top(
     """Watch the servers and the busiest sessions of a running gateway."""
     from holdfast.cli import top as command  # noqa: PLC0415
     from holdfast.cli.api import parse_address  # noqa: PLC0415
+    from holdfast.cli.settings import parse_key  # noqa: PLC0415
 
     return command.top(parse_address(url), parse_key(key), is_once=once, is_json=as_json)
 
@@ -308,31 +366,14 @@ def _check_log_level(level: str) -> None:
         raise ConfigError(f"--log-level is {', '.join(LOG_LEVELS[:-1])} or {LOG_LEVELS[-1]}, not {level!r}")
 
 
-def _warnings(settings: GatewaySettings) -> list[str]:
-    """What the operator may not have meant."""
-    warnings = [
-        f"{server.name} may have one session, and each {server.scope} wants its own: they take turns, and lose state."
-        " --scope shared lets all use the one."
-        for server in settings.servers
-        if server.scope != "shared" and server.max_sessions == 1
-    ]
-    trusts = any(client.trust.user or client.trust.chat for client in settings.clients)
-    if trusts and any(not client.key_digests for client in settings.clients):
-        warnings.append("Without --key any program on this machine may name any user and chat.")
-    if not settings.is_loopback and not settings.allowed_hosts:
-        warnings.append("Clients on other machines are refused until --allow-host says by which name they call.")
-    return warnings
-
-
 def main() -> None:
     """Run the command; the operator's mistakes are answered in one line, with status 2."""
     arguments = sys.argv[1:] or ["--help"]
     try:
-        status: object = app(arguments, standalone_mode=False)
+        with garbage.ignored():
+            status: object = app(arguments, standalone_mode=False)
     except ConfigError as error:
         _fail(str(error))
-    except ValidationError as error:
-        _fail(describe_options(error))
     except typer.TyperException as error:
         words = " ".join(error.format_message().split()).rstrip(".")
         is_for_server = (

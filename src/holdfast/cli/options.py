@@ -45,6 +45,29 @@ Examples:
   holdfast stdio -- npx -y @playwright/mcp --headless --isolated
   holdfast stdio holdfast.yaml
 """
+BENCH_EXAMPLES: Final = f"""{SERVER_GRAMMAR}
+\b
+Without --tool nothing of the server's is called: pings are measured, which
+Holdfast answers itself. Name a tool that may be called thousands of times.
+
+\b
+Examples:
+  holdfast bench http://127.0.0.1:3000/mcp
+  holdfast bench http://127.0.0.1:3000/mcp --tool search --arguments '{{"q": "x"}}'
+  holdfast bench --tool git_status --arguments repo_path=. -- uvx mcp-server-git
+"""
+DOCTOR_EXAMPLES: Final = f"""{SERVER_GRAMMAR}
+\b
+No tool is called but those that you name, as TOOL or TOOL={{JSON}}.
+
+\b
+Examples:
+  holdfast doctor http://127.0.0.1:3000/mcp
+  holdfast doctor -- npx -y @playwright/mcp --headless --isolated
+  holdfast doctor http://127.0.0.1:3000/mcp --call 'search={{"query": "x"}}'
+  holdfast doctor http://127.0.0.1:3000/mcp \\
+    --write 'remember={{"key": "a", "value": "1"}}' --read 'recall={{"key": "a"}}'
+"""
 TOP_EXAMPLES: Final = """\b
 Examples:
   holdfast top

@@ -26,6 +26,7 @@ from holdfast.call import (
     Result,
     RpcError,
 )
+from holdfast.cli import garbage
 from holdfast.clock import Clock, LoopClock, timeout
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
@@ -285,6 +286,7 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         task = asyncio.current_task()
         if task is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        garbage.settle()
         return await work
 
     try:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
-from holdfast.cli.reload import SettingsFollower
+from holdfast.cli import garbage
 from holdfast.config import GatewaySettings
 from holdfast.downstream.connection import Connection
 from holdfast.errors import ConfigError
 from holdfast.gateway import Gateway
 from holdfast.tasks import TaskScope
 
+if TYPE_CHECKING:
+    from holdfast.cli.reload import SettingsFollower  # which brings YAML
+
 GRACE: Final = 1.0
 """Seconds that answers under way may still take after the signal to end."""
 _CUT: Final = 2
 """Seconds after the signal at which whoever has not read its answer is cut off."""
 BACKLOG: Final = 2048
-YOUNG_OBJECTS: Final = 5000
-"""Before garbage is looked for: with Python's 700, what 32 calls under way hold sets it off at every 26th call."""
-OLDER: Final = (3, 2)
-"""How often what has outlived one look is looked at again, and then everything: with Python's 10 and 10, what ended
-sessions leave behind waits for half a million objects. Python looks at everything only once a quarter of it is new."""
 
 
 class _HttpServer(uvicorn.Server):
@@ -106,9 +103,7 @@ async def serve(
         if follower is not None:
             loop.add_signal_handler(signal.SIGHUP, follower.ask)
             scope.start(follower.run(), "follow the settings file")
-        gc.collect()
-        gc.freeze()  # what start-up made lives as long as the process: no collection need walk it again
-        gc.set_threshold(YOUNG_OBJECTS, *OLDER)
+        garbage.settle()
         started()
         await server.serve(sockets=[listener])
         for timer in ending:

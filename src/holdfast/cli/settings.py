@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import urlsplit
@@ -153,6 +154,15 @@ _OPTIONS: Final = {
     "host": "--host",
     "port": "--port",
 }
+
+
+@contextmanager
+def described() -> Generator[None]:
+    """Options that cannot be are told as a `ConfigError`, in the words of the command line."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(describe_options(error)) from None
 
 
 def describe_options(error: ValidationError) -> str:

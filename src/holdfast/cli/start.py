@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.text import Text
 
 from holdfast import __version__, events
 from holdfast.cli import serving
-from holdfast.cli.reload import Follow
 from holdfast.config import GatewaySettings
 from holdfast.gateway import Gateway
 from holdfast.observe.log import EventLog, logger
 from holdfast.observe.terminal import StatusBoard, print_words, set_up_logging
+
+if TYPE_CHECKING:
+    from holdfast.cli.reload import Follow  # which brings YAML
 
 
 def start(

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from holdfast import __version__, events
-from holdfast.cli.settings import check_command, name_of, parse_headers, split_target
+from holdfast.cli import garbage
+from holdfast.cli.settings import check_command, described, name_of, parse_headers, split_target
 from holdfast.clock import LoopClock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
-from holdfast.config.file import load
 from holdfast.downstream.pipes import LineWriter, read_from, written_to
 from holdfast.downstream.stdio import LOCAL, Stdio
 from holdfast.errors import ConfigError
@@ -51,7 +51,7 @@ class Options:
 def stdio(words: Sequence[str], dashed: Sequence[str] | None, options: Options, log_level: str | None) -> int:
     """Serve whoever started us until there is nothing more to answer, or a signal; returns the status.
 
-    Raises `ConfigError`, and pydantic's `ValidationError` for options that cannot be.
+    Raises `ConfigError`.
     """
     settings, notes = find_settings(words, dashed, options)
     output = _take_output()
@@ -82,7 +82,7 @@ def find_settings(
 ) -> tuple[GatewaySettings, Sequence[str]]:
     """The settings that the command line means, for one client, and what the operator may want to know of them.
 
-    Raises `ConfigError` and pydantic's `ValidationError`.
+    Raises `ConfigError`.
     """
     client = ClientSettings(name=LOCAL.principal.client)
     if dashed is not None:
@@ -100,8 +100,9 @@ def find_settings(
     else:
         settings, notes = _read_file(Path(words[0]), options)
         return settings.model_copy(update={"clients": (client,)}), notes
-    server = _server(url, command, options)
-    return GatewaySettings(clients=(client,), servers=(server,)), ()
+    with described():
+        server = _server(url, command, options)
+        return GatewaySettings(clients=(client,), servers=(server,)), ()
 
 
 def _read_file(path: Path, options: Options) -> tuple[GatewaySettings, Sequence[str]]:
@@ -109,6 +110,8 @@ def _read_file(path: Path, options: Options) -> tuple[GatewaySettings, Sequence[
         raise ConfigError(f"{path}: no such file; a server's command comes after --")
     if options.is_given:
         raise ConfigError("--name, --scope and --header are for one server; for those of a file, the file says it")
+    from holdfast.config.file import load  # noqa: PLC0415 (YAML, which the other forms do without)
+
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -164,6 +167,7 @@ async def serve(settings: GatewaySettings, stdin: int, stdout: int, emit: events
 
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stop)
+            garbage.settle()
             service = gateway.servers.whole(LOCAL)
             if service is None:
                 raise ConfigError("there is no server that this client may see")

@@ -9,36 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import typer
 from pydantic import SecretStr
-from typer.core import TyperCommand
 
-from holdfast.cli.settings import check_command, name_of, parse_headers, parse_key, split_target
+from holdfast.cli.settings import check_command, described, name_of, parse_headers, parse_key, split_target
 from holdfast.config import ServerSettings
 from holdfast.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("holdfast.yaml")
-_AFTER_DASHES: Final = "holdfast.after_dashes"
-
-
-class DashedCommand(TyperCommand):
-    """A command that can tell what stood before `--` from what stood after it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Set the words after the first `--` aside, for `after_dashes`; the rest is parsed as usual."""
-        if "--" in args:
-            dashes = args.index("--")
-            ctx.meta[_AFTER_DASHES] = tuple(args[dashes + 1 :])
-            args = args[:dashes]
-        return super().parse_args(ctx, args)
-
-
-def after_dashes(context: typer.Context) -> tuple[str, ...] | None:
-    """The words after `--`; None where there was no `--`."""
-    words: tuple[str, ...] | None = context.meta.get(_AFTER_DASHES)
-    return words
 
 
 def find_server(
@@ -51,8 +30,15 @@ def find_server(
 ) -> tuple[ServerSettings, list[str]]:
     """The server that is meant, and the words that are left.
 
-    Raises `ConfigError`, and pydantic's `ValidationError` for a URL that is none.
+    Raises `ConfigError`.
     """
+    with described():
+        return _find_server(words, dashed, config, headers, key)
+
+
+def _find_server(
+    words: Sequence[str], dashed: Sequence[str] | None, config: Path | None, headers: Sequence[str], key: str | None
+) -> tuple[ServerSettings, list[str]]:
     extra = parse_headers(headers)
     if (secret := parse_key(key)) is not None:
         if any(name.lower() == "authorization" for name in extra):

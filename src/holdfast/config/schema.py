@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from holdfast.config.clients import KEY_FORMS
 from holdfast.config.headers import HEADER_NAME
+from holdfast.config.meanings import meanings
 from holdfast.config.settings import (
     ALIAS_PATTERN,
     NAME_PATTERN,
@@ -46,9 +47,8 @@ _DEFINITIONS: Final[dict[str, Schema]] = {
 
 def json_schema() -> Schema:
     """The schema of the YAML form, in draft 2020-12."""
-    models = GatewaySettings.model_json_schema()
     elsewhere = {"host", "port", "clients", "servers", "operator_key_digest", "limits", "log"}
-    properties = _fields(models["properties"], without=elsewhere)
+    properties = _fields(GatewaySettings, without=elsewhere)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Holdfast settings",
@@ -101,9 +101,16 @@ def _reference(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
-def _fields(properties: dict[str, Schema], *, without: set[str]) -> dict[str, Schema]:
-    """The models' fields; where no text is expected, a variable may stand."""
-    return {name: _or_variable(field) for name, field in properties.items() if name not in without}
+def _properties(model: type[BaseModel]) -> dict[str, Schema]:
+    """A model's fields, with what they mean."""
+    known = meanings(model)
+    fields: dict[str, Schema] = model.model_json_schema()["properties"]
+    return {name: field | {"description": known[name]} if name in known else field for name, field in fields.items()}
+
+
+def _fields(model: type[BaseModel], *, without: set[str]) -> dict[str, Schema]:
+    """A model's fields; where no text is expected, a variable may stand."""
+    return {name: _or_variable(field) for name, field in _properties(model).items() if name not in without}
 
 
 def _or_variable(field: Schema) -> Schema:
@@ -119,12 +126,12 @@ def _or_variable(field: Schema) -> Schema:
 
 
 def _section(model: type[BaseModel]) -> Schema:
-    properties = _fields(model.model_json_schema()["properties"], without=set())
+    properties = _fields(model, without=set())
     return {"type": "object", "description": model.__doc__, "properties": properties, "additionalProperties": False}
 
 
 def _rules(model: type[ToolRules]) -> Schema:
-    fields = model.model_json_schema()["properties"]
+    fields = _properties(model)
     patterns: Schema = {"type": "array", "items": {**_SCALAR, "minLength": 1}}
     properties: dict[str, Schema] = {
         "allow": {"description": fields["allow"]["description"], **patterns, "minItems": 1},
@@ -138,8 +145,7 @@ def _rules(model: type[ToolRules]) -> Schema:
 
 
 def _server() -> Schema:
-    models = ServerSettings.model_json_schema()
-    properties = _fields(models["properties"], without={"name"})
+    properties = _fields(ServerSettings, without={"name"})
     about = {
         name: {"description": field["description"]} for name, field in properties.items() if "description" in field
     }
@@ -192,7 +198,7 @@ def _client() -> Schema:
             },
             "key_file": {"description": "The file that holds its key, relative to this file.", "type": "string"},
             "servers": {
-                "description": ClientSettings.model_fields["servers"].description,
+                "description": meanings(ClientSettings)["servers"],
                 "anyOf": [
                     {"type": "array", "minItems": 1, "items": _SCALAR},
                     {
@@ -214,7 +220,7 @@ def _client() -> Schema:
 
 
 def _trust() -> Schema:
-    models = Trust.model_json_schema()["properties"]
+    models = _properties(Trust)
     header = {"type": "string", "pattern": f"^{HEADER_NAME.pattern}$"}
     return {
         "anyOf": [

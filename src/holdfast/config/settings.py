@@ -94,7 +94,9 @@ Pattern = Annotated[str, AfterValidator(_fitting_pattern)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+    """A field's docstring is its meaning: see `meanings`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ToolRules(_Settings):

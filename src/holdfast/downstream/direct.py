@@ -125,13 +125,18 @@ class DirectResponder(HttpResponder):
             self._flush_soon()
 
     def write(self, chunk: bytes) -> None:
-        if not self._is_over and chunk:  # an empty chunk would be the last (RFC 9112, section 7.1)
-            self._put(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            if self._size > QUEUE_LIMIT or len(self._waiting) > QUEUE_LENGTH:
-                if not self._wire.is_paused:
-                    self.flush()  # much was said in one turn, which makes nobody slow
-                    return
-                self._is_slow = True
+        if self._is_over or not chunk:  # an empty chunk would be the last (RFC 9112, section 7.1)
+            return
+        piece = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        out = self._waiting if self._out is None else self._out
+        out.append(piece)
+        self._size += len(piece)
+        if self._size > QUEUE_LIMIT or len(out) > QUEUE_LENGTH:
+            if not self._wire.is_paused:
+                self.flush()  # much was said in one turn, which makes nobody slow
+                return
+            self._is_slow = True
+        if self._flushing is None:
             self._flush_soon()
 
     def end(self) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Raw
 
@@ -19,6 +19,7 @@ from holdfast.downstream.post import Post
 from holdfast.downstream.refusal import Refusal
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
+from holdfast.servers.followed_tasks import FollowedTasks
 from holdfast.servers.gathering import Deaf
 from holdfast.servers.service import Conversation
 from holdfast.session.key import Principal, SessionKey
@@ -26,9 +27,12 @@ from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 from holdfast.wire.revisions import SUBSCRIPTION_KEY
+from holdfast.wire.tasks import CHANGED
 
-MAX_URIS: Final = 1000
-"""Resources that one request may subscribe to."""
+MAX_NAMED: Final = 1000
+"""Resources that one request may subscribe to, and tasks that it may follow."""
+MAX_OWED: Final = 256 * 1024
+"""Bytes that wait for a reader who is behind."""
 _RETRY_AFTER: Final = ((b"retry-after", b"30"),)
 _ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 _UPDATED: Final = "notifications/resources/updated"
@@ -39,6 +43,15 @@ _LISTS: Final = {
 }
 """By what a client asks for: the capability that offers it, and the notification that tells of it."""
 _RESOURCES: Final = "resourceSubscriptions"
+_TASKS: Final = "taskIds"
+
+
+class _Wishes(NamedTuple):
+    """What a client wants to hear of."""
+
+    lists: list[str]
+    uris: list[str]
+    task_ids: list[str]
 
 
 class _Subscribing(Deaf):
@@ -52,14 +65,14 @@ class _Subscribing(Deaf):
 
 
 class Listener:
-    """One stream of changes; a `Watcher` of the conversation that its request names."""
+    """One stream of changes; a `Watcher` of the conversation that its request names, and a `Follower` of its tasks."""
 
     def __init__(
         self, post: Post, request: ClientRequest, asker: Asker, clock: Clock, ended: Callable[[Listener], None]
     ) -> None:
         self.log_level: str | None = None
         self.asker = asker
-        self._wanted, self._uris = _read(request)
+        self._wanted = _read(request)
         self._request = request
         self._responder = post.responder
         self._ended = ended
@@ -67,11 +80,16 @@ class Listener:
         self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
         self._subscribing: dict[str, Running | None] = {}
         """Resources for which the server has not answered."""
+        self._followed: FollowedTasks | None = None
+        self._awaits_tasks = False
+        """The server has not said of which tasks it will tell."""
+        self._early: dict[str, bytes] = {}
+        """How tasks are that changed before the client was told that it follows them."""
         self._honoured: dict[str, Json] = {}
         self._told: set[str] | None = None
         """The notifications that pass; None before the client was told which."""
-        self._owed: dict[bytes, None] = {}
-        """Frames for a reader that is behind, each once."""
+        self._owed: dict[bytes | str, bytes] = {}
+        """Frames for a reader that is behind, each once; of a task the newest."""
         self._is_over = False
         self._answer = Answer(post.responder, post.accepts, clock, expected=1, is_array=False)
         post.responder.on_gone = self._leave
@@ -115,6 +133,24 @@ class Listener:
 
     def withdraw(self, ask_id: AskId) -> None: ...
 
+    # Follower
+
+    def tasks_agreed(self, task_ids: Sequence[str]) -> None:
+        self._awaits_tasks = False
+        if task_ids:
+            self._honoured[_TASKS] = [*task_ids]
+        self._acknowledge()
+
+    def task_changed(self, task_id: str, params: Raw) -> None:
+        frame = self._frame(CHANGED, jsonrpc.decode_fields(params))
+        if self._told is None:
+            self._early[task_id] = frame
+        else:
+            self._send(frame, task_id)
+
+    def tasks_ended(self) -> None:
+        self.end()  # what was missed is not sent again: the client looks for itself when it comes back
+
     # Inside.
 
     def _introduced(self, conversation: Conversation, hello: Hello | CallFailed) -> None:
@@ -123,13 +159,17 @@ class Listener:
         if isinstance(hello, CallFailed):
             self._finish(hello)
             return
-        hello = hello.discovery or hello
-        self._honoured = {kind: True for kind in self._wanted if _offers(hello, _LISTS[kind][0], "listChanged")}
+        self._honoured = {kind: True for kind in self._wanted.lists if _offers(hello, _LISTS[kind][0], "listChanged")}
         conversation.attach(self)
         if not conversation.is_private and _offers(hello, "resources", "subscribe"):
-            self._subscribing = dict.fromkeys(self._uris)
+            self._subscribing = dict.fromkeys(self._wanted.uris)
         if hello.is_modern and not conversation.is_private:
-            conversation.start(Call("ping"), Deaf())  # such a server tells of changes on a stream of a session
+            # Such a server tells of changes on a stream of a session, which is opened for that.
+            if self._wanted.task_ids:
+                self._awaits_tasks = True
+                self._followed = conversation.follow(self._wanted.task_ids, self)
+            else:
+                conversation.start(Call("ping"), Deaf())
         for uri in list(self._subscribing):
             call = Call("resources/subscribe", {"uri": uri})
             running = conversation.subscribe(call, _Subscribing(partial(self._subscribed, uri)), self)
@@ -150,22 +190,28 @@ class Listener:
 
     def _acknowledge(self) -> None:
         """Say what will be told, once that is known."""
-        if self._subscribing or self._told is not None or self._is_over:
+        if self._subscribing or self._awaits_tasks or self._told is not None or self._is_over:
             return
         self._told = {_LISTS[kind][1] for kind in self._honoured if kind in _LISTS}
         if self._uris_honoured:
             self._told.add(_UPDATED)
         self._send(self._frame(_ACKNOWLEDGED, {"notifications": Raw(jsonrpc.encode(self._honoured))}))
+        early, self._early = self._early, {}
+        for task_id, frame in early.items():
+            self._send(frame, task_id)
 
     def _frame(self, method: str, fields: Fields) -> bytes:
         meta = jsonrpc.decode_fields(fields.get("_meta", b"{}"))
         params: dict[str, Any] = {**fields, "_meta": {**meta, SUBSCRIPTION_KEY: self._request.id}}
         return jsonrpc.one_line(jsonrpc.notification(method, params))
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, frame: bytes, name: str | None = None) -> None:
+        """Send a frame now, or when the reader is there again; the newest of a `name` is enough."""
+        if self._is_over:
+            return
         if self._responder.is_slow:
-            self._owed[frame] = None
-            if len(self._owed) > MAX_URIS + len(_LISTS):
+            self._owed[frame if name is None else name] = frame
+            if sum(map(len, self._owed.values())) > MAX_OWED:
                 self.end()  # it will look for itself when it comes back
         else:
             self._answer.event(frame, droppable=False)
@@ -173,8 +219,8 @@ class Listener:
     def catch_up(self) -> None:
         """Send what was owed to a reader that was behind."""
         owed, self._owed = self._owed, {}
-        for frame in owed:
-            self._send(frame)
+        for name, frame in owed.items():
+            self._send(frame, name if isinstance(name, str) else None)
 
     def _finish(self, outcome: Outcome) -> None:
         self._let_go()
@@ -188,6 +234,9 @@ class Listener:
 
     def _let_go(self) -> None:
         self._is_over = True
+        followed, self._followed = self._followed, None
+        if followed is not None:
+            followed.cancel()
         subscribing, self._subscribing = self._subscribing, {}
         if self._conversation is not None:
             for uri, running in subscribing.items():
@@ -247,19 +296,24 @@ class Listeners:
             del self._by_user[user]
 
 
-def _read(request: ClientRequest) -> tuple[list[str], list[str]]:
-    """The lists and the resources that a client wants to hear of. Raises `Refusal`."""
+def _read(request: ClientRequest) -> _Wishes:
+    """What a client wants to hear of. Raises `Refusal`."""
     wanted = request.params.get("notifications")
     if not isinstance(wanted, dict):
         raise bad_params(request, "subscriptions/listen needs notifications, an object.")
-    uris = wanted.get(_RESOURCES)
-    uris = [] if uris is None else uris
-    if not isinstance(uris, list) or len(uris) > MAX_URIS:
-        raise bad_params(request, f"{_RESOURCES} must be an array of {MAX_URIS} URIs at most.")
-    named = [uri for uri in uris if isinstance(uri, str)]
-    if len(named) < len(uris) or any(not isinstance(wanted.get(kind, False), bool) for kind in _LISTS):
-        raise bad_params(request, "The lists are asked for with true, and resources by their URIs.")
-    return [kind for kind in _LISTS if wanted.get(kind) is True], list(dict.fromkeys(named))
+    uris, task_ids = _names(request, wanted.get(_RESOURCES), _RESOURCES), _names(request, wanted.get(_TASKS), _TASKS)
+    if any(not isinstance(wanted.get(kind, False), bool) for kind in _LISTS):
+        raise bad_params(request, "The lists are asked for with true.")
+    return _Wishes([kind for kind in _LISTS if wanted.get(kind) is True], uris, task_ids)
+
+
+def _names(request: ClientRequest, value: Json, what: str) -> list[str]:
+    """The names in an array that may be missing, each once. Raises `Refusal`."""
+    given = [] if value is None else value
+    names = [each for each in given if isinstance(each, str)] if isinstance(given, list) else []
+    if not isinstance(given, list) or len(names) < len(given) or len(given) > MAX_NAMED:
+        raise bad_params(request, f"{what} must be an array of {MAX_NAMED} strings at most.")
+    return list(dict.fromkeys(names))
 
 
 def _offers(hello: Hello, capability: str, what: str) -> bool:

@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, Declared, Json, Outcome, RpcError
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.answer import Answer
@@ -126,7 +126,7 @@ class Modern:
 
         def introduced(hello: Hello | CallFailed) -> None:
             offered = _offered(conversation)
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello.discovery or hello, offered))
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, offered))
 
         conversation.introduce(introduced)
 
@@ -138,7 +138,6 @@ class Modern:
             if isinstance(hello, CallFailed):
                 leg.answer(hello)
                 return
-            hello = hello.discovery or hello
             if hello.protocol_version == MODERN and has_extension(hello.capabilities):
                 leg.answer(RpcError(Raw(jsonrpc.error_object(MISSING_CAPABILITY, NO_TASKS, NEEDS_TASKS))))
             else:
@@ -164,20 +163,19 @@ class Modern:
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
+        origin = b""
         if envelope.state is not None:
             taken = self.parked.take(envelope.state, terms())
             if taken is None:
                 self._tell_of_misuse(target, envelope.state)
-                raise bad_params(
-                    request, "This requestState is unknown: it was used, is too old, or is not of this request."
-                )
+                raise bad_params(request, UNKNOWN_STATE)
             if isinstance(taken, ModernCall):
                 leg = self._leg(post, request, token, envelope)
                 post.responder.on_gone = partial(taken.leave, leg)
                 taken.come_back(leg, envelope.responses or {})
                 return
-            brought["requestState"] = taken
-        call = replace(call, declared=Declared(envelope.capabilities, brought))
+            brought["requestState"], origin = taken.state, taken.origin
+        call = replace(call, declared=Declared(envelope.capabilities, brought, origin))
         service = target.service
         started = ModernCall(
             self.parked,

@@ -52,8 +52,16 @@ WRAPPED_TTL: Final = 24 * 3600.0
 """Seconds for which a server's own state is taken back; how long it is good for is the server's to say."""
 _NAME: Final = 16
 """Bytes that name a parked call."""
-_UNTIL: Final = struct.Struct(">d")
-"""Until when a wrapped state is taken back, in front of it."""
+_WRAPPER: Final = struct.Struct(">d16s")
+"""Until when a wrapped state is taken back, and whose it is, in front of it."""
+
+
+class Wrapped(Struct, frozen=True):
+    """A server's own state."""
+
+    state: str
+    origin: bytes
+    """As `InputRequired.origin`."""
 
 
 class Binding(Struct, frozen=True):
@@ -278,11 +286,11 @@ class ParkedCalls:
         state = jsonrpc.decode_value(fields.get("requestState", b"null"))
         if not isinstance(state, str):
             return outcome
-        content = _UNTIL.pack(self.clock.now() + WRAPPED_TTL) + state.encode()
+        content = _WRAPPER.pack(self.clock.now() + WRAPPED_TTL, outcome.origin) + state.encode()
         fields["requestState"] = Raw(jsonrpc.encode(self._seals.seal(Kind.WRAPPED, content, terms)))
         return InputRequired(Raw(jsonrpc.encode(fields)))
 
-    def take(self, state: str, terms: bytes) -> ModernCall | str | None:
+    def take(self, state: str, terms: bytes) -> ModernCall | Wrapped | None:
         """The parked call of that state, or the server's own state in it, if these are its terms.
 
         A parked call is found once. What a server gave is the server's to refuse when it comes again.
@@ -291,8 +299,8 @@ class ParkedCalls:
             case (Kind.PARKED, name):
                 return self._parked.pop(name, None)
             case (Kind.WRAPPED, content):
-                (until,) = _UNTIL.unpack_from(content)
-                return content[_UNTIL.size :].decode() if self.clock.now() < until else None
+                until, origin = _WRAPPER.unpack_from(content)
+                return Wrapped(content[_WRAPPER.size :].decode(), origin) if self.clock.now() < until else None
             case _:
                 return None
 

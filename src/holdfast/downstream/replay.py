@@ -46,14 +46,14 @@ class ReplayBudget:
     """Bytes that all streams of the process may keep for clients that are away."""
 
     def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
-        self._limits = {share: limit * share.value for share in Share}
+        self._limit, self._droppable_limit = limit, limit * Share.DROPPABLE.value
         self._droppers: dict[EventStream, None] = {}
         """The streams that keep what may be dropped, longest first."""
         self.used = 0
 
     def take(self, size: int, share: Share, stream: EventStream) -> bool:
         """Take `size` bytes for `stream` if they are left, or come free by dropping what may be dropped."""
-        limit = self._limits[share]
+        limit = self._droppable_limit if share is Share.DROPPABLE else self._limit * share.value
         if self.used + size > limit and share is not Share.DROPPABLE:
             for dropper in list(self._droppers):
                 dropper.shed()

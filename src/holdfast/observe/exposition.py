@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +22,11 @@ CIRCUIT_STATES: Final = ("closed", "open", "half-open")
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, and the number that they stand for."""
+
+
+def render(counts: Counts, views: tuple[ServerView, ...], client_sessions: int) -> bytes:
+    """Every metric at this moment, in Prometheus' text format."""
+    return generate_latest(Exposition(counts, views, client_sessions))
 
 
 class Exposition(Collector):

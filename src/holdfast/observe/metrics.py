@@ -6,17 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
 from holdfast import events
 from holdfast.observe.counts import AT_GATEWAY, AT_SERVER, Counts
-from holdfast.observe.exposition import Exposition
 from holdfast.observe.feed import Taker
 from holdfast.views import ServerView
 
-CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Of what `Metrics.render` returns."""
-
 
 COUNTED: Final = frozenset({*AT_SERVER, *AT_GATEWAY})
 """The kinds of events that are counted."""
@@ -52,4 +48,7 @@ class Metrics:
 
     def render(self, servers: Iterable[ServerView], client_sessions: int) -> bytes:
         """Everything in Prometheus' text format; `servers` and the client sessions as they stand now."""
-        return generate_latest(Exposition(self._counts, tuple(servers), client_sessions))
+        # prometheus_client brings an HTTP server and a client: loaded when somebody asks, not at each start.
+        from holdfast.observe.exposition import render  # noqa: PLC0415
+
+        return render(self._counts, tuple(servers), client_sessions)

@@ -187,5 +187,5 @@ def _behind(key: SessionKey, scope: KeyScope, name: str) -> SessionKey:
         ends_with_client=False,
         lacks="",
         declares=ANYBODY,
-        is_modern=False,
+        prefers_modern=False,
     )

@@ -6,7 +6,7 @@ the session of the one server that it is for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec import Raw
@@ -19,6 +19,7 @@ from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.identity.asker import Asker
 from holdfast.servers.branch import Branch, BranchCaller, MarkedReader, MarkedSubscriber
+from holdfast.servers.followed_tasks import Follower
 from holdfast.servers.gate import unknown_tool
 from holdfast.servers.gathering import Deaf
 from holdfast.servers.introduction import SERVER_INFO, introduce
@@ -296,6 +297,9 @@ class MergedConversation:
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self._located(call, caller, watcher, ServerConversation.unsubscribe)
+
+    def follow(self, task_ids: Sequence[str], follower: Follower) -> None:  # noqa: ARG002 (they matter to one server)
+        follower.tasks_agreed(())  # nobody begins a task here: it is waited for
 
     def _go(self, how: Way, member: Member, call: Call, caller: Caller, watcher: Watcher | None) -> Running | None:
         """Let one server answer."""

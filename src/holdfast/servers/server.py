@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from random import Random
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Raw
 
 from holdfast import events
-from holdfast.call import DEFAULT_LOG_LEVEL, Call, Caller, Outcome, Result, Running
+from holdfast.call import DEFAULT_LOG_LEVEL, UNKNOWN_STATE, Call, Caller, Outcome, Result, RpcError, Running
 from holdfast.catalog.catalog import CAPABILITY, Catalog, Introduced
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, ServerSettings
+from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.servers.explicit import OF_TOOLS, ExplicitSessions
+from holdfast.servers.followed_tasks import FollowedTasks, Follower
 from holdfast.servers.gate import FilteredList, Gate, unknown_tool
 from holdfast.servers.handles import Handles
+from holdfast.servers.keys import Keys
 from holdfast.servers.offered import Public
 from holdfast.servers.proxy import CallerProxy
 from holdfast.servers.service import Conversation
 from holdfast.servers.tasks import admit
-from holdfast.session.key import Principal, SessionKey, TaskOwner, private
+from holdfast.session.key import SessionKey
 from holdfast.session.opening import set_up
 from holdfast.session.pool import Pool
 from holdfast.session.quota import Quota
@@ -38,9 +41,6 @@ from holdfast.views import ServerView
 from holdfast.wire import jsonrpc
 
 _EMPTY = Result(Raw(b"{}"))
-
-KEPT_KEYS: Final = 1024
-"""Keys of chats that have been called lately."""
 
 Standing: TypeAlias = Literal["idle", "connecting", "ready", "failed"]
 
@@ -68,12 +68,9 @@ class Server:
         self._close = close
         self._standing: Standing = "idle"
         self._reason = ""
-        self._revision = settings.revision
-        self._credential = settings.fingerprint
-        self._chat_keys = lru_cache(KEPT_KEYS)(self._chat_key)
-        """Made anew, the key of a chat would cost each of its calls more than it takes to find its session."""
-        self._passes = frozenset(settings.pass_headers)
+        self._keys = Keys(settings, lambda: self.catalog.hello)
         self._emit = emit
+        self._clock = clock
         self._hinted: set[str] = set()
         self._handles = handles if handles is not None else Handles(clock)
         self._explicit = self._explicit_by(settings)
@@ -95,12 +92,12 @@ class Server:
     @property
     def passes(self) -> frozenset[str]:
         """The headers of a request that go on to it."""
-        return self._passes
+        return self._keys.passes
 
     @property
     def is_common(self) -> bool:
         """Whether every client may see all of it, with nothing of its own in the requests."""
-        return not self._gates and not self._passes and self._is_seen_by_all
+        return not self._gates and not self._keys.passes and self._is_seen_by_all
 
     @property
     def server_info(self) -> Raw | None:
@@ -113,9 +110,8 @@ class Server:
 
     @property
     def remembers(self) -> bool:
-        """Whether its sessions keep what was done in them; before it was reached, it may."""
-        hello = self.catalog.hello
-        return self.settings.era != "modern" if hello is None else not hello.is_stateless
+        """Whether its sessions keep what was done in them; before it was reached, or shook hands, it may."""
+        return self._keys.remembers
 
     # Its life.
 
@@ -129,8 +125,8 @@ class Server:
         old = self.settings
         return (
             settings.name == old.name
-            and settings.revision == self._revision
-            and settings.fingerprint == self._credential
+            and settings.revision == self._keys.revision
+            and settings.fingerprint == self._keys.credential
             and settings.lists == old.lists
         )
 
@@ -155,9 +151,9 @@ class Server:
 
     def succeed(self, old: Server) -> None:
         """Take the place of `old`: who used its sessions is told once that what they remembered is gone."""
-        self.pool.inherit(old.pool, revision=self._revision, credential=self._credential)
+        self.pool.inherit(old.pool, revision=self._keys.revision, credential=self._keys.credential)
         if self._explicit is not None and old._explicit is not None:
-            renew = partial(replace, revision=self._revision, credential=self._credential)
+            renew = partial(replace, revision=self._keys.revision, credential=self._keys.credential)
             self._explicit.inherit(old._explicit, renew)
 
     def close_sessions_of(
@@ -221,55 +217,19 @@ class Server:
         return renewed
 
     def key_for(self, asker: Asker) -> SessionKey:
-        """Which session serves a request: the ladder of docs/sessions.md."""
-        scope, identity, is_modern = self.settings.scope, asker.identity, asker.is_modern
-        passed = tuple(sorted(each for each in asker.passed if each[0] in self._passes)) if asker.passed else ()
-        if scope == "chat" and asker.chat is not None and not identity.lacks_user:
-            return self._chat_keys(identity.principal, asker.chat, passed, is_modern)
-        whole = SessionKey(
-            self.name, self._revision, self._credential, scope, None, is_modern=is_modern, owner=asker.owner
-        )
-        if scope == "shared":
-            return replace(whole, asker=asker.principal)
-        whole = replace(whole, principal=identity.principal, passed=passed)
-        if identity.lacks_user:
-            return private(whole, identity.principal, "user", asker.nonce, declares=asker.declares)
-        if scope == "user":
-            return whole
-        if asker.client is not None:
-            return replace(whole, scope_id=f"client:{asker.client}", ends_with_client=True)
-        if self._remembers_nothing_of(asker):
-            return whole  # nothing could be mixed up, and a process may have to know its own states again
-        return private(whole, identity.principal, "chat", asker.nonce, declares=asker.declares)
-
-    def _chat_key(
-        self,
-        principal: Principal,
-        chat: str,
-        passed: tuple[tuple[str, str], ...],
-        is_modern: bool,
-    ) -> SessionKey:
-        key = SessionKey(self.name, self._revision, self._credential, "chat", principal, f"chat:{chat}")
-        return replace(key, passed=passed, owner=TaskOwner(principal, chat), is_modern=is_modern)
-
-    def _remembers_nothing_of(self, asker: Asker) -> bool:
-        """Whether a session for `asker` would be one of 2026-07-28, as far as that is known."""
-        hello = self.catalog.hello
-        if hello is None:
-            return self.settings.era == "modern"
-        return asker.is_modern if hello.speaks_both else hello.is_modern
+        """Which session serves a request."""
+        return self._keys.key_for(asker)
 
     async def learn(self) -> None:
         """Learn what the server is and lists, in a session that stays for the first who needs one.
 
         Raises `OpenFailed`.
         """
-        shared = SessionKey(self.name, self._revision, self._credential, "shared", None)
-        await self.catalog.learn(shared if self.settings.scope == "shared" else None)
+        await self.catalog.learn(self._keys.shared)
 
     def introduce(self, key: SessionKey, then: Introduced) -> None:
-        """Call `then` with what the server says of itself, at once if that is known."""
-        self.catalog.introduce(then, key)
+        """Call `then` with what the server says of itself in the era of `key`, at once if that is known."""
+        self.catalog.introduce(partial(_in_its_era, then) if key.prefers_modern else then, key)
 
     def admit(self, clients: Sequence[ClientSettings]) -> None:
         """Take these clients' rules from now on."""
@@ -296,6 +256,9 @@ class Server:
         if self._seen_by is not None and key.caller is not None and key.caller.client not in self._seen_by:
             caller.answer(parted(self.name, f"{self.name} is no longer served to this client"))
             return None  # it was while the call was on its way here
+        if call.declared is not None and call.declared.origin not in {b"", self._keys.origin}:
+            caller.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.INVALID_PARAMS, UNKNOWN_STATE))))
+            return None  # it was given by a server that had this name before
         gate = self.gate_of(key) if self._gates else None
         if gate is not None:
             if call.method == "tools/call" and not gate.admits(call.params.get("name")):
@@ -400,6 +363,12 @@ class Server:
             return None
         return self.start(key, call, _Noting(caller, lambda: session.subscriptions.discard(uri)), watcher)
 
+    def follow(self, key: SessionKey, task_ids: Sequence[str], follower: Follower) -> FollowedTasks:
+        """Let `follower` hear of those of these tasks that a request with this very key began."""
+        followed = FollowedTasks(partial(self.pool.session_of, key), key.owner, task_ids, follower, self._clock)
+        followed.begin(self.start(key, Call("ping"), followed))
+        return followed
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConversation:
@@ -433,7 +402,7 @@ class ServerConversation:
 
     @property
     def forgets(self) -> bool:
-        return self.key.lacks == "chat" and self.server.remembers
+        return (self.key.lacks == "chat" or self.key.names_no_chat) and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
         gate = self.server.gate_of(self.key)
@@ -467,6 +436,13 @@ class ServerConversation:
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         return self.server.unsubscribe(self.key, call, caller, watcher)
+
+    def follow(self, task_ids: Sequence[str], follower: Follower) -> FollowedTasks | None:
+        return self.server.follow(self.key, task_ids, follower)
+
+
+def _in_its_era(then: Introduced, hello: Hello | CallFailed) -> None:
+    then(hello if isinstance(hello, CallFailed) else hello.discovery or hello)
 
 
 def _title(hello: Hello) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from msgspec import Raw
@@ -11,6 +11,7 @@ from holdfast.call import Call, Caller, Running
 from holdfast.catalog.catalog import Introduced
 from holdfast.catalog.mirrored import Mirrored
 from holdfast.identity.asker import Asker
+from holdfast.servers.followed_tasks import FollowedTasks, Follower
 from holdfast.session.watch import Watcher
 
 
@@ -78,6 +79,10 @@ class Conversation(Hashable, Protocol):
 
     def unsubscribe(self, call: Call, caller: Caller, watcher: Watcher) -> Running | None:
         """Take `watcher` from those who hear of a resource."""
+        ...
+
+    def follow(self, task_ids: Sequence[str], follower: Follower) -> FollowedTasks | None:
+        """Let `follower` hear of those of these tasks that it began; None where that is none, which it was told."""
         ...
 
 

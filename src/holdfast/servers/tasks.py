@@ -25,8 +25,8 @@ def admit(
     """The call as the server may get it, or the answer to it; `is_held`: there is a session, or was one."""
     if call.method == "tools/call" and "task" in call.params:
         return without_task(call) if key.is_private else call
-    if hello is not None and abilities.tasks:
-        hello = hello.discovery or hello  # one that speaks both has tasks of 2026-07-28 for who knows them
+    if hello is not None and key.prefers_modern:
+        hello = hello.discovery or hello  # one that speaks both has tasks of 2026-07-28 in sessions of it alone
     if call.method in METHODS and hello is not None and call.method not in _offered(hello, abilities):
         message = f"{call.method}: {key.server} offers no such thing."
         return RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message)))

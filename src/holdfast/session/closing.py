@@ -130,6 +130,8 @@ class Closing:
                     run.abort(reason)
             if is_of(session.principal, client, user):
                 self._end(session, kind, leaves_marker=False)
+            session.tasks.forget_all_of(client, user)
+        self._dispatch.tasks.forget_all_of(client, user)
         for place in self._places.values():
             for run in list(place.waiting):
                 if run.is_of(client, user):

@@ -41,7 +41,7 @@ class Dispatch:
         """They wait until it is known whether the server is back."""
         self._levels = Levels(self._take, clock)
         self._is_sending = False
-        self._tasks = TaskBook()
+        self.tasks = TaskBook()
         """Of a server whose tasks belong to no session."""
 
     @property
@@ -53,7 +53,7 @@ class Dispatch:
         """Send `run` in `session`, which it holds, now or in its turn, unless the answer is known here."""
         hello, call = session.hello, run.call
         if hello is not None and hello.is_stateless:
-            session.tasks = self._tasks
+            session.tasks = self.tasks
         if call.method in METHODS and (refusal := session.tasks.refusal(call, run.owner, run.watcher)) is not None:
             run.end(refusal)
             return

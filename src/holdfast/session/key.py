@@ -63,8 +63,8 @@ class SessionKey:
     """What its session tells the server that can be asked; None where its request says nothing of that."""
     owner: TaskOwner | None = field(default=None, compare=False, repr=False)
     """Whose the tasks are that a request with this very key begins; None where nobody could come back for them."""
-    is_modern: bool = field(default=False, compare=False, repr=False)
-    """It is of a caller of 2026-07-28: a session that is opened for it speaks that where the server speaks both."""
+    prefers_modern: bool = field(default=False, compare=False, repr=False)
+    """Opened for it, a session speaks 2026-07-28 with a server of both eras: so does who asks, and nothing is kept."""
     caller: Principal | None = field(init=False, compare=False, repr=False)
     """Whose call it is."""
     is_private: bool = field(init=False, compare=False, repr=False)
@@ -101,8 +101,18 @@ class SessionKey:
         return hmac.new(_PROCESS_SECRET, repr(self._whole).encode(), hashlib.sha256).hexdigest()[:12]
 
     @property
+    def origin(self) -> bytes:
+        """Which server is meant, under which settings and credentials; 16 bytes that reveal nothing of them."""
+        return origin_of(self.server, self.revision, self.credential)
+
+    @property
     def _whole(self) -> tuple[object, ...]:
         return (self.server, self.revision, self.credential, self.scope, self.principal, self.scope_id, self.passed)
+
+
+def origin_of(server: str, revision: str, credential: str) -> bytes:
+    """As `SessionKey.origin`."""
+    return hmac.digest(_PROCESS_SECRET, repr((server, revision, credential)).encode(), "sha256")[:16]
 
 
 def is_of(principal: Principal | None, client: str, user: str | None = None) -> bool:

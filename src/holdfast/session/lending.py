@@ -105,13 +105,9 @@ class Lending:
         usable = [s for s in self._roster if _may_lend(s, prefer, unused=unused)]
         ready = [s for s in usable if s.is_open]
         if ready:
-            return min(ready, key=lambda s: (_is_of_the_other_era(s), s.leases))
+            # Lists of a server of both eras are kept as older revisions have them.
+            return min(ready, key=lambda s: (s.hello is not None and s.hello.could_shake_hands, s.leases))
         return next((s for s in usable if s.state is State.OPENING), None)
-
-
-def _is_of_the_other_era(session: Session) -> bool:
-    """Whether a session speaks 2026-07-28 with a server whose lists are kept as older revisions have them."""
-    return session.hello is not None and session.hello.speaks_both and session.hello.is_modern
 
 
 def _may_lend(session: Session, prefer: SessionKey | None, *, unused: bool) -> bool:

@@ -98,8 +98,8 @@ class Line:
         """Who can take no spare: it bears no caller's headers, declares all, and has shaken hands where it could."""
         if self.settings.pass_headers:
             return range(len(line))
-        is_other = any(place.key.is_modern for place in line) and any(map(_is_of_the_other_era, self._roster))
-        return [n for n, place in enumerate(line) if not place.key.may_adopt or (is_other and place.key.is_modern)]
+        is_other = any(place.key.prefers_modern for place in line) and any(map(_is_of_the_other_era, self._roster))
+        return [n for n, place in enumerate(line) if not place.key.may_adopt or (is_other and place.key.prefers_modern)]
 
     def _give(self, place: Place, adopt: Adopt[Session] | None) -> None:
         """Give `place` a spare or a session of its own, if the quota lets it; else it waits there."""

@@ -41,12 +41,12 @@ class Connect(Protocol):
         *,
         declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
-        is_modern: bool = False,
+        prefers_modern: bool = False,
     ) -> Upstream:
         """`declares`: what the server is told that can be asked.
 
-        `passed`: headers of the caller's that go with every request. `is_modern`: it is for a caller of
-        2026-07-28, which counts where the server speaks that and older revisions.
+        `passed`: headers of the caller's that go with every request. `prefers_modern`: it speaks 2026-07-28
+        where the server speaks both.
         """
         ...
 
@@ -203,7 +203,7 @@ class Roster:
             session,
             declares=ANYBODY if key is None else key.declares or NOBODY,
             passed=() if key is None else key.passed,
-            is_modern=key is not None and key.is_modern,
+            prefers_modern=key is not None and key.prefers_modern,
         )
         session.died_of = None
 

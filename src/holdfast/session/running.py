@@ -20,6 +20,7 @@ from holdfast.call import (
     Call,
     Caller,
     Fields,
+    InputRequired,
     Outcome,
     Reply,
     Result,
@@ -316,6 +317,8 @@ class RunningCall:
                 outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
         elif isinstance(outcome, RpcError) and self.session is not None:
             self.session.remember_pages(outcome, self.watcher)
+        elif isinstance(outcome, InputRequired):
+            outcome = InputRequired(outcome.raw, self.key.origin)
         self.end(outcome)
 
     def failed(self, fault: Fault) -> None:

@@ -246,9 +246,13 @@ class Session:
     def inquire(self, method: str, params: dict[str, Json]) -> tuple[Inquiry, Sent]:
         """As `request`, without waiting for the outcome, which also comes when the session is given up."""
         inquiry = Inquiry(self.decline)
+        return inquiry, self.send_inquiry(method, params, inquiry)
+
+    def send_inquiry(self, method: str, params: dict[str, Json], inquiry: Inquiry) -> Sent:
+        """As `inquire`, with an exchange of the asker's own."""
         self._inquiries.add(inquiry)
         inquiry.outcome.add_done_callback(lambda _: self._inquiries.discard(inquiry))
-        return inquiry, self.upstream.send(Call(method, params), inquiry)
+        return self.upstream.send(Call(method, params), inquiry)
 
     def give_up(self, fault: Fault) -> None:
         """The session is over: whatever is sent and not answered will get no answer."""

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Raw
 
 from holdfast.call import Call, Result, RpcError
-from holdfast.session.key import Principal, TaskOwner
+from holdfast.session.key import Principal, TaskOwner, is_of
 from holdfast.session.watch import Watcher
 from holdfast.wire import jsonrpc, tasks
 
@@ -56,12 +56,16 @@ class TaskBook:
         if call.method == "tasks/list":
             return None if self._tasks and owner is not None else _NONE
         named = call.params.get("taskId")
-        task = self._tasks.get(named) if isinstance(named, str) else None
-        if task is None or owner is None or task.owner != owner:
+        if not isinstance(named, str) or not self.is_of(named, owner):
             return _UNKNOWN
         if watcher is not None:
-            task.watcher = watcher
+            self._tasks[named].watcher = watcher
         return None
+
+    def is_of(self, task_id: str, owner: TaskOwner | None) -> bool:
+        """Whether `owner` began that task."""
+        task = self._tasks.get(task_id)
+        return task is not None and owner is not None and task.owner == owner
 
     def answered(self, call: Call, outcome: Result, owner: TaskOwner | None, watcher: Watcher | None) -> Result:
         """Take note of a task that the server began, and hide from a list what is not its caller's."""
@@ -78,6 +82,11 @@ class TaskBook:
         """The task here that a message of the server belongs to."""
         task_id = tasks.task_of(method, params) if self._tasks else None
         return None if task_id is None else self._tasks.get(task_id)
+
+    def forget_all_of(self, client: str, user: str | None = None) -> None:
+        """Forget what a configured client began, or one user of it: whoever has that name next is somebody else."""
+        for task_id in [task_id for task_id, task in self._tasks.items() if is_of(task.owner.principal, client, user)]:
+            self._forget(task_id)
 
     def _note(self, task_id: str, task: Task) -> None:
         self._forget(task_id)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -19,9 +19,6 @@ from holdfast.call import LOG_LEVELS, Json
 from holdfast.clock import Clock, LoopClock
 from holdfast.tasks import TaskScope
 from holdfast.wire import jsonrpc, revisions
-
-if TYPE_CHECKING:
-    from holdfast.testing.server_tasks import ScriptedTask
 
 MAX_LEDGER_ENTRIES: Final = 100_000
 MAX_RECEIVED_REQUESTS: Final = 10_000
@@ -202,6 +199,24 @@ class Session:
             self.push.hang_up()
 
 
+TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "failed", "cancelled"]
+
+
+class BegunTask(Protocol):
+    """A tool call that runs as a task."""
+
+    status: TaskStatus
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to an end."""
+        ...
+
+    def shown(self) -> dict[str, Any]:
+        """The task as clients see it."""
+        ...
+
+
 class Gate:
     """A point in a tool where calls wait until a test lets them on."""
 
@@ -235,7 +250,7 @@ class ServerCore:
         self.note = "empty"
         self.memory: dict[str, str] = {}
         """Of the modern era, where there are no sessions to remember anything."""
-        self.tasks: dict[str, ScriptedTask] = {}
+        self.tasks: dict[str, BegunTask] = {}
         """Everything that was begun as a task, whosever it is."""
         self.request_numbers = count(1)
         self._numbers = count(1)

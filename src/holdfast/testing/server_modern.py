@@ -20,6 +20,7 @@ from holdfast.testing.server_methods import answer, call_tool
 from holdfast.testing.server_tools import APPS, TOOLS, Tool, ToolCall, text_result
 from holdfast.wire import jsonrpc
 from holdfast.wire.revisions import MODERN, MODERN_VERSION_KEY
+from holdfast.wire.tasks import CHANGED
 
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
@@ -204,10 +205,13 @@ class Subscription(Session):
 
     wire_id: Json
     kinds: frozenset[str]
+    task_ids: list[str]
 
     def notify(self, method: str, params: Mapping[str, Any] | None = None) -> None:
-        if self.push is not None and (method in self.kinds or method == "notifications/resources/updated"):
-            self.tell(method, dict(params or {}))
+        fields = dict(params or {})
+        is_followed = method == CHANGED and fields.get("taskId") in self.task_ids
+        if is_followed or method in self.kinds or method == "notifications/resources/updated":
+            self.tell(method, fields)
 
     def tell(self, method: str, params: dict[str, Any]) -> None:
         """Send a frame of the stream."""
@@ -377,9 +381,12 @@ def _listen(core: ServerCore, session: Subscription, message: jsonrpc.ClientRequ
     session.kinds = frozenset(KINDS[kind] for kind in kinds)
     uris = wanted.get("resourceSubscriptions")
     session.subscriptions = {uri for uri in uris if isinstance(uri, str)} if isinstance(uris, list) else set()
+    session.task_ids = server_modern_tasks.followed(core, session, wanted.get("taskIds"))
     session.push = outlet
     core.sessions[session.id] = session
     honoured: dict[str, Any] = dict.fromkeys(kinds, True)
+    if session.task_ids and "taskIds" not in core.options.unannounced:
+        honoured["taskIds"] = session.task_ids
     if session.subscriptions:
         honoured["resourceSubscriptions"] = sorted(session.subscriptions)
     session.tell("notifications/subscriptions/acknowledged", {"notifications": honoured})

@@ -11,11 +11,12 @@ from typing import Any, Final
 from msgspec import Raw
 
 from holdfast.call import Json
-from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session
+from holdfast.testing.server_core import Outlet, RpcFailure, ServerCore, Session, TaskStatus
 from holdfast.testing.server_tasks import POLL_INTERVAL_MS, ScriptedTask
 from holdfast.testing.server_tools import TOOLS, ToolCall
 from holdfast.wire import jsonrpc
-from holdfast.wire.tasks import EXTENSION
+from holdfast.wire.revisions import MODERN
+from holdfast.wire.tasks import CHANGED, EXTENSION
 
 CAPABILITY: Final[dict[str, Any]] = {EXTENSION: {}}
 METHODS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
@@ -25,9 +26,18 @@ MISSING_CAPABILITY: Final = -32021
 class ModernTask(ScriptedTask):
     """A task that shows its questions and its result to whoever looks."""
 
-    def __init__(self, task_id: str, session: Session, changes: Changes) -> None:
-        super().__init__(task_id, session, changes)
+    def __init__(self, task_id: str, session: Session, core: ServerCore) -> None:
+        super().__init__(task_id, session, core.changes)
         self.questions: dict[str, Any] = {}
+        self._core = core
+
+    def become(self, status: TaskStatus) -> None:
+        before = self.status
+        super().become(status)
+        if self.status != before:
+            for session in self._core.sessions.values():
+                if session.version == MODERN:
+                    session.notify(CHANGED, self.shown())
 
     def shown(self) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat()
@@ -75,7 +85,7 @@ async def errand(call: ToolCall) -> dict[str, Any]:
         raise _missing()
     core, asking = call.core, call.session
     session = Working(asking.id, asking.version, asking.client_info, asking.client_capabilities)
-    session.task = task = ModernTask(f"m{len(core.tasks) + 1}", session, core.changes)
+    session.task = task = ModernTask(f"m{len(core.tasks) + 1}", session, core)
     core.tasks[task.id] = task
 
     async def work() -> None:
@@ -90,6 +100,15 @@ async def errand(call: ToolCall) -> dict[str, Any]:
 
     task.work = core.scope.start(work(), f"task {task.id}")
     return {"resultType": "task", **task.shown()}
+
+
+def followed(core: ServerCore, session: Session, wanted: Json) -> list[str]:
+    """Of the tasks that a `subscriptions/listen` names, those that there are. Raises `RpcFailure`."""
+    if wanted is None:
+        return []
+    if not declares(session):
+        raise _missing()
+    return [name for name in wanted if isinstance(name, str) and name in core.tasks] if isinstance(wanted, list) else []
 
 
 def answer(core: ServerCore, session: Session, method: str, params: Mapping[str, Json]) -> dict[str, Any]:

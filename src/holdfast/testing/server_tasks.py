@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from holdfast.call import Json
-from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session
+from holdfast.testing.server_core import Changes, Outlet, RpcFailure, ServerCore, Session, TaskStatus
 from holdfast.testing.server_tools import TOOLS, ToolCall
 from holdfast.wire import jsonrpc
 from holdfast.wire.tasks import RELATED, STATUS
@@ -32,7 +32,7 @@ class ScriptedTask:
     session: Session
     changes: Changes
     ttl: Json = None
-    status: Literal["working", "input_required", "completed", "failed", "cancelled"] = "working"
+    status: TaskStatus = "working"
     result: Mapping[str, Any] | None = None
     failure: RpcFailure | None = None
     work: asyncio.Task[None] | None = None
@@ -50,7 +50,7 @@ class ScriptedTask:
         about = {"taskId": self.id, "status": self.status, "createdAt": now, "lastUpdatedAt": now}
         return {**about, "ttl": self.ttl, "pollInterval": POLL_INTERVAL_MS}
 
-    def become(self, status: Literal["working", "input_required", "completed", "failed", "cancelled"]) -> None:
+    def become(self, status: TaskStatus) -> None:
         """Change, unless it is over, and tell."""
         if not self.is_over and status != self.status:
             self.status = status
@@ -137,7 +137,7 @@ async def answer(core: ServerCore, call: ToolCall, method: str, params: Mapping[
         return {"tasks": [task.shown() for task in core.tasks.values()]}
     named = params.get("taskId")
     task = core.tasks.get(named) if isinstance(named, str) else None
-    if task is None:
+    if not isinstance(task, ScriptedTask):
         raise RpcFailure(jsonrpc.INVALID_PARAMS, f"Task not found: {named}")
     match method:
         case "tasks/result":

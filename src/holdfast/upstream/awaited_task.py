@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from holdfast.call import Abilities, Answered, Ask, AskId, Call, Fields, InputRequired, Json, Result, RpcError
 from holdfast.clock import Clock, Timer
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent
+from holdfast.upstream.turns import InTurns
 from holdfast.wire import jsonrpc, tasks
 
 TTL_MS: Final = 3_600_000
@@ -109,7 +110,7 @@ class Ears:
             self._exchange.suspend()
 
 
-class AwaitedTask(Ears):
+class AwaitedTask(Ears, InTurns):
     """A tool call that becomes a task at the server, or may have to: all its requests, and one answer.
 
     The `Sent` of the session, and the exchange of its requests. Cancelled, it cancels the task. Once
@@ -118,17 +119,15 @@ class AwaitedTask(Ears):
 
     def __init__(self, desk: Desk, call: Call, exchange: Exchange, *, is_known: bool) -> None:
         """`is_known`: the tool must be a task; else that is found out by calling it."""
-        super().__init__(exchange)
+        Ears.__init__(self, exchange)
+        InTurns.__init__(self)
         self.token = desk.mint_token()
         self._desk = desk
         self._call = call
         self._is_task = is_known
         self._interval = 0.0
         self._retries = 0
-        self._sent: Sent | None = None
-        """The request under way; None between two."""
         self._is_waiting = False
-        self._is_paused = False
         self._timer: Timer | None = None
         self._look: Timer | None = None
 
@@ -147,7 +146,6 @@ class AwaitedTask(Ears):
     # Sent
 
     def cancel(self, reason: str) -> None:
-        sent = self._sent
         if self._is_over:
             return
         self._is_over = True
@@ -157,18 +155,7 @@ class AwaitedTask(Ears):
         self.stop()
         if self.task is not None:
             self._desk.cancel_task(self.task)
-        if sent is not None:
-            sent.cancel(reason)
-
-    def pause(self) -> None:
-        self._is_paused = True
-        if self._sent is not None:
-            self._sent.pause()
-
-    def resume(self) -> None:
-        self._is_paused = False
-        if self._sent is not None:
-            self._sent.resume()
+        self.cancel_turn(reason)
 
     # Exchange
 
@@ -215,16 +202,14 @@ class AwaitedTask(Ears):
         self._transmit(Call(self._call.method, params, request=self._call.request))
 
     def _transmit(self, call: Call) -> None:
-        self._sent = None
+        self.end_turn()
         self._is_waiting = True
         sent = self._desk.transmit(call, self)
-        if self._is_waiting and self._sent is None:  # else it was answered or failed at once
-            self._sent = sent
-            if self._is_paused:
-                sent.pause()
+        if self._is_waiting and not self.has_turn:  # else it was answered or failed at once
+            self.begin_turn(sent)
 
     def _settled(self) -> None:
-        self._sent = None
+        self.end_turn()
         self._is_waiting = False
 
     def _begun(self, outcome: Result | RpcError) -> None:
@@ -278,10 +263,8 @@ class AwaitedTask(Ears):
     def _give_up(self, reason: str) -> None:
         """The call was cancelled, and no task has begun of it."""
         self._timer = None
-        sent = self._sent
         self.stop()
-        if sent is not None:
-            sent.cancel(reason)
+        self.cancel_turn(reason)
 
     def _finish(self, outcome: Result | RpcError) -> None:
         self._is_over = True

@@ -63,12 +63,12 @@ class Connector:
         *,
         declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
-        is_modern: bool = False,
+        prefers_modern: bool = False,
     ) -> Upstream:
         """A conversation that is not open yet.
 
         `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
-        with every request. `is_modern`: it is for a caller of 2026-07-28.
+        with every request. `prefers_modern`: it speaks 2026-07-28 where the server speaks both.
         """
         can_ask = declares.can_answer_any
 
@@ -102,7 +102,9 @@ class Connector:
                 return openings.handshake()
             case "auto":
                 limit = min(PROBE_TIMEOUT, self._settings.open_timeout / 2)
-                return ProbingUpstream(self._era, openings, self._clock, is_modern=is_modern, probe_timeout=limit)
+                return ProbingUpstream(
+                    self._era, openings, self._clock, prefers_modern=prefers_modern, probe_timeout=limit
+                )
 
     def _openings(
         self,

@@ -2,7 +2,7 @@
 
 A server of 2026-07-28 answers `server/discover`, which no older one knows. The probe is the
 opening itself where it succeeds; where it does not, `initialize` follows, over stdio in the same process.
-A server that speaks both is spoken to as the caller speaks for whom its session is opened.
+A server that speaks both is spoken to in 2026-07-28 for who speaks that and cannot come back for its session.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Openings:
 class ProbingUpstream:
     """An `Upstream` that becomes one of either era when it is opened.
 
-    `is_modern`: it is for a caller of 2026-07-28, and speaks that to a server of both.
+    `prefers_modern`: it speaks 2026-07-28 to a server of both.
     """
 
     def __init__(
@@ -77,20 +77,20 @@ class ProbingUpstream:
         openings: Openings,
         clock: Clock,
         *,
-        is_modern: bool = False,
+        prefers_modern: bool = False,
         probe_timeout: float = PROBE_TIMEOUT,
     ) -> None:
         self._known = known
         self._openings = openings
         self._clock = clock
-        self._is_modern = is_modern
+        self._prefers_modern = prefers_modern
         self._probe_timeout = probe_timeout
         self._chosen: Upstream | None = None
 
     async def open(self) -> Hello:
         refusal: Misunderstood | None = None
         era = self._known.era
-        if era is Era.HANDSHAKE or (era is Era.BOTH and not self._is_modern):
+        if era is Era.HANDSHAKE or (era is Era.BOTH and not self._prefers_modern):
             try:
                 return await self._shake_hands(era)
             except Misunderstood as error:
@@ -105,9 +105,9 @@ class ProbingUpstream:
             return await self._shake_hands(Era.HANDSHAKE)
         self._known.discovery = discovery
         found: Era | None = Era.MODERN if era is Era.MODERN or refusal is not None else Era.BOTH
-        if found is Era.BOTH and not self._is_modern and not await self._may_shake_hands():
+        if found is Era.BOTH and not self._prefers_modern and not await self._may_shake_hands():
             found = Era.MODERN
-        if found is Era.BOTH and not self._is_modern:
+        if found is Era.BOTH and not self._prefers_modern:
             # The versions that it names are no help: the official SDK's servers speak all, and name the new one.
             if self._openings.process is not None:
                 self._openings.process.renew()  # and over stdio they keep to the era of their first request

@@ -7,6 +7,7 @@ when the new one is acknowledged, so that nothing is missed between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from msgspec import Raw
@@ -33,6 +34,8 @@ BACKOFF_MAX: Final = 600.0
 UPDATED: Final = "notifications/resources/updated"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
+_NOTHING: Final = (frozenset[str](), frozenset[str]())
+
 Settled = Callable[[RpcError | Fault | None], None]
 """Hears what became of a subscription; None where it stands."""
 
@@ -51,24 +54,37 @@ class Wire(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Wish:
+    """A resource that somebody wants to hear of."""
+
+    waiting: list[Settled] = field(default_factory=list[Settled])
+    """Who waits to hear that it is subscribed to."""
+    stands: bool = False
+    """The server agreed to it once, so somebody relies on it."""
+
+
 class Listening:
     """The changes that one conversation wants to hear of, and the stream that they come on.
 
-    `kinds` are the lists, by their names in the request. Reports to `listener`.
+    `kinds` are the lists, by their names in the request. Reports to `listener`. What the server agreed to once,
+    and does not any more, is asked for again for as long as it is wanted.
     """
 
     def __init__(self, wire: Wire, listener: Listener, kinds: Iterable[str]) -> None:
         self._wire = wire
         self._listener = listener
         self._kinds = frozenset(kinds)
-        self._uris: dict[str, list[Settled]] = {}
-        """What is subscribed to, and who waits to hear that it is."""
+        self._wishes: dict[str, _Wish] = {}
+        """By URI."""
         self._current: _Stream | None = None
         self._next: _Stream | None = None
         """Sent and not acknowledged."""
+        self._heard: tuple[frozenset[str], frozenset[str]] | None = None
+        """The kinds and the resources that have been heard of without a gap; None before anything was."""
         self._timer: Timer | None = None
         self._failures = 0
-        self._has_gap = False
+        self._is_promised = False
         self._is_up = False
         self._is_over = False
         self._when_known: Callable[[], None] | None = None
@@ -89,27 +105,43 @@ class Listening:
     def promise(self, kinds: frozenset[str]) -> None:
         """Only these lists count from now on: the way for pushes is open while all of them are announced."""
         self._kinds = kinds
+        self._is_promised = True
         self._tell()
 
     def subscribe(self, uri: str, settled: Settled) -> None:
         """Hear of changes of `uri` as well; `settled` may be called before this returns."""
-        if self._current is not None and uri in self._current.uris:
-            self._uris.setdefault(uri, [])
+        wish = self._wishes.setdefault(uri, _Wish())
+        is_heard = self._current is not None and uri in self._current.uris
+        if is_heard and (self._next is None or uri in self._next.wanted):  # else the next stream is without it
+            wish.stands = True
             settled(None)
             return
-        self._uris.setdefault(uri, []).append(settled)
+        wish.waiting.append(settled)
         self._renew()
 
+    def withdraw(self, uri: str, settled: Settled) -> None:
+        """Who subscribed does not wait for the answer any more, which may have come."""
+        wish = self._wishes.get(uri)
+        if wish is not None and settled in wish.waiting:
+            wish.waiting.remove(settled)
+            if not wish.waiting and not wish.stands:
+                del self._wishes[uri]
+                self._renew()
+
     def unsubscribe(self, uri: str) -> None:
-        """Hear of it no more."""
-        if self._uris.pop(uri, None) is not None:
+        """Hear of it no more, but for those who wait to."""
+        wish = self._wishes.get(uri)
+        if wish is None:
+            return
+        wish.stands = False
+        if not wish.waiting:
+            del self._wishes[uri]
             self._renew()
 
     def stop(self) -> None:
         """End at once, without a word to the listener."""
         self._is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         for stream in (self._current, self._next):
             if stream is not None:
                 stream.drop()
@@ -123,24 +155,16 @@ class Listening:
         old, self._current, self._next = self._current, stream, None
         if old is not None:
             old.drop()
+        missed = self._missed(stream)
+        self._heard = (stream.kinds, stream.uris)
         for uri in stream.wanted:
-            waiting, settled = self._uris.get(uri), None
-            if waiting is None:
-                continue
-            if uri not in stream.uris:
-                settled = _refusal(uri)
-                del self._uris[uri]
-            else:
-                self._uris[uri] = []
-            for told in waiting:
-                told(settled)
+            self._settle(uri, None if uri in stream.uris else _refusal(uri))
         self._known()
         self._tell()
-        if self._has_gap:
-            self._has_gap = False
-            self._catch_up(stream)
-        if self._wants_more(stream):
+        self._catch_up(*missed)
+        if stream.uris - self._wishes.keys():
             self._renew()
+        self._go_on()
 
     def pushed(self, stream: _Stream, method: str, params: Raw | None) -> None:
         """A change was announced."""
@@ -149,24 +173,20 @@ class Listening:
 
     def ended(self, stream: _Stream, outcome: RpcError | Fault | None) -> None:
         """`stream` is over: refused, lost, or ended by the server (None)."""
-        was_current = stream is self._current
-        if was_current:
+        if stream is self._current:
             self._current = None
-            self._has_gap = True
+            self._heard = _NOTHING
             if self._wire.clock.now() - stream.opened_at >= STABLE_AFTER:
                 self._failures = 0
         elif stream is self._next:
             self._next = None
-            self._fail_new(stream, outcome or Fault(FaultKind.INVALID, "the server ended the subscription at once"))
+            for uri in stream.wanted:
+                self._settle(uri, outcome or Fault(FaultKind.INVALID, "the server ended the subscription at once"))
         else:
             return
         self._known()
         self._tell()
-        is_refused = isinstance(outcome, RpcError) or (
-            isinstance(outcome, Fault) and outcome.kind is FaultKind.UNAUTHORIZED
-        )
-        if self._current is None and self._next is None and not is_refused and not self._is_over:
-            self._retry()
+        self._go_on()
 
     # Inside.
 
@@ -174,41 +194,58 @@ class Listening:
         """Open the stream that is wanted now, unless one is being opened: it is looked at again then."""
         if self._next is not None or self._is_over:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._kinds or self._uris:
-            self._next = _Stream(self, self._wire.clock, self._kinds, frozenset(self._uris))
+        self._stop_timer()
+        if self._kinds or self._wishes:
+            self._next = _Stream(self, self._wire.clock, self._kinds, frozenset(self._wishes))
             self._next.open(self._wire)
         elif self._current is not None:
             stream, self._current = self._current, None
             stream.drop()
             self._tell()
 
-    def _retry(self) -> None:
-        if not self._kinds and not self._uris:
+    def _go_on(self) -> None:
+        """Ask for what is wanted and not asked for, now where somebody waits, else after a while."""
+        if self._next is not None or self._is_over:
             return
-        delay = min(BACKOFF * 2**self._failures, BACKOFF_MAX) * (0.5 + 0.5 * self._wire.jitter())
-        self._failures = min(self._failures + 1, 16)
-        self._timer = self._wire.clock.call_later(delay, self._renew)
+        uris = frozenset[str]() if self._current is None else self._current.uris
+        for uri in uris & self._wishes.keys():  # subscribed to again while a stream without it was tried
+            self._settle(uri, None)
+        if any(wish.waiting for wish in self._wishes.values()):
+            self._renew()
+        elif self._timer is None and self._lacks_any(uris):
+            delay = min(BACKOFF * 2**self._failures, BACKOFF_MAX) * (0.5 + 0.5 * self._wire.jitter())
+            self._failures = min(self._failures + 1, 16)
+            self._timer = self._wire.clock.call_later(delay, self._renew)
 
-    def _wants_more(self, stream: _Stream) -> bool:
-        return self._uris.keys() != (stream.wanted & self._uris.keys()) or bool(stream.uris - self._uris.keys())
+    def _lacks_any(self, uris: frozenset[str]) -> bool:
+        """Whether anything that the server agreed to once is not announced now."""
+        return (self._is_promised and not self._kinds <= self.announced) or not self._wishes.keys() <= uris
 
-    def _fail_new(self, stream: _Stream, outcome: RpcError | Fault) -> None:
-        """Those who waited for `stream` will not hear of what they asked for."""
-        for uri in stream.wanted:
-            waiting = self._uris.get(uri)
-            if waiting:
-                del self._uris[uri]
-                for told in waiting:
-                    told(outcome)
+    def _settle(self, uri: str, refusal: RpcError | Fault | None) -> None:
+        """Tell those who wait for `uri`; None: it is heard. Refused it stays wanted where somebody relies on it."""
+        wish = self._wishes.get(uri)
+        if wish is None:
+            return
+        told, wish.waiting = wish.waiting, []
+        wish.stands = wish.stands or refusal is None
+        if not wish.stands:
+            del self._wishes[uri]
+        for settled in told:
+            settled(refusal)
 
-    def _catch_up(self, stream: _Stream) -> None:
+    def _missed(self, stream: _Stream) -> tuple[frozenset[str], frozenset[str]]:
+        """What is heard again on `stream` after a gap: its kinds and resources."""
+        if self._heard is None:
+            return _NOTHING
+        kinds, uris = self._heard
+        stands = frozenset(uri for uri, wish in self._wishes.items() if wish.stands)
+        return stream.kinds - kinds, (stream.uris - uris) & stands
+
+    def _catch_up(self, kinds: frozenset[str], uris: frozenset[str]) -> None:
         """Nothing is sent again after a gap: whoever listens must look for himself."""
-        for kind in sorted(stream.kinds):
+        for kind in sorted(kinds):
             self._listener.pushed(f"notifications/{LIST_KINDS[kind]}/list_changed", None)
-        for uri in sorted(stream.uris):
+        for uri in sorted(uris):
             self._listener.pushed(UPDATED, Raw(jsonrpc.encode({"uri": uri})))
 
     def _tell(self) -> None:
@@ -221,6 +258,11 @@ class Listening:
         known, self._when_known = self._when_known, None
         if known is not None:
             known()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class _Stream:

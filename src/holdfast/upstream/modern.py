@@ -118,7 +118,7 @@ class ModernUpstream:
                 self._level = level if isinstance(level, str) else None
                 exchange.answered(_EMPTY)
             case "resources/subscribe":
-                self._subscribe(call, exchange)
+                return self._subscribe(call, exchange)
             case "resources/unsubscribe":
                 if self._listening is not None and call.target is not None:
                     self._listening.unsubscribe(call.target)
@@ -243,12 +243,13 @@ class ModernUpstream:
         for then in listings:
             then(is_done)
 
-    def _subscribe(self, call: Call, exchange: Exchange) -> None:
+    def _subscribe(self, call: Call, exchange: Exchange) -> Sent:
         uri = call.target
-        if self._listening is None or not self._can_subscribe or uri is None:
+        listening = self._listening
+        if listening is None or not self._can_subscribe or uri is None:
             message = "The server announces no changes of resources."
             exchange.answered(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
-            return
+            return _Done()
 
         def settled(outcome: RpcError | Fault | None) -> None:
             if isinstance(outcome, Fault):
@@ -256,7 +257,8 @@ class ModernUpstream:
             else:
                 exchange.answered(outcome or _EMPTY)
 
-        self._listening.subscribe(uri, settled)
+        listening.subscribe(uri, settled)
+        return _Done(lambda: listening.withdraw(uri, settled))
 
     # What the link reports.
 
@@ -360,9 +362,14 @@ class _SentLeg:
 
 
 class _Done:
-    """A request that was answered here, or is a subscription: there is nothing to stop."""
+    """A request that is answered here, and is no request to the server; `cancelled` is called when it is cancelled."""
 
-    def cancel(self, reason: str) -> None: ...
+    def __init__(self, cancelled: Callable[[], None] = lambda: None) -> None:
+        self._cancelled = cancelled
+
+    def cancel(self, reason: str) -> None:
+        del reason
+        self._cancelled()
 
     def pause(self) -> None: ...
 

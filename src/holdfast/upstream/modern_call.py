@@ -13,6 +13,7 @@ from holdfast.clock import Clock, Timer
 from holdfast.upstream.modern_answer import MirroredArguments, understood
 from holdfast.upstream.polled_task import PolledTask, needs_extension
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Sent, has_tools, next_ask_id
+from holdfast.upstream.turns import InTurns
 from holdfast.wire import jsonrpc, tasks
 
 MAX_ROUNDS: Final = 10
@@ -85,15 +86,14 @@ class Desk(Protocol):
         """The call is over, and so are its questions."""
 
 
-class ModernCall:
+class ModernCall(InTurns):
     """The `Sent` of the session, and the `Leg` of each of its requests in turn."""
 
     def __init__(self, desk: Desk, call: Call, exchange: Exchange) -> None:
+        super().__init__()
         self._desk = desk
         self._call = call
         self._exchange = exchange
-        self._sent: Sent | None = None
-        """The request under way; None between two."""
         self._extra: dict[str, Any] = {}
         self._rounds = 0
         self._retries = 0
@@ -107,38 +107,23 @@ class ModernCall:
         self._awaits_task = False
         """The server runs it only as a task, of which its caller knows nothing."""
         self._task: PolledTask | None = None
-        self._is_paused = False
         self._is_over = False
 
     def start(self) -> None:
         """Send the call, or send it again with what the server asked for."""
         self._timer = None
-        self._sent = None
+        self.end_turn()
         sent = self._desk.transmit(self, self._call, self._exchange, self._extra, has_tasks=self._awaits_task)
         if self._is_over or self._timer is not None or self._open or self._task is not None:
             return  # it was answered or failed at once
-        self._sent = sent
-        if self._is_paused:
-            sent.pause()
+        self.begin_turn(sent)
 
     def cancel(self, reason: str) -> None:
-        sent = self._sent
         if not self._is_over:
             if self._task is not None:
                 self._task.cancel()
             self._end()
-            if sent is not None:
-                sent.cancel(reason)
-
-    def pause(self) -> None:
-        self._is_paused = True
-        if self._sent is not None:
-            self._sent.pause()
-
-    def resume(self) -> None:
-        self._is_paused = False
-        if self._sent is not None:
-            self._sent.resume()
+            self.cancel_turn(reason)
 
     # Leg: what the server does.
 
@@ -155,7 +140,7 @@ class ModernCall:
             self._exchange.notify(method, params)
 
     def answered(self, outcome: Result | RpcError) -> None:
-        self._sent = None
+        self.end_turn()
         if isinstance(outcome, RpcError):
             if not self._has_listed and self._call.method == "tools/call" and _code(outcome) == HEADER_MISMATCH:
                 self._has_listed = True
@@ -184,6 +169,7 @@ class ModernCall:
             self._fail("the server answered with a kind of result that nobody asked for")
 
     def failed(self, fault: Fault) -> None:
+        self.end_turn()
         if self._is_over:
             return
         self._end()
@@ -340,7 +326,6 @@ class ModernCall:
 
     def _end(self) -> None:
         self._is_over = True
-        self._sent = None
         self._open = {}
         if self._timer is not None:
             self._timer.cancel()

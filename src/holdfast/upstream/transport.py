@@ -111,6 +111,11 @@ class Hello:
         """2026-07-28 is spoken with it."""
         return self.protocol_version == MODERN
 
+    @property
+    def could_shake_hands(self) -> bool:
+        """2026-07-28 is spoken with a server that speaks older revisions too, which may remember in those."""
+        return self.is_modern and self.speaks_both
+
 
 class Exchange(Protocol):
     """The session's end of one request sent upstream; ends with exactly one `answered` or `failed`."""
