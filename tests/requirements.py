@@ -1765,6 +1765,68 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The table of docs/eras.md is the one whose cells are run.",
         "style 8",
     ),
+    # import of another gateway's file
+    "import:litellm:servers": Requirement(
+        "Servers of LiteLLM's file are reached as LiteLLM reaches them, by URL or command.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:credentials": Requirement(
+        "A static credential is sent in the header and the form in which LiteLLM sends it.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:references": Requirement(
+        "A reference to a variable stays one; a secret is written only where it stood in clear, and never said.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:names": Requirement(
+        "Tools keep the names at /mcp that they have at LiteLLM's, with one server too; where they cannot, it is said.",
+        "issue 6, LiteLLM in whose place Holdfast is",
+    ),
+    "import:litellm:keys": Requirement(
+        "Whoever bears LiteLLM's master key may call, and nobody else unless LiteLLM let everybody in.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:nothing-silently": Requirement(
+        "What is not carried over is said with its line, on stderr and in a comment.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:mistakes": Requirement(
+        "A mistake in the file is a readable line with its place, and nothing is written.",
+        "style 5",
+    ),
+    # the real LiteLLM
+    "hosts:litellm:start": Requirement(
+        "LiteLLM's list at its start, which names nobody, is answered without the server.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:state": Requirement(
+        "Through LiteLLM each chat of each user keeps its state over messages, with 0 initializes after the first.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:loss": Requirement(
+        "A session that the server lost is told once through LiteLLM, which never gets a 404 and goes on working.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:relay": Requirement(
+        "Progress, elicitation and sampling pass through LiteLLM and Holdfast.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:bursts": Requirement(
+        "The bursts of initialize that LiteLLM sends reach the server once.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:sessionless": Requirement(
+        "A call without a session through LiteLLM meets the state of the chat that it names.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:in-its-place": Requirement(
+        "With its imported file, a client of LiteLLM's /mcp finds the same tools, names and key at Holdfast's.",
+        "issue 6, LiteLLM",
+    ),
+    "import:litellm:passes-check": Requirement(
+        "Whatever is written passes `holdfast check`, once its variables are set.",
+        "issue 6, holdfast import",
+    ),
 }
 
 
