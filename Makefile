@@ -17,6 +17,7 @@ NODE_READY := $(NODE)/node_modules/.ready
 CONFORMANCE_READY := .conformance/.ready
 PEERS_READY := bench/build/peers/.ready
 OPEN_WEBUI_READY := .hosts/open-webui/.ready
+LITELLM_READY := .hosts/litellm/.ready
 FRAMEWORKS_READY := $(addprefix .hosts/,$(addsuffix /.ready,frameworks langchain))
 
 .PHONY: help
@@ -37,7 +38,7 @@ test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real serve
 	@$(BIN)/python -m pytest --ignore=tests/hosts
 
 .PHONY: test-hosts
-test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) $(FRAMEWORKS_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
+test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) $(LITELLM_READY) $(FRAMEWORKS_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
 	@tools/system-packages.sh chromium
 	@$(BIN)/python -m pytest tests/hosts
 
@@ -80,8 +81,8 @@ check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
-PATIENT := tests/test_rows.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
-    $(addprefix tests/exchange/test_,asks.py handles.py hijacking.py isolation.py made_up_states.py matrix.py merged.py modern_both_sides.py \
+PATIENT := tests/test_rows.py tests/unit/config/test_any_litellm.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
+    $(addprefix tests/exchange/test_,asks.py direct.py handles.py hijacking.py isolation.py made_up_states.py matrix.py merged.py modern_both_sides.py \
     modern_servers.py pairs.py parked_crowd.py pipes.py servers_of_both_eras.py tasks.py)
 
 check-tests:
@@ -119,6 +120,13 @@ $(OPEN_WEBUI_READY): tests/hosts/open-webui.txt tests/hosts/without.txt | $(VENV
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/without.txt
+	@touch $@
+
+$(LITELLM_READY): tests/hosts/litellm.txt tests/hosts/litellm-any.txt | $(VENV_READY)
+	@echo "Installing LiteLLM"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/litellm-any.txt
 	@touch $@
 
 # LangChain's adapter wants version 1 of the SDK, the others version 2.

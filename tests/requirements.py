@@ -1541,9 +1541,18 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A request that is handed over by callbacks is answered as through ASGI, whatever it is and comes with.",
         "issue: near the limit; RFC 9112",
     ),
+    "http:direct:familiar": Requirement(
+        "A head that came before over the same connection is known without a parser, and means what it meant: what"
+        " follows is framed and answered as if it had been parsed, and settings that change are obeyed.",
+        "issue: near the limit; RFC 9112",
+    ),
     "http:direct:framing": Requirement(
         "Bytes that could be read as two requests, or as one and a half, are read alike on every way in.",
         "threats-and-faults 20; RFC 9112, section 11",
+    ),
+    "upstream:http:familiar": Requirement(
+        "The head of a whole, plain answer is known again in its session, and nothing else is.",
+        "issue: near the limit; RFC 9112",
     ),
     "http:direct:one-write": Requirement(
         "An answer, and what is said in one turn of the loop, goes to the kernel once.",
@@ -1779,6 +1788,68 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "eras:pairs:printed": Requirement(
         "The table of docs/eras.md is the one whose cells are run.",
         "style 8",
+    ),
+    # import of another gateway's file
+    "import:litellm:servers": Requirement(
+        "Servers of LiteLLM's file are reached as LiteLLM reaches them, by URL or command.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:credentials": Requirement(
+        "A static credential is sent in the header and the form in which LiteLLM sends it.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:references": Requirement(
+        "A reference to a variable stays one; a secret is written only where it stood in clear, and never said.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:names": Requirement(
+        "Tools keep the names at /mcp that they have at LiteLLM's, with one server too; where they cannot, it is said.",
+        "issue 6, LiteLLM in whose place Holdfast is",
+    ),
+    "import:litellm:keys": Requirement(
+        "Whoever bears LiteLLM's master key may call, and nobody else unless LiteLLM let everybody in.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:nothing-silently": Requirement(
+        "What is not carried over is said with its line, on stderr and in a comment.",
+        "issue 6, holdfast import",
+    ),
+    "import:litellm:mistakes": Requirement(
+        "A mistake in the file is a readable line with its place, and nothing is written.",
+        "style 5",
+    ),
+    # the real LiteLLM
+    "hosts:litellm:start": Requirement(
+        "LiteLLM's list at its start, which names nobody, is answered without the server.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:state": Requirement(
+        "Through LiteLLM each chat of each user keeps its state over messages, with 0 initializes after the first.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:loss": Requirement(
+        "A session that the server lost is told once through LiteLLM, which never gets a 404 and goes on working.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:relay": Requirement(
+        "Progress, elicitation and sampling pass through LiteLLM and Holdfast.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:bursts": Requirement(
+        "The bursts of initialize that LiteLLM sends reach the server once.",
+        "hosts.md, LiteLLM",
+    ),
+    "hosts:litellm:sessionless": Requirement(
+        "A call without a session through LiteLLM meets the state of the chat that it names.",
+        "issue 6, LiteLLM",
+    ),
+    "hosts:litellm:in-its-place": Requirement(
+        "With its imported file, a client of LiteLLM's /mcp finds the same tools, names and key at Holdfast's.",
+        "issue 6, LiteLLM",
+    ),
+    "import:litellm:passes-check": Requirement(
+        "Whatever is written passes `holdfast check`, once its variables are set.",
+        "issue 6, holdfast import",
     ),
 }
 

@@ -80,7 +80,8 @@ class Gateway:
         self._emit = fan_out(Taker(self._shown_to), *self.operations.takers, Taker(merged.take, merged.TAKEN))
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)
-        self.servers.replace({each.name: self._serve(each) for each in settings.servers}, settings.separator)
+        servers = {each.name: self._serve(each) for each in settings.servers}
+        self.servers.replace(servers, settings.separator, settings.merged)
         self.operations.awaited = tuple(each for each in self.servers if each.settings.is_learned_at_start)
         return self
 
@@ -151,7 +152,7 @@ class Gateway:
             servers[each.name].admit(settings.clients)
         replaced = [(old, servers[old.name]) for old in self.servers if servers.get(old.name, old) is not old]
         removed = [old for old in self.servers if old.name not in servers]
-        self.servers.replace(servers, settings.separator)
+        self.servers.replace(servers, settings.separator, settings.merged)
         self._quota.reconfigure(settings.limits)
         self._handles.reconfigure(settings.limits)
         self.app.reconfigure(settings)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import pytest
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from holdfast.config import GatewaySettings, ServerSettings
-from holdfast.downstream.app import App
+from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
+from holdfast.downstream.app import Admitted, App
 from holdfast.downstream.connection import Connection
-from holdfast.downstream.http import Responder
+from holdfast.downstream.http import HttpResponder, Responder
 from holdfast.gateway import Gateway
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
@@ -35,6 +35,14 @@ class ThroughAsgi(Connection):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._app = None
+
+
+class Parsing(Connection):
+    """As the connection is while it knows no head: everything goes through the parser."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._lessons = 0
 
 
 class Wire(asyncio.Transport):
@@ -80,6 +88,7 @@ class Ways:
     """The two ways into one gateway."""
 
     def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
         self._state = ServerState()
         self._config: Any = Config(
             gateway.app,
@@ -129,6 +138,12 @@ class Ways:
         direct, asgi = await self.answers(list(pieces))
         assert direct == asgi
         return direct
+
+    async def check_known(self, *pieces: bytes) -> bytes:
+        """What is said where heads are known and where they are not, which must be the same."""
+        known, parsed = await self.said(Connection, list(pieces)), await self.said(Parsing, list(pieces))
+        assert known == parsed
+        return known
 
 
 @asynccontextmanager
@@ -195,53 +210,156 @@ async def test_requests_that_come_together_are_answered_in_order() -> None:
         assert said.count(b"HTTP/1.1 200") == 4, "nothing is answered after the last"
 
 
+HOSTILE: Final = [
+    post(PING, b"content-length: 40", b"transfer-encoding: chunked"),
+    post(b"0\r\n\r\n" + post(PING), b"content-length: 4", b"transfer-encoding: chunked"),
+    post(PING, b"content-length: 40", b"content-length: 41"),
+    post(PING, b"content-length: 40", b"content-length: 40"),
+    post(PING, b"content-length: +40"),
+    post(PING, b"content-length: 4 0"),
+    post(PING, b"content-length: 0x28"),
+    post(PING, b"content-length: -1"),
+    post(PING, b"content-length: 99999999999999999999"),
+    post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
+    post(b"28;a=b\r\n" + PING + b"\r\n0\r\nx: y\r\n\r\n", b"transfer-encoding: chunked"),
+    post(b"28\n" + PING + b"\n0\n\n", b"transfer-encoding: chunked"),
+    post(b"g\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
+    post(PING, b"transfer-encoding: xchunked"),
+    post(PING, b"transfer-encoding: chunked, identity"),
+    post(PING, b"transfer-encoding: identity", b"content-length: 40"),
+    post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding:\tchunked"),
+    post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding : chunked"),
+    post(PING, b"content-length : 40"),
+    post(PING, b" content-length: 3"),
+    post(PING, b"x: a\r\n content-length: 3"),
+    post(PING, b"x: a\x00b"),
+    post(PING, b"x\x01: a"),
+    post(PING, b"x: a\rb"),
+    b"POST /mcp HTTP/1.1\nhost: localhost\ncontent-length: 40\n\n" + PING,
+    b"POST http://localhost/mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST //mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST /mcp/%2e%2e/healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST /mcp\x00 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST /mcp HTTP/2.0\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST /mcp HTTP/1.1 \r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"post /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"POST /mcp HTTP/1.1\r\nhost: localhost\r\nhost: evil\r\ncontent-length: 40\r\n\r\n" + PING,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\r\n\r\n" + post(PING),
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+]
+
+
 @requirement("http:direct:framing")
 @row(20)
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        post(PING, b"content-length: 40", b"transfer-encoding: chunked"),
-        post(b"0\r\n\r\n" + post(PING), b"content-length: 4", b"transfer-encoding: chunked"),
-        post(PING, b"content-length: 40", b"content-length: 41"),
-        post(PING, b"content-length: 40", b"content-length: 40"),
-        post(PING, b"content-length: +40"),
-        post(PING, b"content-length: 4 0"),
-        post(PING, b"content-length: 0x28"),
-        post(PING, b"content-length: -1"),
-        post(PING, b"content-length: 99999999999999999999"),
-        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
-        post(b"28;a=b\r\n" + PING + b"\r\n0\r\nx: y\r\n\r\n", b"transfer-encoding: chunked"),
-        post(b"28\n" + PING + b"\n0\n\n", b"transfer-encoding: chunked"),
-        post(b"g\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding: chunked"),
-        post(PING, b"transfer-encoding: xchunked"),
-        post(PING, b"transfer-encoding: chunked, identity"),
-        post(PING, b"transfer-encoding: identity", b"content-length: 40"),
-        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding:\tchunked"),
-        post(b"28\r\n" + PING + b"\r\n0\r\n\r\n", b"transfer-encoding : chunked"),
-        post(PING, b"content-length : 40"),
-        post(PING, b" content-length: 3"),
-        post(PING, b"x: a\r\n content-length: 3"),
-        post(PING, b"x: a\x00b"),
-        post(PING, b"x\x01: a"),
-        post(PING, b"x: a\rb"),
-        b"POST /mcp HTTP/1.1\nhost: localhost\ncontent-length: 40\n\n" + PING,
-        b"POST http://localhost/mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST //mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST /mcp/%2e%2e/healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST /mcp\x00 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST /mcp HTTP/2.0\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST /mcp HTTP/1.1 \r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"post /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"POST /mcp HTTP/1.1\r\nhost: localhost\r\nhost: evil\r\ncontent-length: 40\r\n\r\n" + PING,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\r\n\r\n" + post(PING),
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    ],
-)
+@pytest.mark.parametrize("hostile", HOSTILE)
 async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> None:
     async with ways() as both:
         await both.check(hostile + END)
         await both.check(*(hostile[i : i + 1] for i in range(len(hostile))), END)
+
+
+# A head that came before.
+
+
+@contextmanager
+def counted_repetitions(monkeypatch: pytest.MonkeyPatch) -> Generator[list[bytes]]:
+    """The bodies of the requests whose heads were known."""
+    bodies: list[bytes] = []
+    whole, begun = App.repeat, App.admit_again
+
+    def repeat(self: App, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
+        bodies.append(body)
+        whole(self, kept, body, responder)
+
+    def admit_again(self: App, kept: Admitted, responder: HttpResponder) -> Admitted | None:
+        bodies.append(b"")
+        return begun(self, kept, responder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(App, "repeat", repeat)
+        patch.setattr(App, "admit_again", admit_again)
+        yield bodies
+
+
+@requirement("http:direct:familiar")
+async def test_a_head_that_came_before_is_known_however_long_its_body_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ways() as both:
+        with counted_repetitions(monkeypatch) as known:
+            bodies = [PING.replace(b"1,", b"%d," % number) for number in (1, 1, 20, 3_000_000, 1)]
+            said = await both.check_known(*map(post, bodies), END)
+            assert known == bodies[1:]
+            assert [int(found) for found in re.findall(rb'"id":(\d+)', said)] == [1, 1, 20, 3_000_000, 1]
+        with counted_repetitions(monkeypatch) as known:
+            await both.check_known(*(post(PING, b"x-request-id: r%d" % number) for number in range(3)), END)
+            await both.check_known(post(PING), post(PING, path=b"/mcp/memory"), post(PING, b"accept: text/html"), END)
+            assert known == [], "what is another head is read anew"
+
+
+@requirement("http:direct:familiar")
+@row(20)
+async def test_a_known_head_is_answered_alike_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = post(PING)
+    async with ways() as both:
+        with counted_repetitions(monkeypatch) as known:
+            for cut in range(1, len(request)):
+                await both.check_known(request, request[:cut], request[cut:], END)
+            assert len(known) == len(PING), "a body that comes later, whole or in part, belongs to a known head"
+            await both.check_known(request, *(request[i : i + 1] for i in range(len(request))), END)
+            head = request[: -len(PING)]
+            await both.check_known(request, head, *(PING[i : i + 1] for i in range(len(PING))), END)
+            await both.check_known(request, head, PING + request, request + END)
+
+
+@requirement("http:direct:framing")
+@row(20)
+@pytest.mark.parametrize(
+    "length",
+    [
+        *(b"0", b"1", b"39", b"41", b"040", b"0000000000040", b"+40", b"-40", b"4 0", b"0x28", b"40, 40", b"", b"40 "),
+        *(b"40\r\ncontent-length: 3", b"40\r\ntransfer-encoding: chunked"),
+        *(b"4194305", b"99999999", b"99999999999999999999"),
+    ],
+)
+async def test_a_known_head_with_another_length_is_framed_alike(length: bytes) -> None:
+    """The same head but for the digits of its length, or what an attacker might write in their place."""
+    request = post(PING)
+    other = request.replace(b"content-length: 40", b"content-length: " + length)
+    assert other != request
+    async with ways() as both:
+        await both.check_known(request, other + END, END)
+        await both.check_known(request, request, other, request, END)
+        await both.check_known(request, other[: -len(PING)], PING, END)
+
+
+@requirement("http:direct:framing")
+@row(20)
+async def test_what_is_hostile_behind_a_known_head_is_answered_alike() -> None:
+    async with ways() as both:
+        for hostile in HOSTILE:
+            await both.check_known(post(PING), post(PING), hostile + END)
+            await both.check_known(post(PING), post(PING) + hostile, END)
+            await both.check_known(post(PING), post(PING)[: -len(PING)], PING + hostile + END)
+
+
+@requirement("http:direct:familiar")
+async def test_a_known_head_is_read_anew_under_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ways() as both:
+        wire = both.connect()
+        with counted_repetitions(monkeypatch) as known:
+            for _ in range(2):
+                wire.connection.data_received(post(PING))
+            assert known == [PING]
+            both.gateway.reload(
+                GatewaySettings(
+                    servers=both.gateway.settings.servers,
+                    clients=(ClientSettings(name="c", key_digests=(key_digest("k" * 20),)),),
+                )
+            )
+            wire.connection.data_received(post(PING))
+            assert known == [PING]
+        assert re.findall(rb"HTTP/1.1 (\d+)", bytes(wire.said)) == [b"200", b"200", b"401"]
+        wire.close()
 
 
 @requirement("http:direct:as-asgi")
@@ -378,6 +496,9 @@ async def test_generated_requests_are_answered_alike(figure: Any) -> None:
             pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
             direct, asgi = asyncio.run_coroutine_threadsafe(both.answers(pieces), loop).result(60)
             assert direct == asgi
+            # Each several times, so that its head is known, and then cut anywhere.
+            pieces = [piece for each in requests for piece in (each, each, each[:size], each[size:])] + [END]
+            asyncio.run_coroutine_threadsafe(both.check_known(*pieces), loop).result(60)
             seen.append((requests, direct.count(b"HTTP/1.1 ")))
 
         await asyncio.to_thread(alike)

@@ -371,6 +371,19 @@ async def test_the_url_of_all_servers_goes_on_as_what_it_was_for_each_session() 
         assert await alone.count() == "1"
 
 
+async def test_where_one_server_is_merged_too_a_second_one_renames_nothing() -> None:
+    async with house("a", others=["b"]) as home:
+        home.reload(merged="always")
+        client = await home.connected()
+        assert await client.count("a__count") == "1"
+        one = home.gateway.settings.servers
+        home.reload(servers=(*one, changed(one[0], name="b", url=home.upstreams["b"].url)))
+        assert await client.count("a__count") == "2"
+        assert await client.count("b__count") == "1"
+        home.reload(servers=one)
+        assert await client.count("a__count") == "3"
+
+
 # Clients.
 
 

@@ -264,7 +264,7 @@ async def test_a_limit_on_requests_without_a_session_is_told_from_one_on_all(cou
         if method not in {"server/discover", "tools/list"}:
             await server.answer(request, peer)
             return
-        result = (
+        result: dict[str, Any] = (
             {"supportedVersions": ["2026-07-28"], "capabilities": {}} if method == "server/discover" else {"tools": []}
         )
         peer.write(plain(result_of(json.loads(request.body), result), "200 OK", "application/json", *limits))

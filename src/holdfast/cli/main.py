@@ -19,6 +19,7 @@ from holdfast.cli.options import (
     BENCH_EXAMPLES,
     CALL_EXAMPLES,
     DOCTOR_EXAMPLES,
+    IMPORT_EXAMPLES,
     STDIO_EXAMPLES,
     TOOLS_EXAMPLES,
     TOP_EXAMPLES,
@@ -33,7 +34,9 @@ from holdfast.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
-_COMMANDS: Final = frozenset({"run", "serve", "stdio", "check", "schema", "tools", "call", "bench", "doctor", "top"})
+_COMMANDS: Final = frozenset(
+    {"run", "serve", "stdio", "check", "schema", "import", "tools", "call", "bench", "doctor", "top"}
+)
 DEFAULT_FILE: Final = Path("holdfast.yaml")
 SettingsFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The settings: YAML, or the mcpServers JSON of a desktop client.")
@@ -195,6 +198,20 @@ def schema() -> None:
     from holdfast.cli import schema as command  # noqa: PLC0415
 
     print(command.schema())
+
+
+@app.command(name="import", epilog=IMPORT_EXAMPLES)
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The config file of LiteLLM's proxy.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write it; it must not exist.  [default: stdout]"),
+    ] = None,
+) -> int:
+    """Turn the MCP servers of another gateway's file into a settings file."""
+    from holdfast.cli import importing as command  # noqa: PLC0415
+
+    return command.import_file(file, output)
 
 
 @app.command(cls=DashedCommand, epilog=TOOLS_EXAMPLES, options_metavar="[OPTIONS]")

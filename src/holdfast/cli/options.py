@@ -20,6 +20,10 @@ Examples:
   holdfast tools --config holdfast.yaml browser
   holdfast tools -- npx @playwright/mcp --headless
 """
+IMPORT_EXAMPLES: Final = """\b
+Examples:
+  holdfast import litellm.yaml -o holdfast.yaml
+"""
 CALL_EXAMPLES: Final = f"""{SERVER_GRAMMAR}
 \b
 Arguments are KEY=VALUE, a JSON object, or - for a JSON object from

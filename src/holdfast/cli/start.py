@@ -120,6 +120,6 @@ def _addresses(settings: GatewaySettings, host: str, port: int) -> list[str]:
     # Nobody can call 0.0.0.0 by that name: say those under which clients are answered.
     is_any = host in {"0.0.0.0", "[::]"}  # noqa: S104 (compared, not bound)
     roots = [f"http://{name}:{port}/mcp" for name in (("127.0.0.1", *settings.allowed_hosts) if is_any else (host,))]
-    if len(settings.servers) == 1:
+    if len(settings.servers) == 1 and settings.merged == "several":
         return [f"{root} and {root}/{settings.servers[0].name}" for root in roots]
     return [line for root in roots for line in (root, *(f"{root}/{server.name}" for server in settings.servers))]

@@ -65,8 +65,9 @@ def read_gateway(root: Item, values: Values) -> GatewaySettings | None:
     items = root.value if isinstance(root.value, dict) else {}
     values.unknown(Item(root.line, _without_extensions(items)), (), TOP_LEVEL, _HINTS, _elsewhere(items))
     given: dict[str, Any] = {}
-    if "client_idle_timeout" in items:
-        given["client_idle_timeout"] = values.plain(items["client_idle_timeout"], ("client_idle_timeout",))
+    for key in ("client_idle_timeout", "merged"):
+        if key in items:
+            given[key] = values.plain(items[key], (key,))
     given |= _listen(items.get("listen"), values)
     for key, fault in (("allowed_hosts", _host_fault), ("allowed_origins", origin_fault)):
         if key in items:

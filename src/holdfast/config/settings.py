@@ -85,6 +85,7 @@ def _misfit(model: type[BaseModel], faults: Iterable[tuple[tuple[str | int, ...]
 
 
 Scope = Literal["chat", "user", "shared"]
+Merging = Literal["several", "always"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)]
 Count = Annotated[int, Field(ge=1), BeforeValidator(_no_truth)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_truth)]
@@ -410,6 +411,9 @@ class GatewaySettings(_Settings):
     """A client's own MCP session ends this long after its last stream and request ended."""
     separator: Annotated[str, Field(pattern=SEPARATOR_PATTERN)] = SEPARATOR
     """Between a server's prefix and its tool's name at `/mcp`: up to 4 letters, digits, dashes and underscores."""
+    merged: Merging = "several"
+    """When `/mcp` joins the servers under names with prefixes: `several`, when there are several; `always`, when there
+    is one, too, so that names stay what they are if a second comes or goes."""
     operator_key_digest: Annotated[bytes | None, Field(repr=False)] = None
     """SHA-256 of the key for `/api` and `/metrics`; without it, they are open on loopback and closed elsewhere."""
     limits: Limits = Limits()

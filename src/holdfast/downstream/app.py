@@ -183,7 +183,11 @@ class App:
         Until that answer is over, the request is one of `open_requests`.
         """
         route, method = "other", head.method
-        responder.on_begun = begun = lambda status: self._emit(events.RequestEnded(route, method, status))
+
+        def begun(status: int) -> None:
+            self._emit(events.RequestEnded(route, method, status))
+
+        responder.on_begun = begun
         entrance = self.entrance
         try:
             request = entrance.read_head(head)

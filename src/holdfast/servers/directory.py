@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from holdfast.config.settings import Merging
 from holdfast.identity.caller import Identity
 from holdfast.servers.merged import Merged
 from holdfast.servers.server import Server
@@ -16,6 +17,7 @@ class Directory:
     def __init__(self, merged: Merged) -> None:
         self.merged = merged
         self._servers: dict[str, Server] = {}
+        self._merging: Merging = "several"
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self._servers.values())
@@ -30,9 +32,10 @@ class Directory:
     def __contains__(self, name: object) -> bool:
         return name in self._servers
 
-    def replace(self, servers: dict[str, Server], separator: str) -> None:
+    def replace(self, servers: dict[str, Server], separator: str, merging: Merging = "several") -> None:
         """Serve these, and nothing else, from now on."""
         self._servers = servers
+        self._merging = merging
         self.merged.replace(servers.values(), separator)
 
     def one(self, name: str, identity: Identity) -> Service | None:
@@ -41,7 +44,7 @@ class Directory:
 
     def whole(self, identity: Identity) -> Service | None:
         """What `/mcp` is: the only server as it is, or all of them as one."""
-        if len(self._servers) != 1:
+        if len(self._servers) != 1 or self._merging == "always":
             return self.merged
         (only,) = self._servers.values()
         return only if identity.may_see(only.name) else None

@@ -354,7 +354,7 @@ class Request:
                 self._quote_foreign()
             case _Reading.REDIRECT:
                 self.start()
-            case _Reading.MESSAGE | _Reading.NOTHING:
+            case _Reading.NOTHING:
                 self._fail(FaultKind.INVALID, f"{self._session.answered(self._status)} to a request")
 
     def failed(self, fault: HttpFault) -> None:

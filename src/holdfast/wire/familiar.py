@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _MAX_DIGITS: Final = 9
 
 

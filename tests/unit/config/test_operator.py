@@ -24,6 +24,7 @@ Complaint = Callable[..., list[str]]
 
 WHOLE = """
 separator: "-"
+merged: always
 operator_key: ${OPERATOR_KEY}
 limits: {sessions: 5, sessions_per_user: 4, user_rate: null, client_rate: 200, request_bytes: 3, message_bytes: 2}
 log: {level: warning, format: json}
@@ -53,7 +54,7 @@ servers:
 
 def test_a_file_says_all_of_it(loads: Load) -> None:
     settings = loads(WHOLE, {"OPERATOR_KEY": "o", "SEARCH": "search"}).settings
-    assert settings.separator == "-"
+    assert (settings.separator, settings.merged) == ("-", "always")
     assert settings.operator_key_digest == key_digest("o")
     assert settings.limits == Limits(
         sessions=5, sessions_per_user=4, user_rate=None, client_rate=200, request_bytes=3, message_bytes=2
@@ -125,6 +126,7 @@ MISTAKES = [
         "separator: '-'\nservers:\n  a-b: {url: http://h/}\n",
         "3: servers.a-b: a server's name has no -, which ends it in the names of tools: a_b",
     ),
+    ("merged: yes\n" + SERVERS, "1: merged: 'yes' is not one of several, always"),
     ("separator: .\n" + SERVERS, "1: separator: '.' does not fit; it takes letters, digits, dashes and underscores, 4"),
     (
         "separator:\n" + SERVERS,

@@ -45,6 +45,14 @@ def test_a_single_server_is_the_whole_and_several_are_merged() -> None:
     assert directory("one").whole(SOMEBODY) is None
 
 
+def test_a_single_server_is_merged_like_several_where_the_settings_say_so() -> None:
+    whole = Directory(Merged("__", ManualClock()))
+    whole.replace({"two": server("two")}, "__", "always")
+    assert whole.whole(SOMEBODY) is whole.merged
+    whole.replace({"two": whole["two"]}, "__")
+    assert whole.whole(SOMEBODY) is whole["two"]
+
+
 @requirement("merged:access:hidden-servers")
 def test_what_a_client_may_not_see_is_found_as_little_as_what_is_not_there() -> None:
     whole = directory("one", "two")
