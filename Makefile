@@ -16,10 +16,11 @@ VENV_READY := .venv/.ready
 NODE_READY := $(NODE)/node_modules/.ready
 CONFORMANCE_READY := .conformance/.ready
 PEERS_READY := bench/build/peers/.ready
+OPEN_WEBUI_READY := .hosts/open-webui/.ready
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: demo
 demo: $(VENV_READY) ## Show what Holdfast is for, in a minute
@@ -32,7 +33,12 @@ check: $(VENV_READY) ## Format, lint, types and the fast tests; under a minute
 .PHONY: test
 test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real servers and clients included
 	@tools/system-packages.sh chromium curl
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --ignore=tests/hosts
+
+.PHONY: test-hosts
+test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
+	@tools/system-packages.sh chromium
+	@$(BIN)/python -m pytest tests/hosts
 
 .PHONY: soak
 soak: export SOAK_SECONDS ?= 3600
@@ -56,7 +62,7 @@ docs: $(VENV_READY) ## Write the tables of docs/configuration.md and docs/eras.m
 
 .PHONY: clean
 clean: ## Remove everything that these targets made
-	@rm -rf .venv .conformance $(NODE)/node_modules bench/build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .conformance .hosts $(NODE)/node_modules bench/build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: check-format check-lint check-mypy check-pyright check-tests
@@ -105,3 +111,11 @@ $(CONFORMANCE_READY): tests/conformance/setup.sh | $(VENV_READY)
 $(PEERS_READY): $(wildcard bench/packages/*) | $(VENV_READY)
 	@echo "Installing the gateways to measure beside"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bench/packages/install.sh $(@D)
+
+# A host's packages stay apart from ours: each has a virtual environment of its own.
+$(OPEN_WEBUI_READY): tests/hosts/open-webui.txt tests/hosts/without.txt | $(VENV_READY)
+	@echo "Installing Open WebUI"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/without.txt
+	@touch $@
