@@ -104,15 +104,15 @@ def _bound_to(model: FakeModel) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             message = model.answer(body, {name.lower(): value for name, value in self.headers.items()})
             reason = "tool_calls" if message.get("tool_calls") else "stop"
-            common = {"id": "answer", "created": 0, "model": body.get("model", MODEL)}
+            common: dict[str, Any] = {"id": "answer", "created": 0, "model": body.get("model", MODEL)}
             if body.get("stream"):
-                delta = {"index": 0, "delta": message, "finish_reason": None}
-                end = {"index": 0, "delta": {}, "finish_reason": reason}
+                delta: dict[str, Any] = {"index": 0, "delta": message, "finish_reason": None}
+                end: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": reason}
                 chunks = ({**common, "object": "chat.completion.chunk", "choices": [each]} for each in (delta, end))
                 events = [*map(json.dumps, chunks), "[DONE]"]
                 self._send("".join(f"data: {event}\n\n" for event in events), "text/event-stream")
             else:
-                choice = {"index": 0, "message": message, "finish_reason": reason}
+                choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": reason}
                 usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
                 self._send(json.dumps({**common, "object": "chat.completion", "choices": [choice], "usage": usage}))
 
