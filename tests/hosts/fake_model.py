@@ -68,7 +68,8 @@ class FakeModel:
     def answer(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         """The assistant's next message."""
         messages: list[Mapping[str, Any]] = body["messages"]
-        tools = [tool["function"]["name"] for tool in body.get("tools") or []]
+        offered: Sequence[Mapping[str, Any]] = body.get("tools") or []
+        tools: list[str] = [tool["function"]["name"] for tool in offered]
         asked = Asked(time.monotonic(), messages, tools, headers)
         self.asked.append(asked)
         last_user = max((at for at, each in enumerate(messages) if each["role"] == "user"), default=0)
@@ -84,7 +85,7 @@ class FakeModel:
 
 def text_of(message: Mapping[str, Any]) -> str:
     """The text of a message, whichever way it is written."""
-    content = message.get("content") or ""
+    content: str | Sequence[Mapping[str, str]] = message.get("content") or ""
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
