@@ -1747,6 +1747,23 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
         "issue 6, holdfast doctor",
     ),
+    # users whom a host signs
+    "identity:signed:proven": Requirement(
+        "A user whom a host signs is believed; without a token nobody is named.",
+        "issue 6, Open WebUI; hosts, headers",
+    ),
+    "identity:signed:forged": Requirement(
+        "Where users are signed, a name without a good signature is refused and opens nothing.",
+        "threats-and-faults 11; issue 6, Open WebUI",
+    ),
+    "identity:signed:expiry": Requirement(
+        "A token's expiry counts when it first comes, and again once it was left alone or an hour has passed.",
+        "hosts, headers: fixed when it connects",
+    ),
+    "identity:signed:start": Requirement(
+        "What checks tokens is loaded only where a secret is set.",
+        "style 8",
+    ),
     # every client to every server
     "eras:pairs:as-the-table-says": Requirement(
         "Every feature fares between every kind of client and every kind of server as the table of docs/eras.md says.",

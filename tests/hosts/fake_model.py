@@ -36,7 +36,7 @@ class Asked:
     @property
     def user(self) -> str:
         """The last message of the user."""
-        return text_of(next((each for each in reversed(self.messages) if each["role"] == "user"), {}))
+        return next((text_of(each) for each in reversed(self.messages) if each["role"] == "user"), "")
 
 
 class FakeModel:
