@@ -1747,6 +1747,28 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
         "issue 6, holdfast doctor",
     ),
+    # Open WebUI, the real one
+    "hosts:openwebui:kept": Requirement(
+        "State is kept for each chat of each person, and a follow-up message opens nothing, in either era.",
+        "issue 6, Open WebUI 1",
+    ),
+    "hosts:openwebui:asks": Requirement("A server's question reaches the person whose chat it is.", "issue 6, tests"),
+    "hosts:openwebui:stop": Requirement(
+        "Stop cancels the call at the server, and the chat goes on with what it had.", "issue 6, tests"
+    ),
+    "hosts:openwebui:restart": Requirement(
+        "After a restart of the server the loss is told once, and the chat goes on.", "issue 6, tests"
+    ),
+    "hosts:openwebui:filter": Requirement(
+        "The filter function warms a chat before the model is asked, shows how it goes, and holds no message up.",
+        "issue 6, Open WebUI 2",
+    ),
+    "hosts:openwebui:signed": Requirement(
+        "Open WebUI's signed users are believed, and no others beside them.", "issue 6, Open WebUI 3"
+    ),
+    "hosts:openwebui:swift": Requirement(
+        "A warm message costs the gateway milliseconds, and a cold start says so at once.", "issue 6, how it is proved"
+    ),
     # users whom a host signs
     "identity:signed:proven": Requirement(
         "A user whom a host signs is believed; without a token nobody is named.",

@@ -15,12 +15,18 @@ from typing import Any
 socketio: Any = import_module("socketio")  # of the environment that runs this, not of the one that checks its types
 
 
+def tell(event: Any) -> None:
+    """Write a line for the test."""
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
 async def main(url: str, token: str, answer: Any) -> None:
     """Stay until stdin ends."""
     client = socketio.AsyncClient()
 
     async def events(event: Any) -> Any:
-        print(json.dumps(event), flush=True)
+        tell(event)
         return answer if event["data"]["type"] == "request:elicitation" else None
 
     client.on("events", events)
@@ -28,7 +34,7 @@ async def main(url: str, token: str, answer: Any) -> None:
         url, auth={"token": token}, socketio_path="/ws/socket.io", transports=["websocket"], wait_timeout=60
     )
     await client.emit("user-join", {"auth": {"token": token}})
-    print(json.dumps({"sid": client.sid}), flush=True)
+    tell({"sid": client.get_sid()})
     await asyncio.to_thread(sys.stdin.read)
     await client.disconnect()
 

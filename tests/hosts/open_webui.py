@@ -8,7 +8,7 @@ import json
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -39,8 +39,6 @@ _ALONE: Final = {
     "ENABLE_TITLE_GENERATION": "false",
     "ENABLE_TAGS_GENERATION": "false",
     "ENABLE_FOLLOW_UP_GENERATION": "false",
-    "ENABLE_SIGNUP": "true",
-    "DEFAULT_USER_ROLE": "user",
     "BYPASS_MODEL_ACCESS_CONTROL": "true",
 }
 """Nothing is fetched from elsewhere, and whoever comes may have an account and the model."""
@@ -71,13 +69,18 @@ class Person:
         """What the page was told, in order."""
         self._news = asyncio.Event()
 
-    async def sign_up(self) -> None:
-        """Make the account; the first one is the admin's."""
-        form = {"name": self.name, "email": f"{self.name.lower()}@example.org", "password": PASSWORD}
-        answer = await self._http.post("/api/v1/auths/signup", json=form)
-        if answer.status_code != 200:  # it is there already
-            answer = await self._http.post("/api/v1/auths/signin", json=form)
-        answer.raise_for_status()
+    async def sign_in(self, admin: Person | None) -> None:
+        """Make the account, unless it is there: the first is the admin's, who makes all others."""
+        form = {"email": f"{self.name.lower()}@example.org", "password": PASSWORD}
+        answer = await self._http.post("/api/v1/auths/signin", json=form)
+        if answer.status_code != 200:
+            account = {**form, "name": self.name}
+            if admin is None:
+                answer = await self._http.post("/api/v1/auths/signup", json=account)
+            else:
+                await admin.ask("POST", "/api/v1/auths/add", {**account, "role": "user"})
+                answer = await self._http.post("/api/v1/auths/signin", json=form)
+            answer.raise_for_status()
         self.id, self.token = answer.json()["id"], answer.json()["token"]
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -123,7 +126,11 @@ class Person:
                 await self._news.wait()
 
     async def begin(
-        self, text: str, chat: str | None = None, tools: Sequence[str] = ("server:mcp:hf",), models: Sequence[str] = (MODEL,)
+        self,
+        text: str,
+        chat: str | None = None,
+        tools: Sequence[str] = ("server:mcp:hf",),
+        models: Sequence[str] = (MODEL,),
     ) -> tuple[str, list[str]]:
         """Send a message, in a new chat where none is named; the ids of the chat and of the answers to come."""
         parent: str | None = None
@@ -178,23 +185,13 @@ def is_last(data: Mapping[str, Any]) -> bool:
     return data["type"] == "chat:active" and not data["data"]["active"]
 
 
-@dataclass
-class OpenWebUi:
-    """A running instance."""
-
-    url: str
-    process: Process
-    http: httpx2.AsyncClient = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.http = httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
-
-    @asynccontextmanager
-    async def person(self, name: str, answer: Any = None) -> AsyncGenerator[Person]:
-        """Somebody with an account and an open page, within the block."""
-        person = Person(self.http, name)
-        await person.sign_up()
-        async with person.page(self.url, answer):
+@asynccontextmanager
+async def person_at(url: str, name: str, *, admin: Person | None = None, answer: Any = None) -> AsyncGenerator[Person]:
+    """Somebody with an account and an open page, within the block; `answer` is what each question gets."""
+    async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as http:
+        person = Person(http, name)
+        await person.sign_in(admin)
+        async with person.page(url, answer):
             yield person
 
 
