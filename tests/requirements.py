@@ -1763,6 +1763,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The filter function warms a chat before the model is asked, shows how it goes, and holds no message up.",
         "issue 6, Open WebUI 2",
     ),
+    "hosts:openwebui:guide": Requirement(
+        "Who follows docs/openwebui.md has what it promises.", "issue 6, how it is proved"
+    ),
     "hosts:openwebui:signed": Requirement(
         "Open WebUI's signed users are believed, and no others beside them.", "issue 6, Open WebUI 3"
     ),
