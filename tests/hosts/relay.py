@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from holdfast.tasks import TaskScope
 from holdfast.testing.listener import Listener
@@ -66,8 +66,8 @@ class Relay:
                 lines = head.decode("latin-1").split("\r\n")
                 fields = {name.lower(): value for name, _, value in (each.partition(": ") for each in lines[1:])}
                 body = await reader.readexactly(int(fields.get("content-length", "0")))
-                message = json.loads(body) if body else {}
-                method = message.get("method", "") if isinstance(message, dict) else ""
+                message: Any = json.loads(body) if body else {}
+                method: str = message.get("method", "")
                 begun = time.monotonic()
                 if self._is_old and method == "server/discover":
                     writer.write(
