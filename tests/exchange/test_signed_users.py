@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ from pydantic import SecretStr
 from holdfast.config import ClientSettings, Trust, key_digest
 from modern_client import ModernClient
 from requirements import requirement
-from rig import NAME, Client, rig
+from rig import NAME, Client, read_head, rig
 from rows import row
 
 SECRET: Final = "a secret of forty bytes, give or take one"
@@ -120,3 +122,27 @@ async def test_a_long_message_goes_on_with_the_token_that_it_began_with(monkeypa
         late = bearing(running, signed("ann", today - 500))
         assert await late.post(late.tool("count")) == 403
         await client.delete()
+
+
+@requirement("identity:signed:expiry")
+async def test_an_expired_token_is_found_out_on_a_connection_that_bore_it_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    today = time.time()
+    async with rig(clients=(HOST,)) as running, asyncio.timeout(30):
+        monkeypatch.setattr(running.app.tokens, "wall", lambda: today)
+        body = json.dumps(bearing(running, None).call("tools/list"))
+        head = (
+            f"POST /mcp HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer k\r\ncontent-length: {len(body)}\r\n"
+            f"accept: application/json\r\nx-openwebui-user-jwt: {signed('ann', today + 300)}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        statuses: list[int] = []
+        for step in (0, 0, 0, 4000, 0):
+            today += step
+            writer.write((head + body).encode())
+            response = await read_head(reader)
+            await response.body()
+            statuses.append(response.status)
+        writer.close()
+        assert statuses == [200, 200, 200, 403, 403]
