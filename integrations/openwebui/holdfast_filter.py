@@ -30,8 +30,8 @@ from pydantic import BaseModel, Field
 
 log = logging.getLogger("holdfast")
 
-ENDPOINT = re.compile(r"(?P<base>https?://[^?#]*?)(?:/mcp(?:/(?P<server>[^/?#]+))?)?/?")
-"""The URL of a connection: Holdfast's own, or an endpoint of it (`/mcp`, `/mcp/NAME`)."""
+ENDPOINT = re.compile(r"(?P<base>https?://[^?#]*?)(?P<path>/mcp(?:/(?P<server>[^/?#]+))?)?/?")
+"""Holdfast's own URL, or that of a connection to it, which ends in `/mcp` or `/mcp/NAME`."""
 TOOL_SERVER = "server:mcp:"
 """Before a connection's id, in the ids of a chat's tools."""
 LAST = {"ready", "restored", "failed"}
@@ -62,7 +62,9 @@ class Filter:
             1.0, gt=0, description="Seconds without an answer after which Holdfast counts as not there."
         )
         pause: float = Field(
-            30.0, ge=0, description="Seconds for which it is left alone when it was not there, or is no Holdfast."
+            30.0,
+            ge=0,
+            description="Seconds for which what was not there is left alone; what is no Holdfast, 20 times as long.",
         )
         priority: int = Field(0, description="Filters with lower numbers run first.")
 
@@ -103,7 +105,9 @@ class Filter:
         wanted = [name.strip() for name in self.valves.servers.split(",") if name.strip()]
         for server_id, connection in await self._connections(user, tool_ids):
             endpoint = ENDPOINT.fullmatch(connection.get("url", "").strip())
-            if endpoint is None or self._paused.get(endpoint["base"], 0) > time.monotonic():
+            if endpoint is None or (server_id and not endpoint["path"]):
+                continue
+            if self._paused.get(endpoint["base"], 0) > time.monotonic():
                 continue
             headers, _ = await build_tool_server_headers(
                 connection, request, user, server_id=server_id, metadata=metadata
@@ -154,7 +158,8 @@ class Filter:
                         allow_redirects=False,
                     )
                 if response.content_type != "text/event-stream":
-                    self._pause(base, f"answered {response.status}: {(await response.text())[:300]}")
+                    said = (await response.text())[:300]
+                    self._pause(base, f"answered {response.status}: {said}", is_other=response.status in {404, 405})
                     return
                 async for line in response.content:
                     if line.startswith(b"data:"):
@@ -178,9 +183,11 @@ class Filter:
             await emit(status(f"{name} ready: {sentence}", is_done=True))
         shown.discard(name)
 
-    def _pause(self, base: str, why: str) -> None:
-        self._paused[base] = time.monotonic() + self.valves.pause
-        log.warning("%s %s; it is left alone for %g s", base, why, self.valves.pause)
+    def _pause(self, base: str, why: str, *, is_other: bool = False) -> None:
+        """Leave a URL alone; where it is probably no Holdfast at all, for longer and without a warning."""
+        pause = self.valves.pause * (20 if is_other else 1)
+        self._paused[base] = time.monotonic() + pause
+        log.log(logging.INFO if is_other else logging.WARNING, "%s %s; it is left alone for %g s", base, why, pause)
 
 
 def status(description: str, *, is_done: bool = False, is_error: bool = False) -> dict[str, Any]:

@@ -93,7 +93,12 @@ class Person:
     async def page(self, url: str, answer: Any) -> AsyncGenerator[None]:
         """Keep a page open within the block; `answer` is given to every question of a server."""
         child = await asyncio.create_subprocess_exec(
-            HOME / "bin" / "python", TAB, url, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            HOME / "bin" / "python",
+            TAB,
+            url,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
         )
         assert child.stdin is not None
         assert child.stdout is not None
