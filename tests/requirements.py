@@ -1756,6 +1756,48 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
         "issue 6, holdfast doctor",
     ),
+    # Open WebUI, the real one
+    "hosts:openwebui:kept": Requirement(
+        "State is kept for each chat of each person, and a follow-up message opens nothing, in either era.",
+        "issue 6, Open WebUI 1",
+    ),
+    "hosts:openwebui:asks": Requirement("A server's question reaches the person whose chat it is.", "issue 6, tests"),
+    "hosts:openwebui:stop": Requirement(
+        "Stop cancels the call at the server, and the chat goes on with what it had.", "issue 6, tests"
+    ),
+    "hosts:openwebui:restart": Requirement(
+        "After a restart of the server the loss is told once, and the chat goes on.", "issue 6, tests"
+    ),
+    "hosts:openwebui:filter": Requirement(
+        "The filter function warms a chat before the model is asked, shows how it goes, and holds no message up.",
+        "issue 6, Open WebUI 2",
+    ),
+    "hosts:openwebui:guide": Requirement(
+        "Who follows docs/openwebui.md has what it promises.", "issue 6, how it is proved"
+    ),
+    "hosts:openwebui:signed": Requirement(
+        "Open WebUI's signed users are believed, and no others beside them.", "issue 6, Open WebUI 3"
+    ),
+    "hosts:openwebui:swift": Requirement(
+        "A warm message costs the gateway milliseconds, and a cold start says so at once.", "issue 6, how it is proved"
+    ),
+    # users whom a host signs
+    "identity:signed:proven": Requirement(
+        "A user whom a host signs is believed; without a token nobody is named.",
+        "issue 6, Open WebUI; hosts, headers",
+    ),
+    "identity:signed:forged": Requirement(
+        "Where users are signed, a name without a good signature is refused and opens nothing.",
+        "threats-and-faults 11; issue 6, Open WebUI",
+    ),
+    "identity:signed:expiry": Requirement(
+        "A token's expiry counts when it first comes, and again once it was left alone or an hour has passed.",
+        "hosts, headers: fixed when it connects",
+    ),
+    "identity:signed:start": Requirement(
+        "What checks tokens is loaded only where a secret is set.",
+        "style 8",
+    ),
     # every client to every server
     "eras:pairs:as-the-table-says": Requirement(
         "Every feature fares between every kind of client and every kind of server as the table of docs/eras.md says.",
