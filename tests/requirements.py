@@ -397,6 +397,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A body beyond 4 MiB is refused with 413, and a client that first sends all of it can read so.",
         "threats-and-faults 26",
     ),
+    "exchange:refusals:rest": Requirement(
+        "What a client still sends once it has been answered is bounded in bytes and time, and costs it no answer.",
+        "threats-and-faults 29; RFC 9112, section 9.6",
+    ),
     "exchange:refusals:headers": Requirement(
         "Types, versions and doubled headers that do not fit are refused with the status that HTTP has for it.",
         "MCP 2025-11-25, Transports",
