@@ -728,6 +728,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "faults:slow:holds-up-nobody": Requirement(
         "Clients that stop reading hold up no other call of their session.", "threats-and-faults 38"
     ),
+    "faults:slow:senders": Requirement(
+        "Clients that send drop by drop are given up, heads after 10 s and bodies after 30 s, and slow down nobody.",
+        "threats-and-faults 29",
+    ),
     "faults:slow:given-up": Requirement(
         "A client that takes nothing for 30 seconds is given up, and its connection closed.", "threats-and-faults 38"
     ),
