@@ -1541,6 +1541,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "An answer, and what is said in one turn of the loop, goes to the kernel once.",
         "issue: near the limit",
     ),
+    "http:direct:drops-are-counted": Requirement(
+        "Progress and logs that nobody will see are counted, and an answer is never among them.",
+        "threats-and-faults 38",
+    ),
     "http:direct:slow-readers": Requirement(
         "Who reads slowly is waited for as long as something is read, and costs a bounded queue.",
         "threats-and-faults 38",

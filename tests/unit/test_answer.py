@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.downstream.answer import KEEP_ALIVE, SILENCE, Answer, PlainStream
+from holdfast.downstream.replay import Drops
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import BOTH, JSON_ONLY, Accepts
 from holdfast.wire.sse import COMMENT, format_event
@@ -19,12 +20,13 @@ class Case:
     def __init__(self, accepts: Accepts = BOTH, expected: int = 1, *, is_array: bool = False) -> None:
         self.responder = RecordedResponder()
         self.clock = ManualClock()
+        self.drops = Drops()
         self.ended = 0
         self.answer = Answer(
             self.responder,
             accepts,
             self.clock,
-            lambda: PlainStream(self.responder, ((b"x", b"y"),)),
+            lambda: PlainStream(self.responder, self.drops, ((b"x", b"y"),)),
             expected=expected,
             is_array=is_array,
             headers=((b"x", b"y"),),
@@ -129,3 +131,15 @@ def test_what_was_cancelled_is_answered_with_nothing(accepts: Accepts, status: i
     case.answer.result(None)
     assert (case.responder.status, case.responder.body) == (status, b"")
     case.check_over()
+
+
+@requirement("http:direct:drops-are-counted")
+def test_what_a_slow_reader_of_a_stream_misses_is_counted_and_its_result_is_not_missed() -> None:
+    case = Case(STREAM_ONLY)
+    case.responder.is_slow = True
+    for _ in range(3):
+        assert case.answer.event(b"progress", droppable=True)
+    assert case.answer.event(b"question", droppable=False)
+    case.answer.result(b"result")
+    assert case.responder.body == format_event(b"question") + format_event(b"result")
+    assert case.drops.counted == {"slow": 3, "away": 0}

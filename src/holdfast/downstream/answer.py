@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from holdfast.clock import Clock, Timer
 from holdfast.downstream.http import Headers, Responder
-from holdfast.downstream.replay import STREAM_HEADERS
+from holdfast.downstream.replay import STREAM_HEADERS, Drops
 from holdfast.wire import jsonrpc, sse
 from holdfast.wire.headers import Accepts
 
@@ -36,12 +36,15 @@ class Stream(Protocol):
 class PlainStream:
     """A stream that nobody can resume."""
 
-    def __init__(self, responder: Responder, headers: Headers = ()) -> None:
+    def __init__(self, responder: Responder, drops: Drops, headers: Headers = ()) -> None:
         self._responder = responder
+        self._drops = drops
         responder.open((*STREAM_HEADERS, *headers))
 
     def emit(self, data: bytes, *, droppable: bool) -> None:
-        if not (droppable and self._responder.is_slow):
+        if droppable and self._responder.is_slow:
+            self._drops.slow += 1
+        else:
             self._responder.write(sse.format_event(data))
 
     def comment(self) -> None:
@@ -75,6 +78,7 @@ class Answer:
         is_array: bool,
         headers: Headers = (),
         ended: Callable[[], None] | None = None,
+        drops: Drops | None = None,
     ) -> None:
         self._accepts_stream = accepts.stream
         self._responder = responder
@@ -85,6 +89,7 @@ class Answer:
         self.headers = headers
         """Sent with the head of a JSON answer."""
         self._ended = ended
+        self._drops = drops
         self._results: list[bytes] = []
         self._remarks: dict[bytes, Callable[[], None]] = {}
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
@@ -168,7 +173,11 @@ class Answer:
 
     def _open(self) -> Stream:
         """Begin the stream."""
-        return PlainStream(self._responder, self.headers) if self._open_stream is None else self._open_stream()
+        return (
+            PlainStream(self._responder, self._drops or Drops(), self.headers)
+            if self._open_stream is None
+            else self._open_stream()
+        )
 
     def _over(self) -> None:
         """The answer is whole."""

@@ -97,6 +97,7 @@ class App:
         emit: events.Emit,
     ) -> None:
         self.sessions = ClientSessions(clock, settings.client_idle_timeout, settings.limits)
+        self.drops = self.sessions.budget.drops
         self._directory = directory
         self._pages = pages
         self._scope = scope
@@ -104,9 +105,9 @@ class App:
         self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
-        self._sessionless = Sessionless(clock)
+        self._sessionless = Sessionless(clock, self.drops)
         self._warmth = Warmth(directory, clock)
-        self.modern = Modern(clock, settings.limits, emit)
+        self.modern = Modern(clock, settings.limits, self.drops, emit)
         self.entrance = Entrance(settings)
         """Changes with the settings: what one has let in, the next may not."""
         self._rates = Rates(settings.limits, clock)
