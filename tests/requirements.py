@@ -487,6 +487,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "After a reopening, watchers hear of the lists that differ.",
         "architecture 5, loss",
     ),
+    "pool:call:nobody-waits-for-an-answer-that-failed": Requirement(
+        "An answer that fails on its way to the caller becomes an error, or the end of its connection.",
+        "architecture 4: exactly one answer",
+    ),
     "pool:time:silence-ends-a-call": Requirement(
         "A call without a message of the server for `call_timeout` ends and is cancelled upstream.",
         "architecture 5, time",

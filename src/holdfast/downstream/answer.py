@@ -18,6 +18,9 @@ KEEP_ALIVE: Final = 15.0
 REMARK_AFTER: Final = 0.25
 """Seconds of waiting after which somebody may want to know what for."""
 JSON_HEADERS: Final[Headers] = ((b"content-type", b"application/json"),)
+_FAILED: Final = jsonrpc.error(
+    jsonrpc.id_bytes(None), jsonrpc.error_object(jsonrpc.INTERNAL_ERROR, "The gateway failed; its log says why.")
+)
 
 
 class Stream(Protocol):
@@ -148,13 +151,28 @@ class Answer:
         if self._missing == 0:
             return
         self._missing -= 1
-        if message is not None:
-            if self._stream is not None:
-                self._stream.emit(message, droppable=False)
-            else:
-                self._results.append(message)
-        if self._missing == 0:
-            self._end()
+        try:
+            if message is not None:
+                if self._stream is not None:
+                    self._stream.emit(message, droppable=False)
+                else:
+                    self._results.append(message)
+            if self._missing == 0:
+                self._end()
+        except Exception:
+            self._break_off()
+            raise
+
+    def _break_off(self) -> None:
+        """End without the answer, which failed on its way: its client must not wait for good."""
+        self._missing = 0
+        self._stop_timer()
+        self._stop_remarks()
+        if self._stream is not None:
+            self._stream.finish(self._clock.now())
+        else:
+            self._responder.answer(500, JSON_HEADERS, (_FAILED,))
+        self._over()
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -173,11 +191,9 @@ class Answer:
 
     def _open(self) -> Stream:
         """Begin the stream."""
-        return (
-            PlainStream(self._responder, self._drops or Drops(), self.headers)
-            if self._open_stream is None
-            else self._open_stream()
-        )
+        if self._open_stream is not None:
+            return self._open_stream()
+        return PlainStream(self._responder, self._drops or Drops(), self.headers)
 
     def _over(self) -> None:
         """The answer is whole."""

@@ -70,10 +70,10 @@ class Leg(AnswerCaller[Answer]):
         if self._envelope.level is not None:
             super().log(params)
 
-    def answer(self, outcome: Outcome) -> None:
+    def worded(self, outcome: Outcome) -> bytes:
         outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
-        super().answer(outcome)
+        return super().worded(outcome)
 
 
 class Modern:
