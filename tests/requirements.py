@@ -1598,6 +1598,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "The official SDK's client runs on a kept session unchanged.",
         "architecture 7",
     ),
+    "library:blocking:never-hangs": Requirement(
+        "A blocking pool that cannot start says so, and one that ends waits for no callback.", "issue: the library"
+    ),
     "library:blocking": Requirement(
         "Code that does not await has the same sessions, from any thread.",
         "architecture 7",
