@@ -491,6 +491,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "An answer that fails on its way to the caller becomes an error, or the end of its connection.",
         "architecture 4: exactly one answer",
     ),
+    "http-upstream:an-opening-given-up-is-ended": Requirement(
+        "A session that a server begins after nobody waits for it any more is ended there.", "architecture 5, End"
+    ),
     "pool:time:silence-ends-a-call": Requirement(
         "A call without a message of the server for `call_timeout` ends and is cancelled upstream.",
         "architecture 5, time",
