@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Final
 
 from faults.raw_http import RawConnection, post, raw_connection
-from faults.twins import compared, twins
+from faults.twins import compared, running, twins
 from holdfast.testing.server import ScriptedServer
 from requirements import requirement
 from rows import Figure, row
@@ -48,7 +48,7 @@ class Dripper:
 @row(29)
 @requirement("faults:slow:senders")
 async def test_a_thousand_who_send_drop_by_drop_are_given_up_and_slow_down_nobody(figure: Figure) -> None:
-    async with ScriptedServer() as server, twins("run", server.url) as (hurt, spared), asyncio.TaskGroup() as group:
+    async with ScriptedServer() as server, twins(running(server.url)) as (hurt, spared), asyncio.TaskGroup() as group:
         before = hurt.resident()
         drippers = [Dripper(hurt.port, HEAD if number % 2 else BODY) for number in range(DRIPPERS)]
         dripping = [group.create_task(dripper.run()) for dripper in drippers]

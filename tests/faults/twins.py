@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import quantiles
@@ -48,6 +48,15 @@ class Twin:
         assert (answer.status, answer.closes) == (200, False)
         assert "result" in answer.messages()[-1], answer.body
 
+    async def metrics(self) -> str:
+        """Its metrics as they stand."""
+        async with self.client.request("GET", path="/metrics") as response:
+            return (await response.body()).decode()
+
+    async def metric(self, name: str) -> float:
+        """One of them, by its name and labels."""
+        return next(float(line.split()[-1]) for line in (await self.metrics()).splitlines() if line.startswith(name))
+
     def resident(self) -> int:
         """Bytes of memory that the gateway holds."""
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
@@ -55,13 +64,14 @@ class Twin:
 
 
 @asynccontextmanager
-async def twins(*arguments: str | Path, warm: str = "/mcp", within: float = 240.0) -> AsyncGenerator[tuple[Twin, Twin]]:
-    """Two of `holdfast` with these arguments and a port each, for the time of the block, each warmed up by calls."""
+async def twins(
+    arguments: Callable[[int], Sequence[str | Path]], *, warm: str = "/mcp", within: float = 240.0
+) -> AsyncGenerator[tuple[Twin, Twin]]:
+    """Two of `holdfast` with the arguments for a port each, for the time of the block, each warmed up by calls."""
     async with asyncio.timeout(within), AsyncExitStack() as stack:
         pair: list[Twin] = []
         for port in (free_port(), free_port()):
-            command = (sys.executable, "-m", "holdfast", *arguments, "--port", str(port))
-            process = stack.enter_context(start(*command))
+            process = stack.enter_context(start(sys.executable, "-m", "holdfast", *arguments(port)))
             await asyncio.to_thread(process.wait_for_line, r"ready in \d+ ms")
             connection = await stack.enter_async_context(raw_connection(port))
             pair.append(Twin(port, process.pid, connection))
@@ -80,3 +90,8 @@ def compared(hurt: Twin, spared: Twin) -> str:
     words = f"p99 of {len(hurt.taken):,} calls {1000 * with_fault:.1f} ms, {1000 * without:.1f} ms without"
     assert with_fault < 2 * NOISE * without, words
     return words
+
+
+def running(url: str) -> Callable[[int], Sequence[str]]:
+    """The arguments for a gateway in front of one server."""
+    return lambda port: ("run", url, "--port", str(port))

@@ -22,7 +22,7 @@ RETRY_MS: Final = 1000
 PUSH: Final = 0
 """The number of the GET stream."""
 MAX_EVENTS: Final = 256
-MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 256 * 1024
 """Notifications kept per stream for a client that is away; answers and questions are kept beyond `MAX_BYTES`."""
 KEEP_FINISHED: Final = 60.0
 """Seconds that a finished stream can still be resumed."""
