@@ -397,6 +397,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A body beyond 4 MiB is refused with 413, and a client that first sends all of it can read so.",
         "threats-and-faults 26",
     ),
+    "exchange:refusals:rest": Requirement(
+        "What a client still sends once it has been answered is bounded in bytes and time, and costs it no answer.",
+        "threats-and-faults 29; RFC 9112, section 9.6",
+    ),
     "exchange:refusals:headers": Requirement(
         "Types, versions and doubled headers that do not fit are refused with the status that HTTP has for it.",
         "MCP 2025-11-25, Transports",
@@ -482,6 +486,13 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "pool:loss:list-changed-where-lists-differ": Requirement(
         "After a reopening, watchers hear of the lists that differ.",
         "architecture 5, loss",
+    ),
+    "pool:call:nobody-waits-for-an-answer-that-failed": Requirement(
+        "An answer that fails on its way to the caller becomes an error, or the end of its connection.",
+        "architecture 4: exactly one answer",
+    ),
+    "http-upstream:an-opening-given-up-is-ended": Requirement(
+        "A session that a server begins after nobody waits for it any more is ended there.", "architecture 5, End"
     ),
     "pool:time:silence-ends-a-call": Requirement(
         "A call without a message of the server for `call_timeout` ends and is cancelled upstream.",
@@ -723,6 +734,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     ),
     "faults:slow:holds-up-nobody": Requirement(
         "Clients that stop reading hold up no other call of their session.", "threats-and-faults 38"
+    ),
+    "faults:slow:senders": Requirement(
+        "Clients that send drop by drop are given up, heads after 10 s and bodies after 30 s, and slow down nobody.",
+        "threats-and-faults 29",
     ),
     "faults:slow:given-up": Requirement(
         "A client that takes nothing for 30 seconds is given up, and its connection closed.", "threats-and-faults 38"
@@ -1542,6 +1557,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "An answer, and what is said in one turn of the loop, goes to the kernel once.",
         "issue: near the limit",
     ),
+    "http:direct:drops-are-counted": Requirement(
+        "Progress and logs that nobody will see are counted, and an answer is never among them.",
+        "threats-and-faults 38",
+    ),
     "http:direct:slow-readers": Requirement(
         "Who reads slowly is waited for as long as something is read, and costs a bounded queue.",
         "threats-and-faults 38",
@@ -1590,6 +1609,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "library:sdk": Requirement(
         "The official SDK's client runs on a kept session unchanged.",
         "architecture 7",
+    ),
+    "library:blocking:never-hangs": Requirement(
+        "A blocking pool that cannot start says so, and one that ends waits for no callback.", "issue: the library"
     ),
     "library:blocking": Requirement(
         "Code that does not await has the same sessions, from any thread.",

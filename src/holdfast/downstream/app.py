@@ -98,6 +98,7 @@ class App:
         emit: events.Emit,
     ) -> None:
         self.sessions = ClientSessions(clock, settings.client_idle_timeout, settings.limits)
+        self.drops = self.sessions.budget.drops
         self._directory = directory
         self._pages = pages
         self._scope = scope
@@ -105,9 +106,9 @@ class App:
         self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
-        self._sessionless = Sessionless(clock)
+        self._sessionless = Sessionless(clock, self.drops)
         self._warmth = Warmth(directory, clock)
-        self.modern = Modern(clock, settings.limits, emit)
+        self.modern = Modern(clock, settings.limits, self.drops, emit)
         self.tokens = TokensInUse(clock, settings.client_idle_timeout)
         self.entrance = Entrance(settings, self.tokens)
         """Changes with the settings: what one has let in, the next may not."""

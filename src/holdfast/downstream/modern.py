@@ -36,6 +36,7 @@ from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
+from holdfast.downstream.replay import Drops
 from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
@@ -69,19 +70,20 @@ class Leg(AnswerCaller[Answer]):
         if self._envelope.level is not None:
             super().log(params)
 
-    def answer(self, outcome: Outcome) -> None:
+    def worded(self, outcome: Outcome) -> bytes:
         outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
-        super().answer(outcome)
+        return super().worded(outcome)
 
 
 class Modern:
     """The dialect of clients without a handshake."""
 
-    def __init__(self, clock: Clock, limits: Limits, emit: events.Emit) -> None:
+    def __init__(self, clock: Clock, limits: Limits, drops: Drops, emit: events.Emit) -> None:
         self.parked = ParkedCalls(clock)
         self.listeners = Listeners(clock, limits)
         self._clock = clock
+        self._drops = drops
         self._emit = emit
 
     def reconfigure(self, limits: Limits, admits: Callable[[Identity], bool]) -> None:
@@ -117,7 +119,7 @@ class Modern:
 
     def _leg(self, post: Post, request: ClientRequest, token: Raw | None, envelope: Envelope) -> Leg:
         responder = post.responder
-        answer = Answer(responder, post.accepts, self._clock, expected=1, is_array=False)
+        answer = Answer(responder, post.accepts, self._clock, expected=1, is_array=False, drops=self._drops)
         return Leg(answer, request, token, envelope, post.target.service)
 
     def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
