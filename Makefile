@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 NODE := tests/interop/node
-SOURCES := $(wildcard src tests bench tools examples)
+SOURCES := $(wildcard src tests bench tools examples integrations)
 
 VENV_READY := .venv/.ready
 NODE_READY := $(NODE)/node_modules/.ready

@@ -397,6 +397,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A body beyond 4 MiB is refused with 413, and a client that first sends all of it can read so.",
         "threats-and-faults 26",
     ),
+    "exchange:refusals:rest": Requirement(
+        "What a client still sends once it has been answered is bounded in bytes and time, and costs it no answer.",
+        "threats-and-faults 29; RFC 9112, section 9.6",
+    ),
     "exchange:refusals:headers": Requirement(
         "Types, versions and doubled headers that do not fit are refused with the status that HTTP has for it.",
         "MCP 2025-11-25, Transports",
@@ -482,6 +486,13 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "pool:loss:list-changed-where-lists-differ": Requirement(
         "After a reopening, watchers hear of the lists that differ.",
         "architecture 5, loss",
+    ),
+    "pool:call:nobody-waits-for-an-answer-that-failed": Requirement(
+        "An answer that fails on its way to the caller becomes an error, or the end of its connection.",
+        "architecture 4: exactly one answer",
+    ),
+    "http-upstream:an-opening-given-up-is-ended": Requirement(
+        "A session that a server begins after nobody waits for it any more is ended there.", "architecture 5, End"
     ),
     "pool:time:silence-ends-a-call": Requirement(
         "A call without a message of the server for `call_timeout` ends and is cancelled upstream.",
@@ -723,6 +734,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     ),
     "faults:slow:holds-up-nobody": Requirement(
         "Clients that stop reading hold up no other call of their session.", "threats-and-faults 38"
+    ),
+    "faults:slow:senders": Requirement(
+        "Clients that send drop by drop are given up, heads after 10 s and bodies after 30 s, and slow down nobody.",
+        "threats-and-faults 29",
     ),
     "faults:slow:given-up": Requirement(
         "A client that takes nothing for 30 seconds is given up, and its connection closed.", "threats-and-faults 38"
@@ -1558,6 +1573,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "An answer, and what is said in one turn of the loop, goes to the kernel once.",
         "issue: near the limit",
     ),
+    "http:direct:drops-are-counted": Requirement(
+        "Progress and logs that nobody will see are counted, and an answer is never among them.",
+        "threats-and-faults 38",
+    ),
     "http:direct:slow-readers": Requirement(
         "Who reads slowly is waited for as long as something is read, and costs a bounded queue.",
         "threats-and-faults 38",
@@ -1614,6 +1633,9 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "library:frameworks": Requirement(
         "Two chats of two users keep their state over several messages in each agent framework and in FastAPI.",
         "issue: in the hands of its users",
+    ),
+    "library:blocking:never-hangs": Requirement(
+        "A blocking pool that cannot start says so, and one that ends waits for no callback.", "issue: the library"
     ),
     "library:blocking": Requirement(
         "Code that does not await has the same sessions, from any thread.",
@@ -1779,6 +1801,48 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "doctor:shown": Requirement(
         "Findings, advice and settings are readable in 80 columns and in a pipe, and as one JSON object.",
         "issue 6, holdfast doctor",
+    ),
+    # Open WebUI, the real one
+    "hosts:openwebui:kept": Requirement(
+        "State is kept for each chat of each person, and a follow-up message opens nothing, in either era.",
+        "issue 6, Open WebUI 1",
+    ),
+    "hosts:openwebui:asks": Requirement("A server's question reaches the person whose chat it is.", "issue 6, tests"),
+    "hosts:openwebui:stop": Requirement(
+        "Stop cancels the call at the server, and the chat goes on with what it had.", "issue 6, tests"
+    ),
+    "hosts:openwebui:restart": Requirement(
+        "After a restart of the server the loss is told once, and the chat goes on.", "issue 6, tests"
+    ),
+    "hosts:openwebui:filter": Requirement(
+        "The filter function warms a chat before the model is asked, shows how it goes, and holds no message up.",
+        "issue 6, Open WebUI 2",
+    ),
+    "hosts:openwebui:guide": Requirement(
+        "Who follows docs/openwebui.md has what it promises.", "issue 6, how it is proved"
+    ),
+    "hosts:openwebui:signed": Requirement(
+        "Open WebUI's signed users are believed, and no others beside them.", "issue 6, Open WebUI 3"
+    ),
+    "hosts:openwebui:swift": Requirement(
+        "A warm message costs the gateway milliseconds, and a cold start says so at once.", "issue 6, how it is proved"
+    ),
+    # users whom a host signs
+    "identity:signed:proven": Requirement(
+        "A user whom a host signs is believed; without a token nobody is named.",
+        "issue 6, Open WebUI; hosts, headers",
+    ),
+    "identity:signed:forged": Requirement(
+        "Where users are signed, a name without a good signature is refused and opens nothing.",
+        "threats-and-faults 11; issue 6, Open WebUI",
+    ),
+    "identity:signed:expiry": Requirement(
+        "A token's expiry counts when it first comes, and again once it was left alone or an hour has passed.",
+        "hosts, headers: fixed when it connects",
+    ),
+    "identity:signed:start": Requirement(
+        "What checks tokens is loaded only where a secret is set.",
+        "style 8",
     ),
     # every client to every server
     "eras:pairs:as-the-table-says": Requirement(

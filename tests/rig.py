@@ -285,6 +285,7 @@ async def serving(gateway: Gateway) -> AsyncGenerator[tuple[int, Collection[obje
         log_config=None,
         access_log=False,
         proxy_headers=False,  # what stands before the application would hide that its connections know it
+        timeout_keep_alive=75,
     )
     config.load()
     state = ServerState()

@@ -259,7 +259,7 @@ class Caller(Protocol):
         """
 
     def answer(self, outcome: Outcome) -> None:
-        """End the call."""
+        """End the call. Where this raises, it is called once more, with an error of ours."""
 
 
 class Running(Protocol):

@@ -76,7 +76,7 @@ class Gateway:
         self._handles = Handles(clock, settings.limits)
         merged = Merged(settings.separator, clock)
         self.servers = Directory(merged)
-        self.operations = Operations(self.servers, lambda: len(self.app.sessions))
+        self.operations = Operations(self.servers, lambda: len(self.app.sessions), lambda: self.app.drops.counted)
         self._emit = fan_out(Taker(self._shown_to), *self.operations.takers, Taker(merged.take, merged.TAKEN))
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)

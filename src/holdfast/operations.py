@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from holdfast.observe.feed import EventFeed, Taker
 from holdfast.observe.metrics import Metrics
@@ -14,7 +14,9 @@ from holdfast.views import ServerView, SessionView
 class Operations:
     """What the API shows; `takers` are to be told what happens."""
 
-    def __init__(self, directory: Directory, count_clients: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Directory, count_clients: Callable[[], int], count_drops: Callable[[], Mapping[str, int]]
+    ) -> None:
         self.feed = EventFeed()
         self.is_draining = False
         """The gateway is about to end."""
@@ -23,6 +25,7 @@ class Operations:
         self._metrics = Metrics()
         self._directory = directory
         self._count_clients = count_clients
+        self._count_drops = count_drops
 
     @property
     def takers(self) -> tuple[Taker, ...]:
@@ -53,4 +56,4 @@ class Operations:
 
     def metrics(self) -> bytes:
         """All metrics, in the text format of Prometheus."""
-        return self._metrics.render(self.servers(), self.client_sessions)
+        return self._metrics.render(self.servers(), self.client_sessions, self._count_drops())

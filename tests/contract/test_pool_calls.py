@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from holdfast.call import Call
+from holdfast.call import Call, Outcome
 from holdfast.errors import Code, Delivery
+from holdfast.session.running import UNDELIVERABLE
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import FaultKind
 from pool_rig import EVERYTHING, FakeCaller, PoolRig, pool_rig
@@ -306,7 +307,7 @@ async def test_an_exception_in_a_callers_callback_ends_that_call_and_no_other(br
                 rig.fake.session.withdraw(ask)
             request.text("done")
         await settle()
-        assert len(broken.outcomes) == 1
+        assert len(broken.outcomes) == (2 if breaks == "answer" else 1)
         assert sound.text == "done"
         assert sound.progressed == [1]
 
@@ -320,9 +321,38 @@ async def test_a_list_whose_answer_cannot_be_delivered_harms_no_other_list() -> 
         rig.fake.session.let_open()
         await settle()
         rig.fake.session.call.text("ok")
-        assert len(broken.outcomes) == 1
+        assert (len(broken.outcomes), broken.outcomes[-1]) == (2, UNDELIVERABLE)
         assert "tools" in sound.result
         assert called.text == "ok"
+
+
+class Clumsy(FakeCaller):
+    """Fails at so many answers."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self._failures = failures
+
+    def answer(self, outcome: Outcome) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise RuntimeError("clumsy")
+        super().answer(outcome)
+
+
+@requirement("pool:call:nobody-waits-for-an-answer-that-failed")
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_whose_answer_fails_on_its_way_is_told_that_it_did(failures: int) -> None:
+    async with pool_rig(may_log_errors=True) as rig:
+        caller = await rig.call(caller=Clumsy(failures))
+        other = await rig.call()
+        rig.fake.session.calls[0].text("one")
+        rig.fake.session.calls[1].text("two")
+        if failures == 1:
+            assert caller.error["code"] == -32603
+        assert len(caller.outcomes) == 2 - failures
+        assert other.text == "two"
+        assert rig.pool.sessions[0].leases == 0
 
 
 # A slow reader.

@@ -39,14 +39,14 @@ async def test_a_session_is_opened_with_the_level_of_the_calls_that_wait_for_it(
             await rig.call(wanting(level, tool))
         rig.fake.session.let_open()
         await settle()
-        assert seen(rig.fake.session) == ["notice", "a", "b", "c"]
+        assert seen(rig.fake.session) == ["info", "a", "b", "c"]
 
 
 @requirement("modern:levels:told-to-the-server")
 async def test_a_private_session_has_the_level_of_its_call() -> None:
     async with pool_rig() as rig:
-        await rig.call(wanting("warning"), rig.private_key())
-        assert seen(rig.fake.session) == ["warning", "tool"]
+        await rig.call(wanting("debug"), rig.private_key())
+        assert seen(rig.fake.session) == ["debug", "tool"]
 
 
 @requirement("modern:levels:told-to-the-server")
@@ -66,10 +66,37 @@ async def test_a_spare_is_set_before_its_first_call() -> None:
 async def test_a_level_is_lowered_for_who_wants_more_and_never_raised(over_link: bool) -> None:
     async with pool_rig(over_link=over_link) as rig:
         session = await opened(rig)
-        for level in ("warning", "error", None, "info", "warning", "info"):
+        for level in ("warning", "error", None, "debug", "warning", "debug"):
             await rig.call(wanting(level))
         calls = ["tool"] * 4
-        assert seen(session) == ["tool", "warning", "tool", "tool", "tool", "info", *calls[:3]]
+        assert seen(session) == ["tool", "info", "tool", "tool", "tool", "debug", *calls[:3]]
+
+
+@requirement("modern:levels:told-to-the-server")
+async def test_a_call_that_wants_little_of_the_log_takes_nothing_from_who_says_nothing() -> None:
+    """As from a client of an older revision in the same chat, who goes by what is usual."""
+    async with pool_rig() as rig:
+        session = await opened(rig)
+        rig.pool.attach(rig.key(), FakeWatcher())
+        await rig.call(wanting("emergency"))
+        assert seen(session) == ["tool", "info", "tool"]
+
+
+@requirement("modern:levels:told-to-the-server")
+async def test_where_a_client_set_a_level_a_call_that_wants_less_leaves_it() -> None:
+    async with pool_rig() as rig:
+        session = await opened(rig)
+        watcher = FakeWatcher()
+        rig.pool.attach(rig.key(), watcher)
+        watcher.log_level = "warning"
+        rig.server.set_level(rig.key(), "warning", FakeCaller(), watcher)
+        await settle()
+        await rig.call(wanting("error"))
+        await rig.call(wanting("notice"))
+        assert seen(session) == ["tool", "warning", "tool", "notice", "tool"]
+        rig.server.detach(rig.key(), watcher)
+        await settle()
+        assert seen(session)[-1] == "info", "who set one has left"
 
 
 @requirement("modern:levels:told-to-the-server")
@@ -92,13 +119,13 @@ async def test_calls_wait_for_their_own_level_and_no_other_call_waits() -> None:
         rig.fake.answers.pop("logging/setLevel")
         for level, tool in (("error", "a"), ("debug", "b"), (None, "c")):
             await rig.call(wanting(level, tool))
-        assert seen(session) == ["tool", "error", "c"]
+        assert seen(session) == ["tool", "info", "c"]
         session.got("logging/setLevel")[0].result({})
         await settle()
-        assert seen(session) == ["tool", "error", "c", "a", "debug"]
+        assert seen(session) == ["tool", "info", "c", "a", "debug"]
         session.got("logging/setLevel")[1].result({})
         await settle()
-        assert seen(session) == ["tool", "error", "c", "a", "debug", "b"]
+        assert seen(session) == ["tool", "info", "c", "a", "debug", "b"]
 
 
 @requirement("modern:levels:told-to-the-server")

@@ -74,6 +74,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.close()
 
+    def write_eof(self) -> None:
+        self.close()  # as a client does that hears of nothing more
+
     def pause_reading(self) -> None:
         self.reads.clear()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 from mcp_types import ElicitResult, ResourceTemplateReference
@@ -129,3 +131,61 @@ def test_a_callback_that_would_wait_for_its_own_thread_is_told_so() -> None:
         with pytest.raises(RuntimeError, match="cannot wait"):
             session.call_tool("progress", {"steps": 1}, on_progress=wait, timeout=30)
         assert text(session.call_tool("count")) == "1"
+
+
+def ends(work: Callable[[], object]) -> BaseException | None:
+    """Run `work`, which may not take for ever; what it raised."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 (returned)
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert raised, "it does not end"
+    return raised[0]
+
+
+@requirement("library:blocking:never-hangs")
+def test_a_pool_that_cannot_have_an_event_loop_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptors() -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    pool = BlockingSessionPool.open({"servers": {NAME: {"url": "http://127.0.0.1:1/mcp"}}})
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.events, "new_event_loop", no_descriptors)
+        patch.setattr(asyncio, "new_event_loop", no_descriptors)
+        error = ends(pool.__enter__)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EMFILE
+    with pytest.raises(RuntimeError, match="not open"):
+        pool.stats()
+    with pool:
+        assert pool.stats().leases == 0
+
+
+@requirement("library:blocking:never-hangs")
+def test_a_pool_ends_although_somebody_is_still_being_asked() -> None:
+    asked, may_return = threading.Event(), threading.Event()
+
+    def never(_: Question) -> Response | None:
+        asked.set()
+        may_return.wait(300)
+        return None
+
+    with server() as url, ThreadPoolExecutor(1) as threads:
+        pool = BlockingSessionPool.open({"servers": {NAME: {"url": url}}})
+        pool.__enter__()
+        session = pool.acquire(NAME, principal="ann", chat="c")
+        asking = threads.submit(session.call_tool, "ask", {"message": "Which?"}, on_ask=never)
+        assert asked.wait(30)
+        error = ends(lambda: pool.__exit__(None, None, None))
+        may_return.set()
+        assert error is None
+        assert asking.exception(30) is not None

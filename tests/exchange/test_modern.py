@@ -156,18 +156,18 @@ async def test_the_server_is_told_the_level_that_its_session_needs(transport: Tr
     async with rig(transport) as running:
 
         async def logged(client: ModernClient, level: str | None) -> tuple[str, int]:
-            """What the server says of a message at `info`, and how many the client got."""
+            """What the server says of a message at `debug`, and how many the client got."""
             meta = {} if level is None else {KEY + "logLevel": level}
-            *logs, answer = await client.events(client.tool("log", meta, level="info", message="m"))
+            *logs, answer = await client.events(client.tool("log", meta, level="debug", message="m"))
             own = [each for each in logs if each["params"]["logger"] == "test"]  # others say what the call waits for
             return text_in(answer["result"]), len(own)
 
         alone, chatting = ModernClient(running), ModernClient(running, chat="c")
         assert await logged(alone, "error") == ("below the level", 0)
-        assert await logged(alone, "info") == ("logged", 1)
+        assert await logged(alone, "debug") == ("logged", 1)
         assert await logged(chatting, "error") == ("below the level", 0)
         assert await logged(chatting, None) == ("below the level", 0)
-        assert await logged(chatting, "info") == ("logged", 1)
+        assert await logged(chatting, "debug") == ("logged", 1)
         assert await logged(chatting, "error") == ("logged", 0), "another may still want more"
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from bare_client import Response
 from holdfast.config import MAX_REQUEST_BYTES, ClientSettings, Trust, key_digest
-from holdfast.downstream import connection
-from holdfast.downstream.connection import MAX_HEAD_BYTES
+from holdfast.downstream.body import BODY_TIMEOUT
+from holdfast.downstream.connection import HEAD_TIMEOUT, LINGER_TIMEOUT, MAX_HEAD_BYTES, MAX_REST_BYTES
 from holdfast.downstream.post import MAX_MESSAGES
-from holdfast.testing.clock import ManualClock
+from holdfast.testing.clock import ManualClock, settle
 from requirements import requirement
 from rig import Client, Rig, read_head, rig, text_of
 from rows import row
@@ -115,7 +115,10 @@ async def test_a_body_beyond_the_limit_is_refused_and_the_answer_can_be_read(*, 
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(request)
         await writer.drain()  # as most clients: the whole request first, and only then the answer
-        await check_refusal(await read_head(reader), 413, -32600)
+        refused = await read_head(reader)
+        await check_refusal(refused, 413, -32600)
+        assert refused.headers["connection"] == "close"
+        assert await reader.read() == b""
         writer.close()
 
 
@@ -356,13 +359,92 @@ async def test_what_follows_a_body_is_bounded_as_well() -> None:
 
 @row(29)
 @requirement("exchange:refusals:size")
-async def test_a_head_that_does_not_come_whole_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_TIMEOUT", 0.2)
-    async with rig() as running:
+async def test_a_head_that_does_not_come_whole_is_given_up() -> None:
+    clock = ManualClock()
+    async with rig(clock=clock) as running:
+        await running.until(lambda: not running.connections)
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        before = clock.pending
         writer.write(HEAD)
+        await running.until(lambda: clock.pending > before)
+        for _ in range(3):
+            await running.passing(HEAD_TIMEOUT / 3 - 0.01)
+            writer.write(b"a")
+        await settle()
+        assert len(running.connections) == 1
+        await running.passing(0.04)
         await check_refusal(await read_head(reader), 408, -32600)
         assert await reader.read() == b""
+        writer.close()
+
+
+@row(26)
+@requirement("exchange:refusals:rest")
+async def test_who_sends_far_too_long_a_head_first_can_still_read_that_it_is() -> None:
+    async with rig() as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(HEAD + b"a" * (8 << 20))
+        await writer.drain()
+        await check_refusal(await read_head(reader), 431, -32600)
+        assert await reader.read() == b""
+        writer.close()
+
+
+@row(29)
+@requirement("exchange:refusals:rest")
+async def test_the_body_of_a_request_that_was_refused_has_its_time_and_no_more() -> None:
+    clock = ManualClock()
+    async with rig(clock=clock, clients=(KEYED,)) as running:
+        await running.until(lambda: not running.connections)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(http(b" ", "content-length: 100"))
+        refused = await read_head(reader)
+        assert (refused.status, refused.headers.get("connection")) == (401, None)
+        await refused.body()
+        for _ in range(3):
+            writer.write(b" ")
+            await running.passing(BODY_TIMEOUT / 3 - 0.01)
+        assert not reader.at_eof()
+        await running.passing(0.04)
+        assert await reader.read() == b""
+        assert len(running.connections) == 1, "whoever is still sending is heard for a moment"
+        await running.passing(LINGER_TIMEOUT)
+        await running.until(lambda: not running.connections)
+        writer.close()
+
+
+async def write_without_end(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    while True:
+        writer.write(piece)
+        await writer.drain()
+
+
+@row(26, 29)
+@requirement("exchange:refusals:rest")
+@pytest.mark.parametrize("has_key", [True, False])
+async def test_a_body_without_end_is_refused_and_then_dropped_for_a_moment_only(*, has_key: bool) -> None:
+    clock = ManualClock()
+    fields = ("authorization: Bearer secret",) if has_key else ()
+    piece = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
+    async with rig(clock=clock, clients=(KEYED,)) as running:
+        await running.until(lambda: not running.connections)
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(http(b"", *fields, "transfer-encoding: chunked"))
+        for _ in range((MAX_REQUEST_BYTES + MAX_REST_BYTES) // len(piece) + 20):
+            writer.write(piece)
+            await writer.drain()
+        refused = await read_head(reader)
+        assert refused.status == (413 if has_key else 401)
+        await refused.body()
+        assert await reader.read() == b""
+        for _ in range(20):
+            writer.write(piece)
+            await writer.drain()
+        assert len(running.connections) == 1
+        await running.passing(LINGER_TIMEOUT)
+        with pytest.raises(ConnectionError):
+            await write_without_end(writer, piece)
+        assert not running.connections
         writer.close()
 
 

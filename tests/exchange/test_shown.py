@@ -38,7 +38,7 @@ class Shown:
 
     @property
     def text(self) -> str:
-        return "\n".join([self.log.text, self._board.text, *self._encoded, self.metrics.render((), 0).decode()])
+        return "\n".join([self.log.text, self._board.text, *self._encoded, self.metrics.render((), 0, {}).decode()])
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from bare_client import BareClient, Response
 from holdfast import events
 from holdfast.clock import Clock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings
+from holdfast.downstream.connection import Connection
 from holdfast.gateway import Gateway
 from holdfast.session.lifecycle import State
 from holdfast.session.pool import Pool
@@ -136,11 +136,20 @@ async def gateway_to(
 @asynccontextmanager
 async def serving(gateway: Gateway) -> AsyncGenerator[int]:
     """Serve the gateway on a free port, as cli/serving.py does."""
-    config = Config(gateway.app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False)
+    config = Config(
+        gateway.app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # what stands before the application would hide that its connections know it
+        timeout_keep_alive=75,
+    )
     config.load()
     state = ServerState()
     try:
-        async with Listener(lambda: HttpToolsProtocol(config, state, {})) as listener:
+        async with Listener(lambda: Connection(config, state, {})) as listener:
             yield listener.port
     finally:
         gateway.drain()

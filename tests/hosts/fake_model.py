@@ -36,7 +36,7 @@ class Asked:
     @property
     def user(self) -> str:
         """The last message of the user."""
-        return text_of(next((each for each in reversed(self.messages) if each["role"] == "user"), {}))
+        return next((text_of(each) for each in reversed(self.messages) if each["role"] == "user"), "")
 
 
 class FakeModel:
@@ -45,6 +45,8 @@ class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         """Every request for an answer, in order."""
+        self.scripts: dict[str, tuple[str, str]] = {}
+        """For messages in plain words: the lines that they stand for, and the answer; `{}` in it are the results."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _bound_to(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -74,13 +76,14 @@ class FakeModel:
         self.asked.append(asked)
         last_user = max((at for at, each in enumerate(messages) if each["role"] == "user"), default=0)
         results = [text_of(each) for each in messages[last_user:] if each["role"] == "tool"]
-        calls = _CALL.findall(asked.user)
+        lines, answer = self.scripts.get(asked.user.strip(), (asked.user, "{}"))
+        calls: list[tuple[str, str]] = _CALL.findall(lines)
         if len(results) < len(calls):
             name, arguments = calls[len(results)]
             function = {"name": _full_name(name, tools), "arguments": arguments}
             call = {"index": 0, "id": f"call-{len(self.asked)}", "type": "function", "function": function}
             return {"role": "assistant", "content": None, "tool_calls": [call]}
-        return {"role": "assistant", "content": "\n".join(results) or IDLE_ANSWER}
+        return {"role": "assistant", "content": answer.format("\n".join(results)) if results else IDLE_ANSWER}
 
 
 def text_of(message: Mapping[str, Any]) -> str:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Iterable
 
+import pytest
+from msgspec import Raw
+
+from holdfast.call import Outcome, Result
 from holdfast.downstream.answer import KEEP_ALIVE, SILENCE, Answer, PlainStream
+from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.http import Headers
+from holdfast.downstream.replay import Drops
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import BOTH, JSON_ONLY, Accepts
 from holdfast.wire.sse import COMMENT, format_event
@@ -16,15 +24,23 @@ STREAM_FIRST = Accepts(json=True, stream=True, prefers_stream=True)
 
 
 class Case:
-    def __init__(self, accepts: Accepts = BOTH, expected: int = 1, *, is_array: bool = False) -> None:
-        self.responder = RecordedResponder()
+    def __init__(
+        self,
+        accepts: Accepts = BOTH,
+        expected: int = 1,
+        *,
+        is_array: bool = False,
+        responder: RecordedResponder | None = None,
+    ) -> None:
+        self.responder = responder or RecordedResponder()
         self.clock = ManualClock()
+        self.drops = Drops()
         self.ended = 0
         self.answer = Answer(
             self.responder,
             accepts,
             self.clock,
-            lambda: PlainStream(self.responder, ((b"x", b"y"),)),
+            lambda: PlainStream(self.responder, self.drops, ((b"x", b"y"),)),
             expected=expected,
             is_array=is_array,
             headers=((b"x", b"y"),),
@@ -128,4 +144,58 @@ def test_what_was_cancelled_is_answered_with_nothing(accepts: Accepts, status: i
     case = Case(accepts)
     case.answer.result(None)
     assert (case.responder.status, case.responder.body) == (status, b"")
+    case.check_over()
+
+
+@requirement("http:direct:drops-are-counted")
+def test_what_a_slow_reader_of_a_stream_misses_is_counted_and_its_result_is_not_missed() -> None:
+    case = Case(STREAM_ONLY)
+    case.responder.is_slow = True
+    for _ in range(3):
+        assert case.answer.event(b"progress", droppable=True)
+    assert case.answer.event(b"question", droppable=False)
+    case.answer.result(b"result")
+    assert case.responder.body == format_event(b"question") + format_event(b"result")
+    assert case.drops.counted == {"slow": 3, "away": 0}
+
+
+class Broken(RecordedResponder):
+    """Fails at whatever bears the result."""
+
+    def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
+        pieces = list(parts)
+        if b"result" in pieces:
+            raise RuntimeError("broken")
+        super().answer(status, headers, pieces)
+
+    def write(self, chunk: bytes) -> None:
+        if b"result" in chunk:
+            raise RuntimeError("broken")
+        super().write(chunk)
+
+
+@requirement("pool:call:nobody-waits-for-an-answer-that-failed")
+@pytest.mark.parametrize("accepts", [BOTH, STREAM_ONLY])
+def test_an_answer_that_cannot_be_written_is_broken_off(accepts: Accepts) -> None:
+    case = Case(accepts, responder=Broken())
+    with pytest.raises(RuntimeError, match="broken"):
+        case.answer.result(b"result")
+    assert (case.responder.status, b"result" in case.responder.body) == (500 if accepts is BOTH else 200, False)
+    case.check_over()
+
+
+class Wordless(AnswerCaller[Answer]):
+    """Finds no words for what servers say."""
+
+    def worded(self, outcome: Outcome) -> bytes:
+        raise RuntimeError("wordless")
+
+
+@requirement("pool:call:nobody-waits-for-an-answer-that-failed")
+def test_an_answer_for_which_there_are_no_words_is_an_error_under_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    case = Case()
+    Wordless(case.answer, b"7", None).answer(Result(Raw(b"{}")))
+    told = json.loads(case.responder.body)
+    assert (case.responder.status, told["id"], told["error"]["code"]) == (200, 7, -32603)
+    assert [record.message for record in caplog.records] == ["an answer could not be put in words"]
     case.check_over()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from holdfast.cli.settings import (
     check_command,
@@ -99,6 +99,16 @@ def test_trust_is_a_preset_or_headers() -> None:
     for value in ("", "everyone", "user=", "user= ", "user=a b", "user=a,user=b", "role=x"):
         with pytest.raises(ConfigError, match="--trust"):
             parse_trust(value)
+
+
+def test_a_secret_goes_with_the_headers_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNING", f"{'s' * 32}\n")
+    trust = parse_trust("openwebui", "${SIGNING}")
+    assert trust == TRUST_PRESETS["openwebui"].model_copy(update={"jwt_secret": SecretStr("s" * 32)})
+    for value, secret, words in ((None, "s" * 32, "give --trust"), ("openwebui", "s" * 31, "shorter than 32 bytes")):
+        with pytest.raises(ConfigError, match=words) as refused:
+            parse_trust(value, secret)
+        assert secret not in str(refused.value)
 
 
 def test_wrong_options_are_called_by_their_names() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from uvicorn.server import ServerState
 
 from holdfast.downstream.connection import Connection
 from holdfast.downstream.http import Message
+from requirements import requirement
+from rows import row
 
 HEAD = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n"
 
@@ -25,6 +28,8 @@ class Recorder(asyncio.Transport):
         self.writes: list[bytes] = []
         self.wrote = asyncio.Event()
         self.is_closed = False
+        self.has_ended = False
+        """Nothing more will be written; what comes is still read."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writelines([data])
@@ -38,6 +43,9 @@ class Recorder(asyncio.Transport):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def write_eof(self) -> None:
+        self.has_ended = True
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -151,7 +159,7 @@ async def test_a_connection_on_which_nothing_is_under_way_is_idle_whatever_came_
                 await transport.wrote.wait()
         connection.timeout_keep_alive = 0
         connection.timeout_keep_alive_handler()
-        assert transport.is_closed
+        assert transport.is_closed or transport.has_ended
 
 
 async def test_every_request_learns_that_the_client_has_left_not_the_last_alone() -> None:
@@ -186,3 +194,36 @@ async def test_a_head_that_waits_for_the_answer_before_it_is_not_late(monkeypatc
         await late.wait()
         assert not transport.is_closed
         go_on.set()
+
+
+class SteppedLoop:
+    """A loop's time, as a test says it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> SimpleNamespace:
+        return SimpleNamespace(cancel=lambda: None)
+
+
+@row(29)
+@requirement("exchange:refusals:rest")
+async def test_empty_lines_begin_no_request_and_keep_no_connection() -> None:
+    config: Any = uvicorn.Config(_unserved, log_config=None, timeout_keep_alive=75)
+    config.load()
+    loop: Any = SteppedLoop()
+    connection, transport = Connection(config, ServerState(), {}, loop), Recorder()
+    connection.connection_made(transport)
+    for _ in range(3):
+        assert not transport.is_closed
+        loop.now += 25
+        connection.data_received(b"\r\n")
+    connection.timeout_keep_alive_handler()
+    assert transport.is_closed
+    assert transport.writes == []
+
+
+async def _unserved(scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None: ...

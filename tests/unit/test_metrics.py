@@ -52,7 +52,7 @@ def counting(*names: str) -> Metrics:
 
 
 def families(metrics: Metrics, *views: ServerView) -> list[Metric]:
-    return list(text_string_to_metric_families(metrics.render(views, 2).decode()))
+    return list(text_string_to_metric_families(metrics.render(views, 2, {"slow": 3, "away": 1}).decode()))
 
 
 def series(metrics: Metrics, *views: ServerView) -> Series:
@@ -172,6 +172,8 @@ def test_the_gateway_itself_is_measured() -> None:
     assert value(metrics, "config_reloads_total", result="refused") == 1
     assert value(metrics, "http_requests_total", route="mcp", method="POST", status="200") == 1
     assert value(metrics, "client_sessions") == 2
+    assert value(metrics, "messages_dropped_total", reason="slow") == 3
+    assert value(metrics, "messages_dropped_total", reason="away") == 1
     names = {name for name, _ in series(metrics)}
     assert "holdfast_build_info" in names
     if Path("/proc/self/stat").exists():
@@ -309,7 +311,7 @@ def test_names_follow_the_rules_of_prometheus(family: Metric) -> None:
 
 
 def test_the_text_has_help_and_type_for_each_metric_and_names_it_once() -> None:
-    text = counting().render([view()], 0).decode()
+    text = counting().render([view()], 0, {}).decode()
     helps, types = (re.findall(rf"^# {word} (\S+)", text, re.MULTILINE) for word in ("HELP", "TYPE"))
     assert helps == types
     assert len(set(helps)) == len(helps)

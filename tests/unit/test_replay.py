@@ -105,14 +105,31 @@ def test_a_new_reader_sends_the_old_one_away_without_a_word_to_its_owner() -> No
     assert (data_of(old), data_of(new)) == ([], [b"x"])
 
 
+@requirement("http:direct:drops-are-counted")
 def test_a_slow_reader_loses_what_may_be_dropped_and_nothing_else() -> None:
-    events = stream()
+    budget = ReplayBudget()
+    events = stream(budget)
     reader = reading(events)
     reader.is_slow = True
     events.emit(b"progress", droppable=True)
     events.emit(b"answer", droppable=False)
     assert data_of(reader) == [b"answer"]
-    assert events.dropped == 1
+    assert (events.dropped, budget.drops.counted) == (1, {"slow": 1, "away": 0})
+
+
+@requirement("http:direct:drops-are-counted")
+def test_what_was_read_is_not_missed_when_it_is_kept_no_longer() -> None:
+    budget = ReplayBudget()
+    events = stream(budget)
+    reader = reading(events)
+    for number in range(2 * MAX_EVENTS):
+        events.emit(b"%d" % number, droppable=True)
+    assert len(data_of(reader)) == 2 * MAX_EVENTS
+    assert budget.drops.counted == {"slow": 0, "away": 0}
+    events.send_away()
+    for number in range(MAX_EVENTS + 7):
+        events.emit(b"%d" % number, droppable=True)
+    assert budget.drops.counted == {"slow": 0, "away": 7}
 
 
 def test_a_finished_stream_can_be_read_and_then_ends() -> None:
@@ -172,7 +189,7 @@ def test_beyond_the_budget_of_the_process_nothing_is_kept_but_readers_still_read
     events.emit(b"12345678", droppable=True)
     assert len(data_of(reader)) == 2
     assert data_of(reading(events, 0)) == [b"12345678"]
-    assert (budget.used, events.dropped) == (8, 1)
+    assert (budget.used, events.dropped) == (8, 0)
 
 
 def answer(size: int, request_id: str = "7") -> bytes:
@@ -229,7 +246,7 @@ def test_for_an_answer_that_cannot_be_kept_an_error_with_its_id_is_kept(request_
     assert (refused["id"], refused["error"]["data"]["holdfast"]["delivery"]) == (8, "unknown")
     events.emit(b'{"jsonrpc":"2.0","id":9,"method":"' + b"x" * 20_000 + b'"}', droppable=False)
     assert len(data_of(reading(events, 0))) == 2
-    assert events.dropped == 1
+    assert events.dropped == 0
     events.forget()
     assert budget.used == 0
 

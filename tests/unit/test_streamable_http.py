@@ -12,6 +12,7 @@ from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.streamable_http import CLOSE_TIMEOUT, StreamableHttpLink
 from holdfast.upstream.transport import Fault, FaultKind, Sent
 from processes import free_port
+from requirements import requirement
 from unit.scripted_http import (
     Peer,
     RecordingReceiver,
@@ -528,3 +529,61 @@ async def test_a_server_that_does_not_answer_the_delete_holds_nobody_up() -> Non
         r.clock.advance(CLOSE_TIMEOUT)
         await closing
         await r.server.dropped(0)
+
+
+class SlowStart:
+    """A server whose answer to `initialize` takes until the test says."""
+
+    def __init__(self, answer: bytes = WELCOME) -> None:
+        self.goes_on = asyncio.Event()
+        self._answer = answer
+
+    async def __call__(self, request: SeenRequest, peer: Peer) -> None:
+        if request.method == "DELETE":
+            peer.write(ACCEPTED)
+        else:
+            await self.goes_on.wait()
+            peer.write(self._answer)
+
+
+@requirement("http-upstream:an-opening-given-up-is-ended")
+async def test_the_session_of_an_opening_that_was_given_up_is_ended_once_the_server_names_it() -> None:
+    server = SlowStart()
+    async with rig(server) as r, TaskScope() as scope:
+        r.link.request(1, INITIALIZE)
+        await r.server.received(1)
+        closing = scope.start(r.link.close(), "close")
+        await settle()
+        assert not closing.done()
+        server.goes_on.set()
+        await closing
+        assert [each.headers["mcp-session-id"] for each in r.server.seen("DELETE")] == [SESSION]
+        assert r.receiver.faults == []
+
+
+@requirement("http-upstream:an-opening-given-up-is-ended")
+async def test_a_slow_server_holds_up_no_close_and_its_session_is_ended_behind_it() -> None:
+    server = SlowStart()
+    async with rig(server) as r, TaskScope() as scope:
+        r.link.request(1, INITIALIZE)
+        await r.server.received(1)
+        closing = scope.start(r.link.close(), "close")
+        await settle()
+        r.clock.advance(CLOSE_TIMEOUT)
+        await closing
+        assert r.server.seen("DELETE") == []
+        server.goes_on.set()
+        farewell = await r.server.received(1, "DELETE")
+        assert farewell.headers["mcp-session-id"] == SESSION
+
+
+@requirement("http-upstream:an-opening-given-up-is-ended")
+async def test_where_an_opening_that_was_given_up_began_no_session_there_is_none_to_end() -> None:
+    server = SlowStart(plain(ANSWER_1))
+    async with rig(server) as r, TaskScope() as scope:
+        r.link.request(1, INITIALIZE)
+        await r.server.received(1)
+        closing = scope.start(r.link.close(), "close")
+        server.goes_on.set()
+        await closing
+        assert len(r.server.requests) == 1

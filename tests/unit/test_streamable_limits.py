@@ -13,7 +13,7 @@ from holdfast.testing.clock import settle
 from holdfast.upstream.handshake import HandshakeUpstream
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.http_posts import DELIVERY_TIMEOUT, MAX_POSTS
-from holdfast.upstream.streamable_http import StreamableHttpLink
+from holdfast.upstream.streamable_http import CLOSE_TIMEOUT, UNCLAIMED_TIMEOUT, StreamableHttpLink
 from holdfast.upstream.transport import Fault, FaultKind
 from requirements import requirement
 from unit.recorded_upstream import RecordedExchange, RecordedListener
@@ -225,11 +225,16 @@ async def test_closing_after_the_answer_to_initialize_and_before_it_was_judged_e
         assert r.server.seen("DELETE")[0].headers["mcp-session-id"] == SESSION
 
 
-async def test_closing_before_the_server_named_a_session_asks_nothing_of_it() -> None:
-    async with rig(silent) as r:
+@requirement("http-upstream:an-opening-given-up-is-ended")
+async def test_a_server_that_never_names_a_session_is_waited_for_in_vain_and_not_for_ever() -> None:
+    async with rig(silent) as r, TaskScope() as scope:
         r.link.request(1, INITIALIZE)
         await r.server.received(1)
-        await r.link.close()
+        closing = scope.start(r.link.close(), "close")
+        await settle()
+        r.clock.advance(CLOSE_TIMEOUT)
+        await closing
+        r.clock.advance(UNCLAIMED_TIMEOUT - CLOSE_TIMEOUT)
         await r.server.dropped(0)
         assert len(r.server.requests) == 1
         assert r.receiver.calls == 0

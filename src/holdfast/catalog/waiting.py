@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 from holdfast.call import AskId, Call, Caller, Reply, Result, RpcError, Running
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session.key import SessionKey
+from holdfast.session.running import deliver
 from holdfast.session.watch import Watcher
-
-logger = logging.getLogger("holdfast.catalog")
 
 
 class Waiting:
@@ -29,10 +26,7 @@ class Waiting:
         if self.is_over:
             return
         self.is_over = True
-        try:
-            self.caller.answer(outcome)
-        except Exception:
-            logger.exception("the answer to %s could not be delivered", self.call.method)
+        deliver(self.caller, outcome, self.call.method)
 
     def reply(self, ask_id: AskId, reply: Reply) -> None:
         if self.running is not None:

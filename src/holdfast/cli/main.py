@@ -96,6 +96,12 @@ def run(
         str | None,
         typer.Option(metavar="openwebui | user=HEADER,chat=HEADER", help="Headers that name users and chats."),
     ] = None,
+    jwt_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECRET", help="With it Open WebUI signs who its user is, and no other is believed; ${ENV} too."
+        ),
+    ] = None,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="A host name by which clients call the gateway. May be repeated."),
@@ -125,6 +131,7 @@ def run(
         headers=header or (),
         key=key,
         trust=trust,
+        jwt_secret=jwt_secret,
         allowed_hosts=allow_host or (),
         max_sessions=max_sessions,
         handles=handles,

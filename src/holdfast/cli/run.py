@@ -33,6 +33,7 @@ def find_settings(
     headers: Sequence[str],
     key: str | None,
     trust: str | None,
+    jwt_secret: str | None,
     allowed_hosts: Sequence[str],
     max_sessions: int | None,
     handles: bool,
@@ -59,7 +60,7 @@ def find_settings(
         client = ClientSettings(
             name="local" if secret is None else "client",
             key_digests=() if secret is None else (key_digest(secret),),
-            trust=parse_trust(trust),
+            trust=parse_trust(trust, jwt_secret),
         )
         settings = GatewaySettings(
             host=host, port=port, allowed_hosts=tuple(allowed_hosts), clients=(client,), servers=(server,)
@@ -77,8 +78,7 @@ def warnings(settings: GatewaySettings) -> list[str]:
         for server in settings.servers
         if server.scope != "shared" and server.max_sessions == 1
     ]
-    trusts = any(client.trust.user or client.trust.chat for client in settings.clients)
-    if trusts and any(not client.key_digests for client in settings.clients):
+    if any(each.trust.headers and each.trust.jwt_secret is None and not each.key_digests for each in settings.clients):
         found.append("Without --key any program on this machine may name any user and chat.")
     if not settings.is_loopback and not settings.allowed_hosts:
         found.append("Clients on other machines are refused until --allow-host says by which name they call.")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from holdfast.config import TRUST_PRESETS, Trust, expand
+from holdfast.config import MIN_JWT_SECRET, TRUST_PRESETS, Trust, expand
 from holdfast.errors import ConfigError
 
 _LAUNCHERS: Final = frozenset({"npx", "bunx", "uvx", "pipx", "uv", "npm", "pnpm", "docker", "podman", "deno", "bun"})
@@ -128,8 +128,24 @@ def parse_headers(values: Sequence[str]) -> dict[str, SecretStr]:
     return headers
 
 
-def parse_trust(value: str | None) -> Trust:
-    """A preset's name, or `user=HEADER,chat=HEADER`. Raises `ConfigError`."""
+def parse_trust(value: str | None, jwt_secret: str | None = None) -> Trust:
+    """A preset's name, or `user=HEADER,chat=HEADER`; with a secret, users are believed as a token proves them.
+
+    Raises `ConfigError`, without the secret.
+    """
+    trust = _headers_trusted(value)
+    if jwt_secret is None:
+        return trust
+    if not trust.headers:
+        raise ConfigError("--jwt-secret is for the headers of a host: give --trust openwebui, too")
+    secret = expand(jwt_secret).strip()  # as Open WebUI does
+    if len(secret.encode()) < MIN_JWT_SECRET:
+        what = f"is shorter than {MIN_JWT_SECRET} bytes, so it can be guessed"
+        raise ConfigError(f"--jwt-secret {what}: openssl rand -hex 32 makes a good one, for both sides")
+    return trust.model_copy(update={"jwt_secret": SecretStr(secret)})
+
+
+def _headers_trusted(value: str | None) -> Trust:
     if value is None:
         return Trust()
     if value in TRUST_PRESETS:

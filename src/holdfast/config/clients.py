@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from holdfast.config.headers import HEADER_NAME
 from holdfast.config.rules import read_servers_seen
@@ -38,6 +38,13 @@ _HINTS: Final[Mapping[str, str]] = {
     "deny": "belongs to a server that it sees: servers: {NAME: {tools: {deny: […]}}}",
     "scopes": "write servers: [NAME, …]",
     "headers": "belongs to a server; what a client may name stands in trust",
+}
+_HEADERS: Final = ("user", "chat", "jwt")
+"""What names a header in `trust`."""
+_TRUST_HINTS: Final[Mapping[str, str]] = {
+    "secret": "write jwt_secret",
+    "token": "write jwt",
+    "host": "write preset",
 }
 
 
@@ -81,7 +88,7 @@ def _read_client(name: str, item: Item, where: Where, known: Sequence[str], valu
         trust=Trust() if trust is None else _trust(trust, (*where, "trust"), values),
         servers=None if servers is None else read_servers_seen(servers, (*where, "servers"), known, values) or None,
     )
-    if trust is not None and not given:
+    if trust is not None and not given and client.trust.jwt_secret is None:
         values.notes.add(item.line, where, "has no key, so any program on this machine may name any user and chat")
     return client
 
@@ -122,14 +129,14 @@ def _trust(item: Item, where: Where, values: Values) -> Trust:
     presets = ", ".join(TRUST_PRESETS)
     expected = f"{presets}, or {{user: HEADER, chat: HEADER}}"
     if not isinstance(item.value, dict):
-        text = values.text(item, where, expected)
-        if text is not None and text not in TRUST_PRESETS:
-            near = guess(item.text, TRUST_PRESETS)
-            values.problems.add(item.line, where, f"{shown(item)} is no preset{near}; it takes {expected}")
-        return TRUST_PRESETS.get(text or "", Trust())
-    values.unknown(item, where, tuple(Trust.model_fields), {}, {})
-    names: dict[str, str] = {}
-    for key in Trust.model_fields:
+        return _preset(item, where, expected, values)
+    if not item.value:
+        values.problems.add(item.line, where, f"is empty; it takes {expected}")
+    values.unknown(item, where, ("preset", *Trust.model_fields), _TRUST_HINTS, {})
+    preset, secret = item.get("preset"), item.get("jwt_secret")
+    trust = Trust() if preset is None else _preset(preset, (*where, "preset"), presets, values)
+    given: dict[str, object] = {}
+    for key in _HEADERS:
         entry = item.get(key)
         name = None if entry is None else values.text(entry, (*where, key), "the name of a header")
         if entry is None or name is None:
@@ -137,10 +144,26 @@ def _trust(item: Item, where: Where, values: Values) -> Trust:
         if not HEADER_NAME.fullmatch(name):
             what = f"{shown(entry)} is no name of a header: letters, digits and dashes"
             values.problems.add(entry.line, (*where, key), what)
-        names[key] = name.lower()
-    if not item.value:
-        values.problems.add(item.line, where, f"is empty; it takes {expected}")
-    return Trust(**names)
+        given[key] = name.lower()
+    if secret is not None:
+        read = values.secret(secret, (*where, "jwt_secret"))
+        if read is not None:
+            given["jwt_secret"] = SecretStr(read.get_secret_value().strip())  # as Open WebUI does
+    elif "jwt" in given:
+        values.problems.add(item.line, (*where, "jwt"), "names where a token is found, and there is no jwt_secret")
+    try:
+        return Trust.model_validate({**trust.model_dump(), **given})
+    except ValidationError as error:
+        values.refused(error.errors(include_url=False, include_input=False), item, where, lambda _: None)
+        return trust
+
+
+def _preset(item: Item, where: Where, expected: str, values: Values) -> Trust:
+    text = values.text(item, where, expected)
+    if text is not None and text not in TRUST_PRESETS:
+        near = guess(item.text, TRUST_PRESETS)
+        values.problems.add(item.line, where, f"{shown(item)} is no preset{near}; it takes {expected}")
+    return TRUST_PRESETS.get(text or "", Trust())
 
 
 def _tell_apart(clients: list[ClientSettings], entries: Mapping[str, Item], values: Values) -> None:

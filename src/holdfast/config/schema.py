@@ -222,14 +222,22 @@ def _client() -> Schema:
 def _trust() -> Schema:
     models = _properties(Trust)
     header = {"type": "string", "pattern": f"^{HEADER_NAME.pattern}$"}
+    preset: Schema = {"anyOf": [{"enum": list(TRUST_PRESETS)}, _reference("variable")]}
+    forms = {name: _reference("secret") if name == "jwt_secret" else header for name in models}
     return {
         "anyOf": [
-            {"enum": list(TRUST_PRESETS)},
-            _reference("variable"),
+            *preset["anyOf"],
             {
                 "type": "object",
                 "minProperties": 1,
-                "properties": {name: {"description": models[name]["description"], **header} for name in models},
+                "properties": {
+                    "preset": {
+                        "description": "A host whose headers are known; what stands beside it counts more.",
+                        **preset,
+                    },
+                    **{name: {"description": models[name]["description"], **form} for name, form in forms.items()},
+                },
+                "dependentRequired": {"jwt": ["jwt_secret"]},
                 "additionalProperties": False,
             },
         ]

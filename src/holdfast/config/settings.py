@@ -31,6 +31,9 @@ MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """One message of a server: screenshots and notebooks reach several MiB."""
 
+MIN_JWT_SECRET: Final = 32
+"""Bytes of a secret that signs by HS256."""
+
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 PREFIX_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"
 SEPARATOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,4}$"
@@ -332,6 +335,30 @@ class Trust(_Settings):
     """The header that names the user."""
     chat: str | None = None
     """The header that names the chat."""
+    jwt_secret: SecretStr | None = None
+    """The secret with which Open WebUI signs its user's name (`FORWARD_USER_INFO_HEADER_JWT_SECRET`), 32 bytes or more.
+    With it a user is believed only where a token proves it; one that is named without is refused."""
+    jwt: str = "x-openwebui-user-jwt"
+    """The header that bears the token, where there is a secret."""
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long(cls, secret: SecretStr | None) -> SecretStr | None:
+        # RFC 7518, 3.2. Whoever gets a token, as every tool server of the host does, can try secrets on it.
+        if secret is not None and len(secret.get_secret_value().encode()) < MIN_JWT_SECRET:
+            raise ValueError(f"is shorter than {MIN_JWT_SECRET} bytes, so it can be guessed: openssl rand -hex 32")
+        return secret
+
+    @property
+    def names_users(self) -> bool:
+        """Whether a request without a user is one of nobody."""
+        return self.user is not None or self.jwt_secret is not None
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Those that name somebody or something: none may come twice."""
+        names = (self.user, self.chat, self.jwt if self.jwt_secret is not None else None)
+        return tuple(name for name in names if name is not None)
 
 
 TRUST_PRESETS: Final[Mapping[str, Trust]] = {

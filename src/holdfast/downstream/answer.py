@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from holdfast.clock import Clock, Timer
 from holdfast.downstream.http import Headers, Responder
-from holdfast.downstream.replay import STREAM_HEADERS
+from holdfast.downstream.replay import STREAM_HEADERS, Drops
 from holdfast.wire import jsonrpc, sse
 from holdfast.wire.headers import Accepts
 
@@ -18,6 +18,9 @@ KEEP_ALIVE: Final = 15.0
 REMARK_AFTER: Final = 0.25
 """Seconds of waiting after which somebody may want to know what for."""
 JSON_HEADERS: Final[Headers] = ((b"content-type", b"application/json"),)
+_FAILED: Final = jsonrpc.error(
+    jsonrpc.id_bytes(None), jsonrpc.error_object(jsonrpc.INTERNAL_ERROR, "The gateway failed; its log says why.")
+)
 
 
 class Stream(Protocol):
@@ -36,12 +39,15 @@ class Stream(Protocol):
 class PlainStream:
     """A stream that nobody can resume."""
 
-    def __init__(self, responder: Responder, headers: Headers = ()) -> None:
+    def __init__(self, responder: Responder, drops: Drops, headers: Headers = ()) -> None:
         self._responder = responder
+        self._drops = drops
         responder.open((*STREAM_HEADERS, *headers))
 
     def emit(self, data: bytes, *, droppable: bool) -> None:
-        if not (droppable and self._responder.is_slow):
+        if droppable and self._responder.is_slow:
+            self._drops.slow += 1
+        else:
             self._responder.write(sse.format_event(data))
 
     def comment(self) -> None:
@@ -75,6 +81,7 @@ class Answer:
         is_array: bool,
         headers: Headers = (),
         ended: Callable[[], None] | None = None,
+        drops: Drops | None = None,
     ) -> None:
         self._accepts_stream = accepts.stream
         self._responder = responder
@@ -85,6 +92,7 @@ class Answer:
         self.headers = headers
         """Sent with the head of a JSON answer."""
         self._ended = ended
+        self._drops = drops
         self._results: list[bytes] = []
         self._remarks: dict[bytes, Callable[[], None]] = {}
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
@@ -143,13 +151,28 @@ class Answer:
         if self._missing == 0:
             return
         self._missing -= 1
-        if message is not None:
-            if self._stream is not None:
-                self._stream.emit(message, droppable=False)
-            else:
-                self._results.append(message)
-        if self._missing == 0:
-            self._end()
+        try:
+            if message is not None:
+                if self._stream is not None:
+                    self._stream.emit(message, droppable=False)
+                else:
+                    self._results.append(message)
+            if self._missing == 0:
+                self._end()
+        except Exception:
+            self._break_off()
+            raise
+
+    def _break_off(self) -> None:
+        """End without the answer, which failed on its way: its client must not wait for good."""
+        self._missing = 0
+        self._stop_timer()
+        self._stop_remarks()
+        if self._stream is not None:
+            self._stream.finish(self._clock.now())
+        else:
+            self._responder.answer(500, JSON_HEADERS, (_FAILED,))
+        self._over()
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -168,7 +191,9 @@ class Answer:
 
     def _open(self) -> Stream:
         """Begin the stream."""
-        return PlainStream(self._responder, self.headers) if self._open_stream is None else self._open_stream()
+        if self._open_stream is not None:
+            return self._open_stream()
+        return PlainStream(self._responder, self._drops or Drops(), self.headers)
 
     def _over(self) -> None:
         """The answer is whole."""

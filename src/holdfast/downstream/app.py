@@ -36,6 +36,7 @@ from holdfast.downstream.sessionless import Sessionless
 from holdfast.downstream.warmth import Warmth
 from holdfast.identity.caller import Identity
 from holdfast.identity.rates import Rates
+from holdfast.identity.tokens import TokensInUse
 from holdfast.servers.directory import Directory
 from holdfast.servers.service import Service
 from holdfast.tasks import TaskScope
@@ -97,6 +98,7 @@ class App:
         emit: events.Emit,
     ) -> None:
         self.sessions = ClientSessions(clock, settings.client_idle_timeout, settings.limits)
+        self.drops = self.sessions.budget.drops
         self._directory = directory
         self._pages = pages
         self._scope = scope
@@ -104,10 +106,11 @@ class App:
         self._emit = emit
         self._handshake = Handshake(self.sessions, clock)
         self._legacy_sse = LegacySse(self.sessions, clock)
-        self._sessionless = Sessionless(clock)
+        self._sessionless = Sessionless(clock, self.drops)
         self._warmth = Warmth(directory, clock)
-        self.modern = Modern(clock, settings.limits, emit)
-        self.entrance = Entrance(settings)
+        self.modern = Modern(clock, settings.limits, self.drops, emit)
+        self.tokens = TokensInUse(clock, settings.client_idle_timeout)
+        self.entrance = Entrance(settings, self.tokens)
         """Changes with the settings: what one has let in, the next may not."""
         self._rates = Rates(settings.limits, clock)
         self.request_bytes = settings.limits.request_bytes
@@ -116,7 +119,8 @@ class App:
 
     def reconfigure(self, settings: GatewaySettings) -> None:
         """Let in by these settings from now on; who would not be let in again is cut off."""
-        self.entrance = Entrance(settings)
+        self.tokens.idle_timeout = settings.client_idle_timeout
+        self.entrance = Entrance(settings, self.tokens)
         self._rates.reconfigure(settings.limits)
         self.request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)
@@ -175,7 +179,9 @@ class App:
 
     def forget(self, responder: HttpResponder) -> None:
         """The answer of `responder` is over."""
-        self.open_requests.pop(responder, None)
+        identity = self.open_requests.pop(responder, None)
+        if identity is not None and identity.token is not None:
+            self.tokens.leave(identity.token)
 
     def admit(self, head: Head, responder: HttpResponder) -> Admitted | None:
         """What `take` is to be given once the body is whole; None where the head has its answer.
@@ -208,11 +214,15 @@ class App:
             self._refuse(responder, error)
             return None
         self.open_requests[responder] = identity
+        if identity.token is not None:
+            self.tokens.enter(identity.token)
         return Admitted(request, parts, identity, target, entrance, begun)
 
     def kept(self, admitted: Admitted) -> Admitted | None:
         """What is to be known of a POST to MCP should its head come again; None where that says nothing of the next."""
         headers, target = admitted.request.headers, admitted.target
+        if admitted.identity.token is not None:  # which may expire before the next
+            return None
         if admitted.request.method != "POST" or target is None or target.is_legacy or "x-request-id" in headers:
             return None
         try:

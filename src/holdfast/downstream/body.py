@@ -53,8 +53,8 @@ async def _receive(receive: Receive, limit: int) -> bytes:
 
 
 def too_large(limit: int) -> Refusal:
-    """The connection stays: closed with unread bytes it would be reset, and the refusal lost with it."""
-    return Refusal(413, f"The body is larger than {limit} bytes.")
+    """Who has been refused need not send the rest, so the connection ends."""
+    return Refusal(413, f"The body is larger than {limit} bytes.", headers=_CLOSE)
 
 
 def too_slow() -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
@@ -10,7 +11,10 @@ from msgspec import Raw
 
 from holdfast.call import LOG_LEVELS, Fields, InputRequired, Outcome, Result, RpcError, Running, Status, StatusWord
 from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.session.running import UNDELIVERABLE
 from holdfast.wire import jsonrpc
+
+logger = logging.getLogger("holdfast.http")
 
 _STEP: Final = 1e-6
 """Of the progress that status lines make: below what any server counts in."""
@@ -130,7 +134,16 @@ class AnswerCaller(Generic[Way]):
         self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
         if self._has_remarked:
             self._answer.hush(self._message_id)
-        self._answer.result(None if self.is_cancelled else encode_outcome(self._message_id, outcome))
+        try:
+            message = self.worded(outcome)
+        except Exception:
+            logger.exception("an answer could not be put in words")
+            message = jsonrpc.error(self._message_id, UNDELIVERABLE.raw)
+        self._answer.result(None if self.is_cancelled else message)
+
+    def worded(self, outcome: Outcome) -> bytes:
+        """The answer as the client gets it."""
+        return encode_outcome(self._message_id, outcome)
 
 
 def number(raw: Raw) -> float | None:

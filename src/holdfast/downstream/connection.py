@@ -8,6 +8,7 @@ reasons and the figures.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, cast
@@ -31,6 +32,10 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request before its body, and of what follows the body: common servers take 8 to 64 KiB."""
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the first byte of a head to its last."""
+MAX_REST_BYTES: Final = 1024 * 1024
+"""Of a body that may still come once its request has been answered, so that the connection can serve another."""
+LINGER_TIMEOUT: Final = 5.0
+"""Seconds for which what a client still sends is dropped behind its last answer. nginx's figure."""
 
 _CONTINUE: Final = b"HTTP/1.1 100"
 _PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
@@ -53,10 +58,11 @@ class _OneAnswer(asyncio.Transport):
     So a whole answer goes to the kernel, which is most of what it costs, once and not twice.
     """
 
-    __slots__ = ("_head", "_is_in_body", "_transport")
+    __slots__ = ("_close", "_head", "_is_in_body", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
         self._transport = transport
+        self._close = close
         self._head = b""
         self._is_in_body = False
 
@@ -75,7 +81,7 @@ class _OneAnswer(asyncio.Transport):
         return self._transport.is_closing()
 
     def close(self) -> None:
-        self._transport.close()
+        self._close()
 
 
 class Connection(HttpToolsProtocol):
@@ -100,11 +106,13 @@ class Connection(HttpToolsProtocol):
         """Whom requests are handed to directly; None where something else stands before it."""
         self.is_paused = False
         self._is_in_head = False
+        self._is_in_body = False
+        """The head of a request was whole, and its body is not."""
         self._has_got_on = False
         """A head, a body or a piece of one came to its end with what was read last."""
         self._pending = 0
         """Bytes that were read since."""
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timer: Timer | None = None
         self._is_idle = True
         """Nothing has come since the last answer."""
         self._idle_since = 0.0
@@ -118,7 +126,12 @@ class Connection(HttpToolsProtocol):
         """The request of which the body is still to come."""
         self._body: list[bytes] = []
         self._body_size = 0
+        self._rest_size = 0
+        """What came of the body since its request was answered."""
         self._body_timer: Timer | None = None
+        self._linger_timer: Timer | None = None
+        self._is_last = False
+        """The last answer was given: whatever comes is dropped."""
         self._stall_timer: Timer | None = None
         self._unread = 0
         """What the transport held when the stall began, or was looked at last."""
@@ -144,6 +157,8 @@ class Connection(HttpToolsProtocol):
         self._stop_head_timer()
         self._stop_body_timer()
         self._stop_stall()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         self._admitted = None
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
@@ -158,6 +173,9 @@ class Connection(HttpToolsProtocol):
             direct.leave()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_last:
+            return
+        was_idle = self._is_idle
         if self._missing:
             rest = self._take_in(data)
             if not rest:
@@ -169,20 +187,27 @@ class Connection(HttpToolsProtocol):
         self._is_idle = False
         learns_from = self._begun + 1 if self._is_between and self._lessons else 0
         self._feed(data)
-        if self.transport.is_closing():
+        if self._is_last or self.transport.is_closing():
             return
         if self._lesson is not None:
             self._learn(data, self._lesson, is_first=self._begun == learns_from)
             self._lesson = None
-        self._pending = 0 if self._has_got_on else self._pending + len(data)
+        self._bound(len(data), was_idle=was_idle)
+
+    def _bound(self, size: int, *, was_idle: bool) -> None:
+        """See to it that whatever has begun comes to an end, now that `size` bytes were read."""
+        self._pending = 0 if self._has_got_on else self._pending + size
         if self._pending > MAX_HEAD_BYTES:
             self._refuse(431, f"The head of the request is larger than {MAX_HEAD_BYTES} bytes.")
         elif self._is_in_head and self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
-        elif self._admitted is not None and self._body_timer is None and self._app is not None:
-            self._body_timer = self._app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
+            self._head_timer = self._call_later(HEAD_TIMEOUT, self._give_up_head)
+        elif self._is_in_body and self._body_timer is None:
+            self._body_timer = self._call_later(BODY_TIMEOUT, self._give_up_body)
         if not self._is_idle and not self._is_in_head and (not self.cycle or self.cycle.response_complete):
-            self._rest()  # it was between requests, or of a body whose request has its answer
+            if was_idle and not self._has_got_on:
+                self._is_idle = True  # since before: empty lines begin no request
+            else:
+                self._rest()  # it was of a body whose request has its answer
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -280,9 +305,11 @@ class Connection(HttpToolsProtocol):
         self._is_offer = parser.should_upgrade() and parser.get_method() != b"CONNECT"
         if self._is_offer:
             return
-        if self._direct is not None and self.transport.is_closing():
+        if self._is_last or (self._direct is not None and self.transport.is_closing()):
             self._is_direct = True  # nobody could be told what became of it: it is passed over
             return
+        self._is_in_body = True
+        self._rest_size = 0
         self._is_direct = False
         self._lesson = None
         if app is not None and self._is_usual(parser):
@@ -296,12 +323,16 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # nothing would come after the head
-            self.cycle.transport = _OneAnswer(self.transport)
+            self.cycle.transport = _OneAnswer(self.transport, self._close)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True
         direct = self._direct
-        if direct is None or not self._is_direct:
+        if self.cycle.response_complete:
+            self._rest_size += len(body)
+            if self._rest_size > MAX_REST_BYTES:
+                self._close()
+        elif direct is None or not self._is_direct:
             super().on_body(body)
         elif self._admitted is not None and self._admitted.request.method == "POST" and self._app is not None:
             self._body.append(body)
@@ -314,7 +345,9 @@ class Connection(HttpToolsProtocol):
         self._is_between = True
         if self._is_offer:
             return
+        self._is_in_body = False
         if self._direct is None or not self._is_direct:
+            self._stop_body_timer()
             super().on_message_complete()
         else:
             self._finish_body()
@@ -347,7 +380,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._is_last or self.transport.is_closing():
             return
         if self.flow.read_paused:
             self.flow.resume_reading()
@@ -431,8 +464,12 @@ class Connection(HttpToolsProtocol):
 
     def _give_up_body(self) -> None:
         self._body_timer = None
-        if self._direct is not None:
+        if self._admitted is not None and self._direct is not None:
             self._refuse_body(self._direct, too_slow())
+        elif self.cycle.response_complete:
+            self._close()
+        else:  # the application reads it, and has a deadline of its own
+            self._body_timer = self._call_later(BODY_TIMEOUT, self._give_up_body)
 
     def _refuse_body(self, direct: DirectResponder, refusal: Refusal) -> None:
         self._stop_body_timer()
@@ -441,6 +478,27 @@ class Connection(HttpToolsProtocol):
         refuse(direct, refusal)
 
     def _close(self) -> None:
+        """End the connection behind its last answer."""
+        if self._is_in_head or self._is_in_body or self._missing:
+            self._linger()
+        else:
+            self._finish()
+
+    def _linger(self) -> None:
+        """Say that nothing follows, and drop what still comes until the client has closed (RFC 9112, section 9.6).
+
+        Closed while it sends, the connection would be reset, and what it was told lost.
+        """
+        if self._is_last:
+            return
+        self._is_last = True
+        self._stop_head_timer()
+        self._stop_body_timer()
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self._linger_timer = self._call_later(LINGER_TIMEOUT, self._finish)
+
+    def _finish(self) -> None:
         """Close, which waits until what was written is read: not without end for who reads nothing."""
         if self._stall_timer is None and self.transport.get_write_buffer_size():
             self._watch_stall()
@@ -476,7 +534,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer, where no other answer is under way, and close."""
         self._stop_head_timer()
-        if self.transport.is_closing():
+        if self._is_last or self.transport.is_closing():
             return
         if not self.cycle or self.cycle.response_complete:
             error = jsonrpc.error_object(jsonrpc.INVALID_REQUEST, message)
@@ -485,13 +543,19 @@ class Connection(HttpToolsProtocol):
                 b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
                 % (status, _PHRASES[status], len(body), body)
             )
-        self.transport.close()
+            self._linger()
+        else:
+            self.transport.close()
 
     def _give_up_head(self) -> None:
         if self.flow.read_paused:  # for an answer before it: the rest may have come
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._give_up_head)
+            self._head_timer = self._call_later(HEAD_TIMEOUT, self._give_up_head)
         else:
             self._refuse(408, f"The head of the request did not arrive within {HEAD_TIMEOUT:g} s.")
+
+    def _call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        app = self._app
+        return self.loop.call_later(delay, callback) if app is None else app.clock.call_later(delay, callback)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

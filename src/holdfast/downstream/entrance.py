@@ -11,6 +11,7 @@ from holdfast.downstream.http import Head, Request
 from holdfast.downstream.post import check_name
 from holdfast.downstream.refusal import Refusal
 from holdfast.identity.caller import Clients, Identity
+from holdfast.identity.tokens import TokensInUse, UnprovenUser
 from holdfast.wire.headers import host_name, is_loopback_name, origin_host
 
 _SINGLE_HEADERS: Final = frozenset(
@@ -33,14 +34,14 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Entrance:
     """The checks that settings ask for, made once for each edition of them."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._clients = Clients(settings.clients)
+    def __init__(self, settings: GatewaySettings, in_use: TokensInUse) -> None:
+        self._clients = Clients(settings.clients, in_use)
         self._is_loopback = settings.is_loopback
         self._hosts = frozenset(map(host_name, (*settings.allowed_hosts, settings.host))) - {""}
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
-        named = [name for client in settings.clients for name in (client.trust.user, client.trust.chat)]
+        named = [name for client in settings.clients for name in client.trust.headers]
         passed = [name for server in settings.servers for name in server.pass_headers]
-        self._single_headers = _SINGLE_HEADERS | {name.encode() for name in (*named, *passed) if name is not None}
+        self._single_headers = _SINGLE_HEADERS | {name.encode() for name in (*named, *passed)}
 
     def read_head(self, head: Head) -> Request:
         """The request without its body. Raises `Refusal` where it can be read in two ways."""
@@ -76,7 +77,10 @@ class Entrance:
 
     def identify(self, headers: Mapping[str, str]) -> Identity:
         """Who is calling. Raises `Refusal`."""
-        identity = self._clients.identify(headers)
+        try:
+            identity = self._clients.identify(headers)
+        except UnprovenUser as error:
+            raise Refusal(403, str(error)) from None
         if identity is None:
             raise unknown_key() if "authorization" in headers else _unauthorized("A key is needed")
         check_name(identity.principal.user or "", "user")

@@ -11,6 +11,7 @@ from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import Outlet
 from holdfast.downstream.post import Post, Target
+from holdfast.downstream.replay import Drops
 
 
 class Exchange(Outlet, Protocol):
@@ -63,6 +64,7 @@ class Posted(Struct, frozen=True):
     post: Post
     headers: Mapping[str, str]
     clock: Clock
+    drops: Drops
 
     @property
     def target(self) -> Target:
@@ -73,14 +75,14 @@ class Posted(Struct, frozen=True):
         return self.post.accepts.stream
 
     def begin(self) -> Exchange:
-        return _PostExchange(self.post, self.clock)
+        return _PostExchange(self.post, self.clock, self.drops)
 
 
 class _PostExchange(Answer):
     """The answer to a POST, by the one request that it brought."""
 
-    def __init__(self, post: Post, clock: Clock) -> None:
-        super().__init__(post.responder, post.accepts, clock, expected=1, is_array=False)
+    def __init__(self, post: Post, clock: Clock, drops: Drops) -> None:
+        super().__init__(post.responder, post.accepts, clock, expected=1, is_array=False, drops=drops)
 
     @property
     def is_slow(self) -> bool:

@@ -96,6 +96,7 @@ class Handshake:
             post.responder,
             post.accepts,
             self._clock,
+            drops=self._sessions.budget.drops,
             expected=1,
             is_array=False,
             headers=headers,

@@ -26,8 +26,8 @@ Abort: TypeAlias = Callable[[], None]
 
 JOIN_LIMIT: Final = 64 * 1024
 """Bytes: bodies up to this go out in one piece; larger parts are not copied together."""
-QUEUE_LIMIT: Final = 1024 * 1024
-"""Bytes of a stream that wait for a slow reader before what may be dropped is dropped."""
+QUEUE_LIMIT: Final = 128 * 1024
+"""Bytes of a stream that wait for a slow reader before what may be dropped is dropped; the sockets hold MiB before."""
 QUEUE_LENGTH: Final = 256
 STALL_TIMEOUT: Final = 30.0
 """Seconds without a byte taken before a stalled reader is given up."""

@@ -51,7 +51,9 @@ class LiveStream(EventStream):
         reader = self._responder
         if reader is None or reader.is_gone:
             return
-        if droppable and (reader.is_slow or not self.is_initialized):
+        if droppable and reader.is_slow:
+            self._lose_slow()
+        elif droppable and not self.is_initialized:
             self.dropped += 1
         else:
             reader.write(sse.format_event(data))

@@ -36,6 +36,7 @@ from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
+from holdfast.downstream.replay import Drops
 from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
@@ -76,19 +77,22 @@ class Leg(AnswerCaller[Exchange]):
         if self._envelope.level is not None:
             super().log(params)
 
-    def answer(self, outcome: Outcome) -> None:
+    def worded(self, outcome: Outcome) -> bytes:
         outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
-        super().answer(outcome)
+        return super().worded(outcome)
 
 
 class Modern:
     """The dialect of clients without a handshake."""
 
-    def __init__(self, clock: Clock, limits: Limits, emit: events.Emit, offered: Offered = offered) -> None:
+    def __init__(
+        self, clock: Clock, limits: Limits, drops: Drops, emit: events.Emit, offered: Offered = offered
+    ) -> None:
         self.parked = ParkedCalls(clock)
         self.listeners = Listeners(limits)
         self._clock = clock
+        self._drops = drops
         self._emit = emit
         self._offered = offered
 
@@ -108,7 +112,7 @@ class Modern:
         if isinstance(message, ClientNotification):
             post.responder.answer(202, ())
         elif isinstance(message, ClientRequest):
-            self.take(Posted(post, headers, self._clock), message)
+            self.take(Posted(post, headers, self._clock, self._drops), message)
         else:
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
 

@@ -22,7 +22,7 @@ RETRY_MS: Final = 1000
 PUSH: Final = 0
 """The number of the GET stream."""
 MAX_EVENTS: Final = 256
-MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 256 * 1024
 """Notifications kept per stream for a client that is away; answers and questions are kept beyond `MAX_BYTES`."""
 KEEP_FINISHED: Final = 60.0
 """Seconds that a finished stream can still be resumed."""
@@ -42,11 +42,29 @@ StandIn: TypeAlias = Callable[[bytes], bytes | None]
 """Makes what is kept in place of a message for which there is no room; None for nothing."""
 
 
+class Drops:
+    """How many messages nobody will see, counted for the operator."""
+
+    __slots__ = ("away", "slow")
+
+    def __init__(self) -> None:
+        self.slow = 0
+        """Their reader had more waiting than it should."""
+        self.away = 0
+        """Their client was away for longer than they were kept."""
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The numbers by their names."""
+        return {"slow": self.slow, "away": self.away}
+
+
 class ReplayBudget:
     """Bytes that all streams of the process may keep for clients that are away."""
 
     def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
         self._limit, self._droppable_limit = limit, limit * Share.DROPPABLE.value
+        self.drops = Drops()
         self._droppers: dict[EventStream, None] = {}
         """The streams that keep what may be dropped, longest first."""
         self.used = 0
@@ -116,13 +134,13 @@ class EventStream:
             if reader.is_gone:
                 reader = None
             elif droppable and reader.is_slow:
-                self.dropped += 1
+                self._lose_slow()
                 return
         number = self._next
         self._next += 1
-        self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
         if reader is not None:
             self._write(reader, number, data)
+        self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
 
     def attach(
         self,
@@ -180,7 +198,6 @@ class EventStream:
         """Drop what may be dropped: somebody's answer needs the room."""
         for item in [item for item in self._kept if item[2]]:
             self._drop(item)
-            self.dropped += 1
         self._budget.has_shed(self)
 
     def _keep(self, number: int, data: bytes, share: Share) -> None:
@@ -188,8 +205,8 @@ class EventStream:
             stand_in = self._stand_in(data) if share is Share.WHOLE else None
             if stand_in is not None:
                 self._keep(number, stand_in, Share.STAND_IN)
-            else:
-                self.dropped += 1
+            elif not self.is_read:
+                self._lose()
             return
         self._kept.append((number, data, share is Share.DROPPABLE))
         self._size += len(data)
@@ -202,9 +219,18 @@ class EventStream:
                 self._drop(item)
         while self.name == PUSH and len(self._kept) > MAX_EVENTS:  # questions of long ago: it never finishes
             self._drop(self._kept[0])
-            self.dropped += 1
+
+    def _lose_slow(self) -> None:
+        self.dropped += 1
+        self._budget.drops.slow += 1
+
+    def _lose(self) -> None:
+        self.dropped += 1
+        self._budget.drops.away += 1
 
     def _drop(self, item: tuple[int, bytes, bool]) -> None:
+        if item[0] > self._written:
+            self._lose()
         self._kept.remove(item)
         self._size -= len(item[1])
         self._budget.give_back(len(item[1]))

@@ -12,6 +12,7 @@ from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
+from holdfast.downstream.replay import Drops
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 
@@ -44,8 +45,9 @@ class DirectCaller(AnswerCaller[Answer]):
 class Sessionless:
     """Answers a POST that bears no session id and does not initialize."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, drops: Drops) -> None:
         self._clock = clock
+        self._drops = drops
 
     def post(self, post: Post) -> None:
         """Run the requests; those of one array share one session. Raises `Refusal`."""
@@ -59,6 +61,7 @@ class Sessionless:
             post.responder,
             post.accepts,
             self._clock,
+            drops=self._drops,
             expected=len(requests),
             is_array=post.is_array,
         )

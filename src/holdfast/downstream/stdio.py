@@ -19,6 +19,7 @@ from holdfast.downstream.modern import Modern, Offered, offered
 from holdfast.downstream.pipes import LineWriter
 from holdfast.downstream.post import Target, check_messages, is_modern, read_call
 from holdfast.downstream.refusal import Refusal, bad_message
+from holdfast.downstream.replay import Drops
 from holdfast.downstream.reply import Array, LineExchange, Reply
 from holdfast.downstream.requests import ClientCaller, begin, introduction, take_notification
 from holdfast.errors import CallFailed
@@ -117,7 +118,7 @@ class Stdio:
     ) -> None:
         """`offered` gives the revisions that a client may turn to."""
         self.client = PipeClient(service, writer)
-        self.modern = Modern(clock, limits, emit, offered)
+        self.modern = Modern(clock, limits, Drops(), emit, offered)
         self.ended = asyncio.Event()
         self._service = service
         self._writer = writer

@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
@@ -31,7 +32,7 @@ from holdfast.library.pool import PoolStats, SessionPool, Wanted
 T = TypeVar("T")
 
 OnAsk = Callable[[Question], Response | None]
-"""Answers a question, in a thread of its own; None where nobody can."""
+"""Answers a question, in a thread of its own; None where nobody can. The pool does not wait for it to return."""
 
 _NAME: Final = "holdfast"
 
@@ -74,7 +75,7 @@ class BlockingSession:
         """As `PooledSession.call_tool`."""
 
         async def ask(question: Question) -> Response | None:
-            return None if on_ask is None else await asyncio.to_thread(on_ask, question)
+            return None if on_ask is None else await _in_a_thread(on_ask, question)
 
         return self._pool.run(
             self._session.call_tool(
@@ -173,17 +174,23 @@ class BlockingSessionPool:
         return f"<BlockingSessionPool of {self._pool!r}>"
 
     def __enter__(self) -> Self:
-        started = threading.Event()
+        started: Future[None] = Future()
 
         def serve() -> None:
-            with asyncio.Runner() as runner:
-                self._loop = runner.get_loop()
-                self._loop.call_soon(started.set)
-                self._loop.run_forever()
+            try:
+                with asyncio.Runner() as runner:
+                    self._loop = runner.get_loop()
+                    self._loop.call_soon(started.set_result, None)
+                    self._loop.run_forever()
+            except Exception as error:
+                if started.done():
+                    raise
+                started.set_exception(error)  # an event loop takes descriptors, and there may be none
 
-        self._thread = threading.Thread(target=serve, name=_NAME, daemon=True)
-        self._thread.start()
-        started.wait()
+        thread = threading.Thread(target=serve, name=_NAME, daemon=True)
+        thread.start()
+        self._thread = thread
+        started.result()
         try:
             self.run(_entered(self._pool))
         except BaseException:
@@ -245,6 +252,34 @@ class BlockingSessionPool:
 
 async def _entered(pool: SessionPool) -> None:
     await pool.__aenter__()
+
+
+async def _in_a_thread(on_ask: OnAsk, question: Question) -> Response | None:
+    """What `on_ask` returns. Its thread is nobody's: asyncio's own would be waited for, here and at Python's exit."""
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[Response | None] = loop.create_future()
+
+    def settle(response: Response | None, error: Exception | None) -> None:
+        if answered.done():
+            return
+        if error is None:
+            answered.set_result(response)
+        else:
+            answered.set_exception(error)
+
+    def answer() -> None:
+        response: Response | None = None
+        failure: Exception | None = None
+        try:
+            response = on_ask(question)
+        except Exception as error:  # noqa: BLE001 (raised where it is awaited)
+            failure = error
+        finally:  # whatever ended it, as `sys.exit` does
+            with suppress(RuntimeError):  # the pool has ended
+                loop.call_soon_threadsafe(settle, response, failure)
+
+    threading.Thread(target=answer, name=f"{_NAME} on_ask", daemon=True).start()
+    return await answered
 
 
 async def _soon(what: Callable[[], T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import ProcessCollector
@@ -24,18 +24,21 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values, and the number that they stand for."""
 
 
-def render(counts: Counts, views: tuple[ServerView, ...], client_sessions: int) -> bytes:
+def render(counts: Counts, views: tuple[ServerView, ...], client_sessions: int, dropped: Mapping[str, int]) -> bytes:
     """Every metric at this moment, in Prometheus' text format."""
-    return generate_latest(Exposition(counts, views, client_sessions))
+    return generate_latest(Exposition(counts, views, client_sessions, dropped))
 
 
 class Exposition(Collector):
     """The metrics at one moment, as `prometheus_client` writes them; in no registry but this."""
 
-    def __init__(self, counts: Counts, views: tuple[ServerView, ...], client_sessions: int) -> None:
+    def __init__(
+        self, counts: Counts, views: tuple[ServerView, ...], client_sessions: int, dropped: Mapping[str, int]
+    ) -> None:
         self._counts = counts
         self._views = views
         self._client_sessions = client_sessions
+        self._dropped = dropped
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with all its series."""
@@ -165,6 +168,12 @@ class Exposition(Collector):
 
     def _gateway(self) -> Iterator[Metric]:
         yield _gauge("holdfast_client_sessions", "Sessions of clients.", (), [((), self._client_sessions)])
+        yield _counter(
+            "holdfast_messages_dropped_total",
+            "Progress, logs and other notifications that no client will see, and never an answer.",
+            ("reason",),
+            (((reason,), count) for reason, count in self._dropped.items()),
+        )
         yield _counter(
             "holdfast_http_requests_total",
             "HTTP requests that were answered or refused.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from holdfast import events
@@ -46,9 +46,9 @@ class Metrics:
         elif (note := AT_GATEWAY.get(type(event))) is not None:
             note(self._counts, event)
 
-    def render(self, servers: Iterable[ServerView], client_sessions: int) -> bytes:
-        """Everything in Prometheus' text format; `servers` and the client sessions as they stand now."""
+    def render(self, servers: Iterable[ServerView], client_sessions: int, dropped: Mapping[str, int]) -> bytes:
+        """Everything in Prometheus' text format; the servers, client sessions and drops as they stand now."""
         # prometheus_client brings an HTTP server and a client: loaded when somebody asks, not at each start.
         from holdfast.observe.exposition import render  # noqa: PLC0415
 
-        return render(self._counts, tuple(servers), client_sessions)
+        return render(self._counts, tuple(servers), client_sessions, dropped)

@@ -24,7 +24,8 @@ LEVEL_TIMEOUT: Final = 5.0
 class Levels:
     """Sets sessions to the lowest level that a call in them wants, and holds the call until that is done.
 
-    A level is only ever lowered here: what is too much for one call is kept from its client.
+    A level is only ever lowered here, and where nobody set one it counts as `info`: what is too much for one call is
+    kept from its client.
     """
 
     def __init__(self, go_on: Callable[[RunningCall, Session], None], clock: Clock) -> None:

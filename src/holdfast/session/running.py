@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -38,8 +38,13 @@ from holdfast.session.session import Session
 from holdfast.session.tasks import concerns_tasks
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
+from holdfast.wire import jsonrpc
 
 logger = logging.getLogger("holdfast.session")
+
+UNDELIVERABLE: Final = RpcError(
+    Raw(jsonrpc.error_object(jsonrpc.INTERNAL_ERROR, "The gateway failed to pass the answer on; its log says why."))
+)
 
 
 class Phase(Enum):
@@ -198,7 +203,7 @@ class RunningCall:
         try:
             self._desk.returned(self, outcome if was_sent else None)
         finally:
-            self._deliver(outcome)
+            deliver(self.caller, outcome, self.call.method)
             self._report(outcome)
 
     def abort(self, reason: str) -> None:
@@ -218,12 +223,6 @@ class RunningCall:
                 retryable=False,
             )
         )
-
-    def _deliver(self, outcome: Outcome) -> None:
-        try:
-            self.caller.answer(outcome)
-        except Exception:
-            logger.exception("the answer to %s could not be delivered", self.call.method)
 
     def _report(self, outcome: Outcome) -> None:
         word = "cancelled" if self._was_cancelled else "result" if type(outcome) is Result else _word(outcome)
@@ -417,6 +416,18 @@ class RunningCall:
             self._sent.cancel(detail)
         self.suspend_sending()
         self._desk.faulted(self, Fault(FaultKind.TIMEOUT, detail))
+
+
+def deliver(caller: Caller, outcome: Outcome, method: str) -> None:
+    """End a call, with an error of ours where `outcome` fails on its way: else its client would wait for good."""
+    try:
+        caller.answer(outcome)
+    except Exception:
+        logger.exception("the answer to %s could not be delivered", method)
+        try:
+            caller.answer(UNDELIVERABLE)
+        except Exception:
+            logger.exception("nor that it could not be")
 
 
 def _word(outcome: Outcome) -> str:

@@ -473,8 +473,14 @@ class Session:
 
     @property
     def wanted_level(self) -> str | None:
-        """The log level that its watchers, and the calls in it, want together."""
-        return lowest((lowest_level(self.watchers), self.called_level))
+        """The log level that its watchers, and the calls in it, want together.
+
+        Where no watcher set one, a call does not make the session quieter than it is for who says nothing.
+        """
+        set_by_watchers = lowest_level(self.watchers)
+        if set_by_watchers is None and self.called_level is not None:
+            return lowest((DEFAULT_LOG_LEVEL, self.called_level))
+        return lowest((set_by_watchers, self.called_level))
 
     def lacks_level(self, level: str) -> bool:
         """Whether the server could send log messages from `level` on, and was not told to.
@@ -487,7 +493,7 @@ class Session:
 
     @property
     def is_quiet_for_nobody(self) -> bool:
-        """Who wanted less of the log than is usual has left, and nobody who is here wants any level."""
-        if self.level is None or self.wanted_level is not None:
+        """Who wanted less of the log than is usual has left, and nobody who is here set a level."""
+        if self.level is None or lowest_level(self.watchers) is not None:
             return False
         return LOG_LEVELS.index(self.level) > LOG_LEVELS.index(DEFAULT_LOG_LEVEL)

@@ -124,6 +124,11 @@ class ResponseSink(Protocol):
 class HttpExchange(Protocol):
     """One request under way."""
 
+    @property
+    def is_sent(self) -> bool:
+        """Some of the request was written, and its answer is awaited."""
+        ...
+
     def abort(self) -> None:
         """Drop the exchange with its connection; the sink is not called again. Idempotent."""
 
@@ -143,6 +148,10 @@ class _Exchange(Struct, eq=False):
     connecting: asyncio.Task[None] | None = None
     is_over: bool = False
     is_paused: bool = False
+
+    @property
+    def is_sent(self) -> bool:
+        return self.connection is not None and not self.is_over
 
     def abort(self) -> None:
         self.is_over = True

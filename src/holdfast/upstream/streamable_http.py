@@ -26,6 +26,9 @@ from holdfast.wire.sse import EventTooLarge, SseParser
 CLOSE_TIMEOUT: Final = 2.0
 """How long the DELETE at the end may take, once what was sent before has been taken."""
 
+UNCLAIMED_TIMEOUT: Final = 30.0
+"""How long the answer to an `initialize` that was given up is awaited, so that its session can be ended."""
+
 PUSH_STABLE_AFTER: Final = 30.0
 """A push stream that lived shorter counts as a failure, however cleanly it ended."""
 
@@ -119,11 +122,17 @@ class StreamableHttpLink:
         if not self._is_open:
             return
         self._state = _State.ENDING
+        first = self._session.first
+        unclaimed = _Unclaimed(self._session, first) if first is not None and first.awaits_answer else None
         self._session.stop()
         try:
             await self._posts.finish()
-            if self._session.id is not None and not self._is_over:
-                await self._bid_farewell()
+            if unclaimed is not None:
+                await self._wait_for(unclaimed.ended)
+            elif self._session.id is not None and not self._is_over:
+                ended = asyncio.Event()
+                _Farewell(self._session, ended.set)
+                await self._wait_for(ended)
         finally:
             self.terminate()
 
@@ -140,11 +149,10 @@ class StreamableHttpLink:
     def _is_over(self) -> bool:
         return self._state is _State.OVER
 
-    async def _bid_farewell(self) -> None:
-        farewell = _Farewell(self._session)
+    async def _wait_for(self, ended: asyncio.Event) -> None:
         with suppress(TimeoutError):
             async with timeout(self._session.clock, CLOSE_TIMEOUT):
-                await farewell.ended.wait()
+                await ended.wait()
 
 
 class _PushStream:
@@ -241,11 +249,45 @@ class _PushStream:
             exchange.abort()
 
 
+class _Unclaimed:
+    """An `initialize` under way whose answer nobody waits for any more: the session that it begins is ended.
+
+    It goes on behind the link, since a slow server may begin the session after that was closed.
+    """
+
+    def __init__(self, session: HttpSession, first: Request) -> None:
+        self.ended = asyncio.Event()
+        self._session = session
+        self._first = first
+        session.activities.pop(first, None)  # so that it is not dropped with the others
+        session.on_begun = self._begun
+        self._timer = session.clock.call_later(UNCLAIMED_TIMEOUT, self._give_up)
+
+    def _begun(self) -> None:
+        self._session.on_begun = None
+        asyncio.get_running_loop().call_soon(self._first.drop)  # it is being told of its answer right now
+        self._timer.cancel()
+        if self._session.id is None:
+            self.ended.set()
+            return
+        farewell = _Farewell(self._session, self._taken)
+        self._timer = self._session.clock.call_later(CLOSE_TIMEOUT, farewell.drop)
+
+    def _taken(self) -> None:
+        self._timer.cancel()
+        self.ended.set()
+
+    def _give_up(self) -> None:
+        self._session.on_begun = None
+        self._first.drop()
+        self.ended.set()
+
+
 class _Farewell:
     """The DELETE that ends a session; how the server takes it does not matter."""
 
-    def __init__(self, session: HttpSession) -> None:
-        self.ended = asyncio.Event()
+    def __init__(self, session: HttpSession, ended: Callable[[], None]) -> None:
+        self._ended = ended
         self._session = session
         session.activities[self] = None
         self._exchange = session.client.request("DELETE", session.target, session.headers, None, self)
@@ -253,14 +295,14 @@ class _Farewell:
     def drop(self) -> None:
         self._session.activities.pop(self, None)
         self._exchange.abort()
-        self.ended.set()
+        self._ended()
 
     def head(self, status: int, headers: Mapping[str, str]) -> None: ...
 
     def body(self, chunk: bytes) -> None: ...
 
     def end(self) -> None:
-        self.ended.set()
+        self._ended()
 
     def failed(self, fault: HttpFault) -> None:  # noqa: ARG002 - the session will expire there
-        self.ended.set()
+        self._ended()

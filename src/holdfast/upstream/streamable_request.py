@@ -100,6 +100,8 @@ class HttpSession:
         self.activities: dict[Activity, None] = {}
         self.requests: dict[int, Request] = {}
         """The requests among them, by their ids."""
+        self.on_begun: Callable[[], None] | None = None
+        """Called once the answer to `initialize` has begun, and with it the session."""
         self.is_established = False
         self.heads = KnownHeads()
         self.plain_headers: Mapping[str, str] | None = None
@@ -127,6 +129,8 @@ class HttpSession:
         """Bear from now on the id that came with the answer to `initialize`."""
         self.id = session_id
         self._bear()
+        if self.on_begun is not None:
+            self.on_begun()
 
     def establish(self, protocol_version: str) -> None:
         """Bear the version from now on."""
@@ -234,6 +238,11 @@ class Request:
                 self._body.clear()
             if self._is_paused:
                 exchange.pause()
+
+    @property
+    def awaits_answer(self) -> bool:
+        """The server has it, or some of it, and has not begun to answer."""
+        return self._status == 0 and self._exchange is not None and self._exchange.is_sent
 
     def cancel(self, reason: str) -> None:  # noqa: ARG002 - the conversation tells the server why
         self.drop()

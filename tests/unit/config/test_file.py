@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from holdfast.cli.check import check
 from holdfast.config import TRUST_PRESETS, GatewaySettings, Limits, LogSettings, Trust, key_digest
@@ -20,6 +21,9 @@ SERVERS = "servers: {a: {url: http://h/mcp}}\n"
 
 Load = Callable[..., Loaded]
 Complaint = Callable[..., list[str]]
+
+WEBUI = TRUST_PRESETS["openwebui"]
+SIGNING = SecretStr("a secret that nobody guesses so soon")
 
 
 def settings_of(loads: Load, text: str, **environment: str) -> GatewaySettings:
@@ -132,6 +136,25 @@ servers:
 def test_a_client_may_name_its_users_in_headers_of_its_own(loads: Load) -> None:
     text = "clients: {a: {key: k, trust: {user: X-User, chat: X-Chat}}}\n"
     assert settings_of(loads, text + SERVERS).clients[0].trust == Trust(user="x-user", chat="x-chat")
+
+
+@pytest.mark.parametrize(
+    ("text", "trust"),
+    [
+        ("{preset: openwebui, jwt_secret: '${SECRET}'}", WEBUI.model_copy(update={"jwt_secret": SIGNING})),
+        ("{preset: openwebui}", WEBUI),
+        ("{preset: openwebui, chat: X-Chat}", WEBUI.model_copy(update={"chat": "x-chat"})),
+        (
+            "{preset: openwebui, jwt: X-Who, jwt_secret: {file: secret}}",
+            WEBUI.model_copy(update={"jwt": "x-who", "jwt_secret": SIGNING}),
+        ),
+    ],
+)
+def test_a_preset_may_be_added_to(loads: Load, tmp_path: Path, text: str, trust: Trust) -> None:
+    (tmp_path / "secret").write_text(f" {SIGNING.get_secret_value()}\n")
+    loaded = loads(f"clients: {{a: {{key: k, trust: {text}}}}}\n{SERVERS}", {"SECRET": SIGNING.get_secret_value()})
+    assert loaded.settings.clients[0].trust == trust
+    assert loaded.notes == []
 
 
 def test_a_folder_is_relative_to_the_file(loads: Load, tmp_path: Path) -> None:
@@ -286,6 +309,22 @@ MISTAKES = [
     (
         "clients: {a: {key: a, trust: {users: b}}}\n" + SERVERS,
         "1: clients.a.trust.users: unknown key (did you mean user?)",
+    ),
+    (
+        "clients: {a: {key: a, trust: {preset: openwebu}}}\n" + SERVERS,
+        "1: clients.a.trust.preset: 'openwebu' is no preset (did you mean openwebui?); it takes openwebui",
+    ),
+    (
+        "clients:\n  a:\n    key: a\n    trust:\n      preset: openwebui\n      jwt_secret: short\n" + SERVERS,
+        "6: clients.a.trust.jwt_secret: is shorter than 32 bytes, so it can be guessed: openssl rand -hex 32",
+    ),
+    (
+        "clients: {a: {key: a, trust: {preset: openwebui, secret: x}}}\n" + SERVERS,
+        "1: clients.a.trust.secret: unknown key: write jwt_secret",
+    ),
+    (
+        "clients: {a: {key: a, trust: {preset: openwebui, jwt: x-who}}}\n" + SERVERS,
+        "1: clients.a.trust.jwt: names where a token is found, and there is no jwt_secret",
     ),
     ("clients:\n  a: {key: k}\n  b: {keys: [l, k]}\n" + SERVERS, "3: clients.b: has the same key as a (line 2)"),
     ("clients:\n  a: {}\n  b:\n" + SERVERS, "3: clients.b: has no key, like a (line 2)"),
@@ -442,6 +481,8 @@ SECRETS = [
     "listen: '${SECRET}'\n" + SERVERS,
     "allowed_hosts: ['${SECRET}/']\n" + SERVERS,
     "clients: {a: {key: k, trust: '${SECRET}'}}\n" + SERVERS,
+    "clients: {a: {key: k, trust: {preset: openwebui, jwt_secret: '${SECRET}'}}}\n" + SERVERS,
+    "clients: {a: {key: k, trust: {preset: '${SECRET}', jwt_secret: ['" + CANARY + "']}}}\n" + SERVERS,
 ]
 
 
@@ -499,6 +540,8 @@ def test_rules_that_leave_out_the_tools_that_open_and_close_sessions_are_noted(l
 def test_naming_users_without_a_key_is_allowed_on_loopback_and_noted(loads: Load) -> None:
     (note,) = loads("clients: {a: {trust: openwebui}}\n" + SERVERS).notes
     assert note.endswith("clients.a: has no key, so any program on this machine may name any user and chat")
+    signed = f"clients: {{a: {{trust: {{preset: openwebui, jwt_secret: {SIGNING.get_secret_value()}}}}}}}\n"
+    assert loads(signed + SERVERS).notes == []
 
 
 def test_check_says_what_a_valid_file_holds(loads: Load, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,9 @@ from holdfast.clock import LoopClock
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, describe, key_digest
 from holdfast.config.headers import OWN_HEADERS
 from holdfast.identity.caller import Clients
+from holdfast.identity.tokens import TokensInUse
 from holdfast.tasks import TaskScope
+from holdfast.testing.clock import ManualClock
 from holdfast.upstream.http1 import HttpClient
 from holdfast.upstream.streamable_http import StreamableHttpLink
 from requirements import requirement
@@ -31,7 +33,7 @@ def principal(clients: Clients, key: str) -> Any:
 
 @requirement("config:any-key-of-a-client-is-that-client")
 def test_each_key_of_a_client_is_the_same_principal() -> None:
-    clients = Clients([client("a", "old", "new"), client("b", "other")])
+    clients = Clients([client("a", "old", "new"), client("b", "other")], TokensInUse(ManualClock(), 300))
     assert principal(clients, "old") == principal(clients, "new") is not None
     assert principal(clients, "other") not in {None, principal(clients, "old")}
     assert principal(clients, "none") is None
@@ -39,7 +41,8 @@ def test_each_key_of_a_client_is_the_same_principal() -> None:
 
 @requirement("config:any-key-of-a-client-is-that-client")
 def test_a_key_taken_out_of_the_list_admits_nobody() -> None:
-    before, after = Clients([client("a", "old", "new")]), Clients([client("a", "new")])
+    in_use = TokensInUse(ManualClock(), 300)
+    before, after = Clients([client("a", "old", "new")], in_use), Clients([client("a", "new")], in_use)
     assert principal(after, "old") is None
     assert principal(after, "new") == principal(before, "old")
 

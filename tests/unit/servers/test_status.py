@@ -12,6 +12,7 @@ from msgspec import Raw
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Result, Status, StatusWord
 from holdfast.downstream.answer import REMARK_AFTER, Answer, PlainStream
 from holdfast.downstream.callers import AnswerCaller, beyond
+from holdfast.downstream.replay import Drops
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import BOTH, JSON_ONLY, Accepts
 from requirements import requirement
@@ -46,7 +47,7 @@ class Case:
             self.responder,
             accepts,
             self.clock,
-            lambda: PlainStream(self.responder),
+            lambda: PlainStream(self.responder, Drops()),
             expected=expected,
             is_array=expected > 1,
         )
