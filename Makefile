@@ -18,6 +18,7 @@ CONFORMANCE_READY := .conformance/.ready
 PEERS_READY := bench/build/peers/.ready
 OPEN_WEBUI_READY := .hosts/open-webui/.ready
 LITELLM_READY := .hosts/litellm/.ready
+FRAMEWORKS_READY := $(addprefix .hosts/,$(addsuffix /.ready,frameworks langchain))
 
 .PHONY: help
 help: ## List the targets
@@ -37,7 +38,7 @@ test: $(VENV_READY) $(NODE_READY) $(CONFORMANCE_READY) ## Every test, real serve
 	@$(BIN)/python -m pytest --ignore=tests/hosts
 
 .PHONY: test-hosts
-test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) $(LITELLM_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
+test-hosts: $(VENV_READY) $(NODE_READY) $(OPEN_WEBUI_READY) $(LITELLM_READY) $(FRAMEWORKS_READY) ## The real hosts, installed into .hosts, with a model that is none (minutes)
 	@tools/system-packages.sh chromium
 	@$(BIN)/python -m pytest tests/hosts
 
@@ -126,4 +127,12 @@ $(LITELLM_READY): tests/hosts/litellm.txt tests/hosts/litellm-any.txt | $(VENV_R
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --overrides tests/hosts/litellm-any.txt
+	@touch $@
+
+# LangChain's adapter wants version 1 of the SDK, the others version 2.
+$(FRAMEWORKS_READY): .hosts/%/.ready: tests/hosts/%.txt pyproject.toml | $(VENV_READY)
+	@echo "Installing the packages of tests/hosts/$*.txt"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --requirements $< --editable .
 	@touch $@

@@ -19,9 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from holdfast import SessionPool
-from holdfast.errors import CallFailed
-from holdfast.library.errors import ServerError, UnknownServer
+from holdfast import CallFailed, ServerError, SessionPool, UnknownServer
 
 
 async def call(request: Request) -> JSONResponse:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -306,12 +307,17 @@ class ModernDriver(Driver):
                 return talk
             requests: dict[str, Any] = result.get("inputRequests", {})
             talk.questions += requests.values()
-            talk.is_parked |= self.place.parked > 0
+            talk.is_parked |= self.parked > 0
             self._client.http.next_id += 1
             body = {**body, "id": self._client.http.next_id}
             body["params"] = body["params"] | {"inputResponses": dict.fromkeys(requests, answer)}
             if "requestState" in result:
                 body["params"]["requestState"] = result["requestState"]
+
+    @property
+    def parked(self) -> int:
+        """The calls that wait for clients like this one."""
+        return self.place.parked
 
     async def _leg(self, body: dict[str, Any], talk: Talk) -> list[Any]:
         async with self._client.post(body) as response:
@@ -333,32 +339,82 @@ class ModernDriver(Driver):
         return await self.check_that_it_was_cancelled(canary)
 
     @asynccontextmanager
-    async def listening(self, **wanted: Any) -> AsyncGenerator[Response]:
-        """A stream of changes, all of which were granted."""
+    async def listening(self, **wanted: Any) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+        """What gives the next change, once all that is wanted was granted."""
         await self.call("count")  # or the chat has no session yet
         body = self._client.message("subscriptions/listen", notifications=wanted)
-        async with self._client.post(body) as response:
-            granted = await next_message(response)
+        async with self._stream(body) as following:
+            granted = await following()
             assert granted["method"] == LISTENING
             assert granted["params"]["notifications"] == wanted
             await self.place.until_pushing()
-            yield response
+            yield following
+
+    @asynccontextmanager
+    async def _stream(self, body: dict[str, Any]) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+        """What gives the next message of the answer, until the client leaves."""
+        async with self._client.post(body) as response:
+            yield partial(next_message, response)
 
     async def subscribe(self) -> Outcome:
         uri, text = await self.note(), unique("text")
-        async with self.listening(resourceSubscriptions=[uri]) as stream:
+        async with self.listening(resourceSubscriptions=[uri]) as following:
             await self.call("change_resource", text=text)
-            told = await next_message(stream)
+            told = await following()
             assert (told["method"], told["params"]["uri"]) == ("notifications/resources/updated", uri)
         await self.check_note(uri, text)
         return Outcome.YES
 
     async def list_changed(self) -> Outcome:
-        async with self.listening(toolsListChanged=True) as stream:
+        async with self.listening(toolsListChanged=True) as following:
             is_there = await self.change_tools()
-            assert (await next_message(stream))["method"] == "notifications/tools/list_changed"
+            assert (await following())["method"] == "notifications/tools/list_changed"
         await self.check_extra(is_there)
         return Outcome.YES
+
+
+class ModernPipeDriver(ModernDriver):
+    """The same over a pipe, on which all answers come."""
+
+    def __init__(self, place: Place, pipes: PipeClient) -> None:
+        super().__init__(place)
+        self._pipes = pipes
+        self._changes: list[Any] = []
+        """Told to who listens, and not looked for yet."""
+
+    @property
+    def parked(self) -> int:
+        return len(self._pipes.stdio.modern.parked)
+
+    async def _leg(self, body: dict[str, Any], talk: Talk) -> list[Any]:
+        self._pipes.send(body)
+        heard: list[Any] = []
+        while (message := await self._pipes.next()).get("id") != body["id"]:
+            assert "id" not in message, "nothing is asked in this way"
+            is_change = KEY + "subscriptionId" in message["params"].get("_meta", {})
+            (self._changes if is_change else heard).append(message)
+        talk.answer = message
+        return heard
+
+    async def cancel(self) -> Outcome:
+        canary, params = self.endless()
+        body = self._client.message("tools/call", params.pop("_meta"), **params)
+        self._pipes.send(body)
+        assert (await self._pipes.next())["params"]["progressToken"] == canary
+        self._pipes.notify("notifications/cancelled", requestId=body["id"])
+        return await self.check_that_it_was_cancelled(canary)
+
+    @asynccontextmanager
+    async def _stream(self, body: dict[str, Any]) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+        async def following() -> Any:
+            message = self._changes.pop(0) if self._changes else await self._pipes.next()
+            assert message["params"]["_meta"][KEY + "subscriptionId"] == body["id"]
+            return message
+
+        self._pipes.send(body)
+        yield following
+        self._pipes.notify("notifications/cancelled", requestId=body["id"])
+        self._changes.clear()
 
 
 @asynccontextmanager
@@ -386,6 +442,9 @@ async def driver_of(kind: ClientKind, place: Place) -> AsyncGenerator[Driver]:
             case "stdio":
                 service = place.gateway.servers.merged if place.is_merged else place.gateway.servers[place.server.name]
                 pipes = await stack.enter_async_context(pipe_client(place.gateway, service=service))
+                if kind.revision == MODERN:
+                    yield ModernPipeDriver(place, pipes)
+                    return
                 piped = PipeDriver(place, kind.revision, pipes)
                 await piped.open()
                 yield piped

@@ -119,11 +119,13 @@ CLIENTS: Final = (
     ClientKind(LATEST, "stdio"),
     ClientKind("", "HTTP"),
     ClientKind(MODERN, "HTTP"),
+    ClientKind(MODERN, "stdio"),
     ClientKind("2024-11-05", "HTTP+SSE", is_merged=True),
     ClientKind(LATEST, "HTTP", is_merged=True),
     ClientKind(LATEST, "stdio", is_merged=True),
     ClientKind("", "HTTP", is_merged=True),
     ClientKind(MODERN, "HTTP", is_merged=True),
+    ClientKind(MODERN, "stdio", is_merged=True),
 )
 
 SERVERS: Final = (

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from holdfast.clock import Clock, LoopClock
+from holdfast.config import Limits
 from holdfast.downstream.pipes import LineWriter
 from holdfast.downstream.stdio import LOCAL, Stdio
 from holdfast.gateway import Gateway
@@ -34,7 +35,7 @@ class PipeClient:
         """What came before the answers that were waited for."""
         service = service or gateway.servers.whole(LOCAL)
         assert service is not None
-        self.stdio = Stdio(service, self.writer, clock or LoopClock(), request_bytes=request_bytes)
+        self.stdio = Stdio(service, self.writer, clock or LoopClock(), Limits(request_bytes=request_bytes))
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
         self._last_id = 100
 
@@ -111,4 +112,4 @@ async def pipe_client(gateway: Gateway, **options: Any) -> AsyncGenerator[PipeCl
     try:
         yield client
     finally:
-        client.stdio.client.end()
+        client.stdio.end()

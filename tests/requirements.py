@@ -1111,6 +1111,22 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Questions, progress, logs, status, cancellation, subscriptions and changes pass over pipes as over HTTP.",
         "protocol 2 and 3",
     ),
+    "stdio:modern:answered-in-its-era": Requirement(
+        "A client of 2026-07-28 that starts the gateway is answered in its era, beside lines with a handshake.",
+        "issue: 2026-07-28 over pipes",
+    ),
+    "stdio:modern:questions": Requirement(
+        "Over pipes a question ends the request with input_required, and the next one brings the answer.",
+        "issue: 2026-07-28 over pipes",
+    ),
+    "stdio:modern:cancelled": Requirement(
+        "A request that is cancelled over a pipe, or whose client left, is cancelled at the server too.",
+        "specification 2026-07-28, stdio",
+    ),
+    "stdio:modern:listens": Requirement(
+        "Over pipes, who listens is told of each change, with the id of the subscription, however slowly they read.",
+        "specification 2026-07-28, subscriptions",
+    ),
     "stdio:wire:arrays-by-revision": Requirement(
         "An array of requests is answered with an array until 2025-03-26, and later each of them is refused.",
         "protocol 0",
@@ -1609,6 +1625,14 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "library:sdk": Requirement(
         "The official SDK's client runs on a kept session unchanged.",
         "architecture 7",
+    ),
+    "library:idle": Requirement(
+        "A pool that nobody uses takes next to no CPU, however many sessions it keeps.",
+        "issue: idle CPU of 1 % at most",
+    ),
+    "library:frameworks": Requirement(
+        "Two chats of two users keep their state over several messages in each agent framework and in FastAPI.",
+        "issue: in the hands of its users",
     ),
     "library:blocking:never-hangs": Requirement(
         "A blocking pool that cannot start says so, and one that ends waits for no callback.", "issue: the library"

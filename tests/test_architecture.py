@@ -53,7 +53,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "dashboard": GROUND | {"wire", "downstream.http", "downstream.refusal", "observe"},
     "doctor": GROUND | {"wire", "upstream"},
     "library": GROUND | {"wire", "session", "servers", "identity", "gateway"},
-    "library.sdk": GROUND | {"downstream.pipes", "downstream.stdio", "identity.asker", "servers"},
+    "library.sdk": GROUND | {"wire.revisions", "downstream.pipes", "downstream.stdio", "identity.asker", "servers"},
     "operations": GROUND | {"observe", "servers"},
     "gateway": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "downstream", "dashboard", "operations"},
     "testing": GROUND | BESIDE | {"wire", "session", "servers", "upstream", "gateway"},

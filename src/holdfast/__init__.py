@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from holdfast.library.blocking import BlockingSessionPool
-    from holdfast.library.pool import SessionPool
+    from holdfast.call import Status, StatusWord
+    from holdfast.errors import CallFailed, Code, ConfigError, Delivery, HoldfastError
+    from holdfast.library.blocking import BlockingSession, BlockingSessionPool
+    from holdfast.library.call import Question, Response
+    from holdfast.library.errors import InvalidAnswer, ServerError, UnknownServer
+    from holdfast.library.lease import PooledSession, SessionState
+    from holdfast.library.pool import PoolStats, SessionPool
 
-__all__ = ["BlockingSessionPool", "SessionPool", "__version__"]
+__all__ = [
+    "BlockingSession",
+    "BlockingSessionPool",
+    "CallFailed",
+    "Code",
+    "ConfigError",
+    "Delivery",
+    "HoldfastError",
+    "InvalidAnswer",
+    "PoolStats",
+    "PooledSession",
+    "Question",
+    "Response",
+    "ServerError",
+    "SessionPool",
+    "SessionState",
+    "Status",
+    "StatusWord",
+    "UnknownServer",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
+_PLACES: Final = {
+    **dict.fromkeys(("Status", "StatusWord"), "call"),
+    **dict.fromkeys(("CallFailed", "Code", "ConfigError", "Delivery", "HoldfastError"), "errors"),
+    **dict.fromkeys(("BlockingSession", "BlockingSessionPool"), "library.blocking"),
+    **dict.fromkeys(("Question", "Response"), "library.call"),
+    **dict.fromkeys(("InvalidAnswer", "ServerError", "UnknownServer"), "library.errors"),
+    **dict.fromkeys(("PooledSession", "SessionState"), "library.lease"),
+    **dict.fromkeys(("PoolStats", "SessionPool"), "library.pool"),
+}
+"""Where each name is, imported when it is first used: the gateway starts without the library."""
+
 
 def __getattr__(name: str) -> Any:
-    """The library, imported when it is first named: the gateway starts without it."""
-    if name == "SessionPool":
-        from holdfast.library.pool import SessionPool  # noqa: PLC0415
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
 
-        return SessionPool
-    if name == "BlockingSessionPool":
-        from holdfast.library.blocking import BlockingSessionPool  # noqa: PLC0415
 
-        return BlockingSessionPool
-    raise AttributeError(name)
+def __dir__() -> list[str]:
+    return sorted(__all__)

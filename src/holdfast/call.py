@@ -216,6 +216,11 @@ class Status(Struct, frozen=True):
     word: StatusWord
     sentence: str
 
+    def __str__(self) -> str:
+        """One line to show: the sentence, with the word before it where it does not begin so."""
+        said = self.sentence.lower().startswith(self.word)
+        return self.sentence if said else f"{self.word}: {self.sentence}"
+
 
 class Caller(Protocol):
     """The far end of one call: what comes back, in order, ending with exactly one `answer`.

@@ -249,3 +249,7 @@ Event: TypeAlias = (
 )
 
 Emit: TypeAlias = Callable[[Event], None]
+
+
+def unheard(_: Event) -> None:
+    """An `Emit` where nobody wants to know."""

@@ -187,7 +187,35 @@ async def test_what_cannot_be_is_refused_before_anything_is_opened() -> None:
                 await pool.acquire(server, **wanted)
         with pytest.raises(ValueError, match="say whose sessions"):
             pool.invalidate()
+        others: tuple[dict[str, Any], ...] = (
+            {"principal": 5},
+            {"principal": "ann", "chat": 5},
+            {"principal": "ann", "credential": 5},
+            {"principal": "ann", "headers": {"X-A": 5}},
+        )
+        for wanted in others:
+            with pytest.raises(TypeError, match="must be a string, not int"):
+                await pool.acquire("remote", **wanted)
         assert pool.stats().leases == 0
+
+
+@requirement("library:keeps")
+async def test_a_pool_is_open_once_and_in_one_event_loop() -> None:
+    async with library() as (pool, _):
+        with pytest.raises(RuntimeError, match="open already"):
+            await pool.__aenter__()
+        async with pool.lease(NAME, principal="ann", chat="c") as session:
+
+            async def call() -> None:
+                await session.call_tool("count")
+
+            async def acquire() -> None:
+                await pool.acquire(NAME, principal="ann", chat="c")
+
+            for what in (call, acquire):
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    await asyncio.to_thread(asyncio.run, what())
+            assert text(await session.call_tool("count")) == "1"
 
 
 @requirement("library:settings")
@@ -216,8 +244,30 @@ def test_every_mistake_in_the_settings_is_a_line() -> None:
 
 def test_the_package_has_the_names_that_it_offers_and_no_others() -> None:
     assert {name for name in holdfast.__all__ if getattr(holdfast, name)} == set(holdfast.__all__)
-    with pytest.raises(AttributeError):
+    assert dir(holdfast) == sorted(holdfast.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Pool'"):
         _ = holdfast.Pool
+
+
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [
+        (Status(StatusWord.READY, "25 tools in 230 ms"), "ready: 25 tools in 230 ms"),
+        (Status(StatusWord.READY, "ready in 230 ms"), "ready in 230 ms"),
+        (Status(StatusWord.CONNECTING, "Connecting to notes."), "Connecting to notes."),
+    ],
+)
+def test_a_status_that_is_printed_is_a_line_for_people(status: Status, line: str) -> None:
+    assert str(status) == f"{status}" == line
+
+
+async def test_what_is_printed_of_pools_and_sessions_says_how_they_stand() -> None:
+    async with library() as (pool, _):
+        session = await pool.acquire(NAME, principal="ann", chat="c")
+        assert (repr(pool), repr(session)) == (f"<SessionPool {NAME}: 1 leased>", f"<PooledSession {NAME}: warm>")
+        session.release()
+        assert repr(session) == f"<PooledSession {NAME}: released>"
+    assert repr(pool) == "<SessionPool: not open>"
 
 
 # What a call yields.
@@ -439,6 +489,23 @@ async def test_the_words_for_a_cold_start_are_sentences() -> None:
         heard.clear()
         async with pool.lease(NAME, principal="ann", chat="d", on_status=heard.append):
             assert heard[-1].sentence.split(" in ")[0].endswith(" tools")
+
+
+@requirement("library:state")
+async def test_a_cold_start_is_told_before_anything_is_sent() -> None:
+    async with library(start="lazy") as (pool, upstream):
+        told: list[tuple[str, int]] = []
+
+        def tell(status: Status) -> None:
+            told.append((status.word, len(upstream.received_headers)))
+
+        async with pool.lease(NAME, principal="ann", chat="c", on_status=tell):
+            assert told[0] == ("connecting", 0)
+        async with pool.lease(NAME, principal="ben", chat="c", on_status=tell, warm=False) as session:
+            told.clear()
+            sent = len(upstream.received_headers)
+            await session.call_tool("count")
+            assert told[0] == ("connecting", sent)
 
 
 @requirement("library:state")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,17 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
-from mcp_types import ElicitResult
+from mcp_types import ElicitResult, ResourceTemplateReference
 
-from holdfast import BlockingSessionPool
-from holdfast.library.call import Question, Response
-from holdfast.library.errors import UnknownServer
+from holdfast import (
+    BlockingSession,
+    BlockingSessionPool,
+    PooledSession,
+    Question,
+    Response,
+    SessionPool,
+    UnknownServer,
+)
 from holdfast.testing.server import ScriptedServer
 from library_rig import NAME, text
 from requirements import requirement
@@ -48,6 +55,16 @@ def server() -> Generator[str]:
 
 
 @requirement("library:blocking")
+def test_a_session_that_blocks_does_all_that_one_which_is_awaited_does() -> None:
+    for awaited, blocking in ((PooledSession, BlockingSession), (SessionPool, BlockingSessionPool)):
+        wanted = {name for name in vars(awaited) if not name.startswith("_")} - {"is_released", "transport", "release"}
+        assert wanted <= set(vars(blocking))
+        for name in wanted - {"state", "server", "open", "lease"}:
+            theirs, ours = (inspect.signature(getattr(each, name)).parameters for each in (awaited, blocking))
+            assert list(theirs) == list(ours) or "wanted" in ours, name
+
+
+@requirement("library:blocking")
 def test_code_that_does_not_await_keeps_its_sessions() -> None:
     before = threading.active_count()
     with server() as url, BlockingSessionPool.open({"servers": {NAME: {"url": url}}}) as pool:
@@ -58,6 +75,13 @@ def test_code_that_does_not_await_keeps_its_sessions() -> None:
             assert session.read_resource(str(session.list_resources()[0].uri)).contents
             assert session.list_prompts()
             assert session.request("ping") == b"{}"
+            uri = session.list_resource_templates()[0].uri_template
+            completed = session.complete(ResourceTemplateReference(type="ref/resource", uri=uri), "id", "1")
+            assert "17" in completed.completion.values
+            session.subscribe(str(session.list_resources()[0].uri))
+            session.unsubscribe(str(session.list_resources()[0].uri))
+            session.warm()
+            assert (session.server, repr(session)) == (NAME, f"<BlockingSession {NAME}>")
         with pool.lease(NAME, principal="ann", chat="c") as session:
             assert text(session.call_tool("recall", {"key": "a"})) == "b"
             assert pool.stats().leases == 1

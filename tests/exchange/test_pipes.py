@@ -152,7 +152,7 @@ async def test_each_request_of_an_array_is_told_that_the_revision_has_none() -> 
         (b"[]\n", -32600, None),
         (b'{"id":7,"method":"ping"}\n', -32600, 7),
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}\n', -32600, None),
-        (b'{"jsonrpc":"2.0","id":7,"method":"server/discover"}\n', -32600, 7),
+        (b'{"jsonrpc":"2.0","id":7,"method":"server/discover"}\n', -32602, 7),
         (b'{"jsonrpc":"2.0","id":7,"method":"initialize","params":{}}\n', -32602, 7),
         (b'{"jsonrpc":"2.0","id":7,"method":"ping","params":{"a":"' + b"x" * 2000 + b'"}}\n', -32600, None),
     ],

@@ -9,8 +9,7 @@ from typing import Final
 
 import pytest
 
-from holdfast.errors import CallFailed, Code
-from holdfast.library.lease import PooledSession
+from holdfast import CallFailed, Code, PooledSession, SessionPool
 from library_rig import NAME, library, text
 from requirements import requirement
 
@@ -28,15 +27,37 @@ class Application:
         self.rng = rng
         self.leases: list[tuple[str, str, PooledSession]] = []
         self.calls: dict[asyncio.Task[None], str] = {}
+        self.acquiring: dict[asyncio.Task[None], str] = {}
         self.invalidated: set[str] = set()
         """Whose calls may have been cut off since they began."""
         self.foreign = 0
         self.failures: list[str] = []
         self.answers = 0
 
+    @property
+    def cancellable(self) -> list[asyncio.Task[None]]:
+        """Whatever is waited for."""
+        return [*self.calls, *self.acquiring]
+
+    def acquire(self, group: asyncio.TaskGroup, pool: SessionPool, step: int) -> None:
+        principal, chat = f"p{self.rng.randrange(PRINCIPALS)}", f"c{self.rng.randrange(CHATS)}"
+        named, warm = chat if self.rng.random() < 0.9 else None, self.rng.random() < 0.5
+        task = group.create_task(self._acquire(pool, principal, named, f"own{step}", warm=warm))
+        self.acquiring[task] = principal
+        task.add_done_callback(self.acquiring.pop)
+
+    async def _acquire(self, pool: SessionPool, principal: str, chat: str | None, own: str, *, warm: bool) -> None:
+        try:
+            session = await pool.acquire(NAME, principal=principal, chat=chat, warm=warm)
+        except CallFailed as failure:
+            if principal not in self.invalidated:
+                self.failures.append(f"{principal} acquires: {failure.code!r} {failure}")
+        else:
+            self.leases.append((principal, chat or own, session))
+
     def start(self, group: asyncio.TaskGroup) -> None:
         principal, chat, session = self.rng.choice(self.leases)
-        if principal not in self.calls.values():
+        if principal not in {*self.calls.values(), *self.acquiring.values()}:
             self.invalidated.discard(principal)
         task = group.create_task(self._call(principal, f"{principal}/{chat}", session))
         self.calls[task] = principal
@@ -67,22 +88,19 @@ async def test_ten_thousand_random_steps_leave_nothing_and_mix_nothing(figure: C
         async with asyncio.TaskGroup() as group:
             for step in range(STEPS):
                 what = rng.random()
-                if what < 0.15 or not application.leases:
-                    principal, chat = f"p{rng.randrange(PRINCIPALS)}", f"c{rng.randrange(CHATS)}"
-                    named = chat if rng.random() < 0.9 else None
-                    session = await pool.acquire(NAME, principal=principal, chat=named, warm=rng.random() < 0.5)
-                    application.leases.append((principal, chat if named else f"own{step}", session))
+                if what < 0.18 or not application.leases:
+                    application.acquire(group, pool, step)
                 elif what < 0.70:
                     application.start(group)
-                elif what < 0.80 and application.calls:
-                    rng.choice(list(application.calls)).cancel()
+                elif what < 0.80 and application.cancellable:
+                    rng.choice(application.cancellable).cancel()
                 elif what < 0.97:
                     _, _, session = application.leases.pop(rng.randrange(len(application.leases)))
                     pool.release(session)
                 else:
                     principal = f"p{rng.randrange(PRINCIPALS)}"
                     application.invalidated.add(principal)
-                    pool.invalidate(principal=principal)
+                    pool.invalidate(server=rng.choice((None, NAME)), principal=principal)
                 if rng.random() < 0.3:
                     await asyncio.sleep(0)
         for _, _, session in application.leases:

@@ -7,7 +7,7 @@ import json
 import urllib.request
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import mcp_types as types
@@ -16,10 +16,20 @@ from mcp import Client
 from mcp.client import ClientRequestContext
 from pydantic import FileUrl
 
-from interop.programs import PATIENCE, TEST_SERVER_STDIO, Steps, holdfast, sdk_client, shipped_server, text_of
+from interop.programs import (
+    PATIENCE,
+    TEST_SERVER_STDIO,
+    Steps,
+    holdfast,
+    sdk_client,
+    sdk_client_of,
+    shipped_server,
+    text_of,
+)
 from requirements import requirement
 
 NOTE = "memo://note"
+A, B = (cast("types.RequestParamsMeta", {"dev.holdfast/chat": chat}) for chat in "ab")
 TRUST = ("--trust", "chat=x-chat")
 
 
@@ -182,3 +192,23 @@ async def test_a_call_that_it_gives_up_is_cancelled_at_the_server(server: str, o
             entries: list[dict[str, Any]] = (await http.get("/ledger")).json()["entries"]
             (outcome,) = [entry["outcome"] for entry in entries if entry["arguments"].get("gate") == "never"]
         assert text_of(await client.call_tool("count", {})) == "1", "the session lives on"
+
+
+@requirement("interop:stdio:sdk")
+async def test_it_speaks_so_with_a_gateway_that_it_starts() -> None:
+    async def elicited(_context: ClientRequestContext, params: types.ElicitRequestParams) -> types.ElicitResult:
+        return types.ElicitResult(action="accept", content={"answer": f"re: {params.message}"})
+
+    steps = Steps()
+    started = sdk_client_of("stdio", "--", *TEST_SERVER_STDIO, mode="2026-07-28", elicitation_callback=elicited)
+    async with asyncio.timeout(PATIENCE), started as client:
+        counted = [text_of(await client.call_tool("count", {}, meta=chat)) for chat in (A, A, B)]
+        assert counted == ["1", "2", "1"]
+        for where in (None, A):
+            asked = json.loads(text_of(await client.call_tool("ask", {"message": "where?"}, meta=where)))
+            assert asked == {"action": "accept", "content": {"answer": "re: where?"}}
+        await client.call_tool("progress", {"steps": 3}, progress_callback=steps)
+        assert steps.seen == [(step, 3) for step in range(1, 4)]
+        async with client.listen(tools_list_changed=True) as changes:
+            text_of(await client.call_tool("change_tools", {}, meta=A))
+            assert type(await anext(aiter(changes))).__name__ == "ToolsListChanged"

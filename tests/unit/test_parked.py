@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from holdfast.call import Abilities, Ask, AskId, InputRequired, Outcome, Reply, RpcError
-from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.exchange import Exchange
 from holdfast.downstream.parked import WRAPPED_TTL, Binding, ModernCall, ParkedCalls, Wrapped
 from holdfast.downstream.states import Kind, Seals
 from holdfast.identity.caller import Identity
@@ -183,7 +183,7 @@ def test_a_call_that_ends_over_the_first_of_two_answers_is_over() -> None:
     for number in (1, 2):
         call.ask(Ask(AskId(number), "roots/list", None))
     leg = Leg()
-    call.come_back(cast("AnswerCaller[Answer]", leg), {"1": {}, "2": {}})
+    call.come_back(cast("AnswerCaller[Exchange]", leg), {"1": {}, "2": {}})
     assert running.replies == 1
     assert len(leg.outcomes) == 1
     assert len(desk) == 0

@@ -171,7 +171,7 @@ async def serve(settings: GatewaySettings, stdin: int, stdout: int, emit: events
             service = gateway.servers.whole(LOCAL)
             if service is None:
                 raise ConfigError("there is no server that this client may see")
-            dialect = Stdio(service, writer, LoopClock(), request_bytes=settings.limits.request_bytes)
+            dialect = Stdio(service, writer, LoopClock(), settings.limits, emit=emit)
             async with read_from(stdin, dialect) as intake:
                 writer.on_slow, writer.on_drained = intake.pause, intake.resume
                 scope.start(_finish(dialect, writer, stopped), "answer what is left")

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from msgspec import Raw
 
-from holdfast.call import Abilities, Ask, AskId, Json, Reply, Running
+from holdfast.call import Abilities, Ask, AskId, Json, Reply
 from holdfast.downstream.callers import level_of, wants_log
 from holdfast.downstream.post import Target, named_chat
 from holdfast.identity.asker import Asker
@@ -31,8 +31,8 @@ MAX_EXTENSIONS: Final = 16 * 1024
 class OpenCall(Protocol):
     """A request of the client that is not answered yet."""
 
-    is_cancelled: bool
-    running: Running | None
+    def cancel(self, reason: str) -> None:
+        """The client cancels it, and expects no answer."""
 
     def send_away(self) -> None:
         """The client's session ends: nobody can read the answer."""

@@ -66,10 +66,12 @@ class Envelope(Struct, frozen=True):
     """The `requestState` of that leg."""
 
 
-def read_envelope(request: ClientRequest, headers: Mapping[str, str], offered: Callable[[], Sequence[str]]) -> Envelope:
+def read_envelope(
+    request: ClientRequest, headers: Mapping[str, str] | None, offered: Callable[[], Sequence[str]]
+) -> Envelope:
     """Check a request in the order in which its sender can mend it. Raises `Refusal`.
 
-    `offered` gives the revisions that its sender may turn to.
+    `headers` are None where the wire has none; `offered` gives the revisions that its sender may turn to.
     """
     meta = request.params.get("_meta")
     said: dict[str, Json] = meta if isinstance(meta, dict) else {}
@@ -192,8 +194,10 @@ def _listens_for_tasks(request: ClientRequest) -> bool:
     return isinstance(wanted, dict) and "taskIds" in wanted
 
 
-def _must_mirror(request: ClientRequest, headers: Mapping[str, str], header: str, value: str) -> None:
+def _must_mirror(request: ClientRequest, headers: Mapping[str, str] | None, header: str, value: str) -> None:
     """Whoever routes by the headers must see what the body says."""
+    if headers is None:
+        return
     sent = headers.get(header.lower())
     if sent is None:
         raise _refused(request, HEADER_MISMATCH, f"The header {header} is missing.")

@@ -10,12 +10,10 @@ from typing import Any, Final, NamedTuple
 from msgspec import Raw
 
 from holdfast.call import NOBODY, Abilities, Ask, AskId, Call, Fields, Json, Outcome, Reply, Result, Running
-from holdfast.clock import Clock
 from holdfast.config import Limits
-from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import encode_outcome
 from holdfast.downstream.envelope import bad_params
-from holdfast.downstream.post import Post
+from holdfast.downstream.exchange import Incoming
 from holdfast.downstream.refusal import Refusal
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
@@ -68,13 +66,12 @@ class Listener:
     """One stream of changes; a `Watcher` of the conversation that its request names, and a `Follower` of its tasks."""
 
     def __init__(
-        self, post: Post, request: ClientRequest, asker: Asker, clock: Clock, ended: Callable[[Listener], None]
+        self, incoming: Incoming, request: ClientRequest, asker: Asker, ended: Callable[[Listener], None]
     ) -> None:
         self.log_level: str | None = None
         self.asker = asker
         self._wanted = _read(request)
         self._request = request
-        self._responder = post.responder
         self._ended = ended
         self._conversation: Conversation | None = None
         self._subscriptions: defaultdict[SessionKey | None, set[str]] = defaultdict(set)
@@ -91,9 +88,9 @@ class Listener:
         self._owed: dict[bytes | str, bytes] = {}
         """Frames for a reader that is behind, each once; of a task the newest."""
         self._is_over = False
-        self._answer = Answer(post.responder, post.accepts, clock, expected=1, is_array=False)
-        post.responder.on_gone = self._leave
-        post.responder.on_drained = self.catch_up
+        self._answer = incoming.begin()
+        self._answer.when_gone(self._leave)
+        self._answer.when_drained(self.catch_up)
 
     def begin(self, conversation: Conversation) -> None:
         """Find out what can be heard of, and hear of it."""
@@ -209,7 +206,7 @@ class Listener:
         """Send a frame now, or when the reader is there again; the newest of a `name` is enough."""
         if self._is_over:
             return
-        if self._responder.is_slow:
+        if self._answer.is_slow:
             self._owed[frame if name is None else name] = frame
             if sum(map(len, self._owed.values())) > MAX_OWED:
                 self.end()  # it will look for itself when it comes back
@@ -251,8 +248,7 @@ class Listener:
 class Listeners:
     """The streams on which clients listen."""
 
-    def __init__(self, clock: Clock, limits: Limits) -> None:
-        self._clock = clock
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._open: dict[Listener, None] = {}
         self._by_user: Counter[Principal] = Counter()
@@ -263,20 +259,20 @@ class Listeners:
     def __iter__(self) -> Iterator[Listener]:
         return iter(list(self._open))
 
-    def open(self, post: Post, request: ClientRequest) -> None:
+    def open(self, incoming: Incoming, request: ClientRequest) -> None:
         """Let a client listen. Raises `Refusal`."""
-        if not post.accepts.stream:
+        if not incoming.takes_stream:
             raise Refusal(406, "Who listens reads an event stream: accept text/event-stream.", request_id=request.id)
-        asker = post.target.asker(request.params, is_modern=True)
+        asker = incoming.target.asker(request.params, is_modern=True)
         user = asker.identity.principal
         if len(self._open) >= self._limits.sessions:
             raise Refusal(503, f"{len(self._open)} clients listen already: try again later.", headers=_RETRY_AFTER)
         if user.user is not None and self._by_user[user] >= self._limits.sessions_per_user:
             raise Refusal(429, f"This user listens {self._by_user[user]} times already.", headers=_RETRY_AFTER)
-        listener = Listener(post, request, asker, self._clock, self._closed)
+        listener = Listener(incoming, request, asker, self._closed)
         self._open[listener] = None
         self._by_user[user] += 1
-        listener.begin(post.target.service.converse(asker))
+        listener.begin(incoming.target.service.converse(asker))
 
     def reconfigure(self, limits: Limits) -> None:
         """Go by these bounds from now on; who listens begins anew, with the servers that there are now."""

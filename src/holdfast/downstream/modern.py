@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -15,7 +15,6 @@ from holdfast import events
 from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
-from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
     ASKING,
@@ -32,6 +31,7 @@ from holdfast.downstream.envelope import (
     without_envelope,
     without_tasks,
 )
+from holdfast.downstream.exchange import Exchange, Incoming, Posted
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, read_call
@@ -50,12 +50,19 @@ from holdfast.wire.tasks import has_extension
 
 _NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
+Offered: TypeAlias = Callable[[Conversation], Sequence[str]]
 
-class Leg(AnswerCaller[Answer]):
+
+def offered(conversation: Conversation) -> Sequence[str]:
+    """The revisions that a client may choose from (decision 11): none in which it would lose what a server keeps."""
+    return WITH_SESSIONS if conversation.forgets else SERVED
+
+
+class Leg(AnswerCaller[Exchange]):
     """One request: what a call yields while the request is open, in the words of this revision."""
 
     def __init__(
-        self, answer: Answer, request: ClientRequest, token: Raw | None, envelope: Envelope, service: Service
+        self, answer: Exchange, request: ClientRequest, token: Raw | None, envelope: Envelope, service: Service
     ) -> None:
         super().__init__(answer, jsonrpc.id_bytes(request.id), token)
         self._method = request.method
@@ -79,12 +86,15 @@ class Leg(AnswerCaller[Answer]):
 class Modern:
     """The dialect of clients without a handshake."""
 
-    def __init__(self, clock: Clock, limits: Limits, drops: Drops, emit: events.Emit) -> None:
+    def __init__(
+        self, clock: Clock, limits: Limits, drops: Drops, emit: events.Emit, offered: Offered = offered
+    ) -> None:
         self.parked = ParkedCalls(clock)
-        self.listeners = Listeners(clock, limits)
+        self.listeners = Listeners(limits)
         self._clock = clock
         self._drops = drops
         self._emit = emit
+        self._offered = offered
 
     def reconfigure(self, limits: Limits, admits: Callable[[Identity], bool]) -> None:
         """Go by other settings: who would not be let in is given up, and who listens begins anew."""
@@ -97,44 +107,47 @@ class Modern:
         self.listeners.send_away()
 
     def post(self, post: Post, headers: Mapping[str, str]) -> None:
-        """Take one message. Raises `Refusal`."""
+        """Take the message of a POST. Raises `Refusal`."""
         message = post.messages[0]
         if isinstance(message, ClientNotification):
             post.responder.answer(202, ())
-            return
-        if not isinstance(message, ClientRequest):
-            raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
-        target = post.target
-        envelope = read_envelope(
-            message, headers, lambda: _offered(target.service.converse(target.asker(message.params, is_modern=True)))
-        )
-        if message.method == DISCOVER:
-            self._discover(post, message, envelope)
-        elif message.method == LISTEN:
-            self.listeners.open(post, message)
-        elif message.method in TASKS and not envelope.abilities.tasks:
-            self._refuse_tasks(post, message, envelope)
+        elif isinstance(message, ClientRequest):
+            self.take(Posted(post, headers, self._clock, self._drops), message)
         else:
-            self._call(post, message, envelope, headers)
+            raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
 
-    def _leg(self, post: Post, request: ClientRequest, token: Raw | None, envelope: Envelope) -> Leg:
-        responder = post.responder
-        answer = Answer(responder, post.accepts, self._clock, expected=1, is_array=False, drops=self._drops)
-        return Leg(answer, request, token, envelope, post.target.service)
+    def take(self, incoming: Incoming, request: ClientRequest) -> None:
+        """See to it that a request is answered. Raises `Refusal`."""
+        target = incoming.target
+        envelope = read_envelope(
+            request,
+            incoming.headers,
+            lambda: self._offered(target.service.converse(target.asker(request.params, is_modern=True))),
+        )
+        if request.method == DISCOVER:
+            self._discover(incoming, request, envelope)
+        elif request.method == LISTEN:
+            self.listeners.open(incoming, request)
+        elif request.method in TASKS and not envelope.abilities.tasks:
+            self._refuse_tasks(incoming, request, envelope)
+        else:
+            self._call(incoming, request, envelope)
 
-    def _discover(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
-        leg = self._leg(post, request, None, envelope)
-        conversation = post.target.service.converse(post.target.asker(request.params, is_modern=True))
+    def _discover(self, incoming: Incoming, request: ClientRequest, envelope: Envelope) -> None:
+        target = incoming.target
+        leg = Leg(incoming.begin(), request, None, envelope, target.service)
+        conversation = target.service.converse(target.asker(request.params, is_modern=True))
 
         def introduced(hello: Hello | CallFailed) -> None:
-            offered = _offered(conversation)
-            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, offered))
+            revisions = self._offered(conversation)
+            leg.answer(hello if isinstance(hello, CallFailed) else discovered(hello, revisions))
 
         conversation.introduce(introduced)
 
-    def _refuse_tasks(self, post: Post, request: ClientRequest, envelope: Envelope) -> None:
+    def _refuse_tasks(self, incoming: Incoming, request: ClientRequest, envelope: Envelope) -> None:
         """Say what is missing: the client's word for it, or that the server has such methods."""
-        leg = self._leg(post, request, None, envelope)
+        target = incoming.target
+        leg = Leg(incoming.begin(), request, None, envelope, target.service)
 
         def introduced(hello: Hello | CallFailed) -> None:
             if isinstance(hello, CallFailed):
@@ -146,11 +159,10 @@ class Modern:
                 message = f"{request.method} is not part of {MODERN}."
                 leg.answer(RpcError(Raw(jsonrpc.error_object(jsonrpc.METHOD_NOT_FOUND, message))))
 
-        target = post.target
         target.service.converse(target.asker(request.params, is_modern=True)).introduce(introduced)
 
-    def _call(self, post: Post, request: ClientRequest, envelope: Envelope, headers: Mapping[str, str]) -> None:
-        target = post.target
+    def _call(self, incoming: Incoming, request: ClientRequest, envelope: Envelope) -> None:
+        target, headers = incoming.target, incoming.headers
         call, token = read_call(without_envelope(request), target.request)
         if envelope.level is not None:
             call = replace(call, log_level=envelope.level)
@@ -161,7 +173,7 @@ class Modern:
             able = envelope.abilities
             asker = replace(asker, declares=replace(able, tasks=False) if able.tasks else able)
         conversation = target.service.converse(asker)
-        if call.method == "tools/call":
+        if call.method == "tools/call" and headers is not None:
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
         terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
@@ -172,8 +184,8 @@ class Modern:
                 self._tell_of_misuse(target, envelope.state)
                 raise bad_params(request, UNKNOWN_STATE)
             if isinstance(taken, ModernCall):
-                leg = self._leg(post, request, token, envelope)
-                post.responder.on_gone = partial(taken.leave, leg)
+                leg = Leg(incoming.begin(), request, token, envelope, target.service)
+                leg.way.when_gone(partial(taken.leave, leg))
                 taken.come_back(leg, envelope.responses or {})
                 return
             brought["requestState"], origin = taken.state, taken.origin
@@ -186,8 +198,8 @@ class Modern:
             service.name,
             lambda asks, state: input_required(asks, state, service.server_info),
         )
-        leg = self._leg(post, request, token, envelope)
-        post.responder.on_gone = partial(started.leave, leg)
+        leg = Leg(incoming.begin(), request, token, envelope, service)
+        leg.way.when_gone(partial(started.leave, leg))
         started.attend(leg)
         started.begin(conversation.start(call, started))
 
@@ -196,11 +208,6 @@ class Modern:
         owner, caller = self.parked.owner_of(state), target.identity.principal
         if owner is not None and owner != caller:
             self._emit(events.RequestStateMisused(target.service.name, caller.client, owner.client, target.request))
-
-
-def _offered(conversation: Conversation) -> tuple[str, ...]:
-    """The revisions that a client may choose from (decision 11): none in which it would lose what a server keeps."""
-    return WITH_SESSIONS if conversation.forgets else SERVED
 
 
 def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:

@@ -32,8 +32,8 @@ from holdfast.call import (
     Status,
 )
 from holdfast.clock import Clock, Timer
-from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import AnswerCaller
+from holdfast.downstream.exchange import Exchange
 from holdfast.downstream.states import Kind, Seals
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.identity.caller import Identity
@@ -93,7 +93,7 @@ class ModernCall:
         self._server = server
         self._question = question
         self._running: Running | None = None
-        self._leg: AnswerCaller[Answer] | None = None
+        self._leg: AnswerCaller[Exchange] | None = None
         self._asks: dict[str, tuple[Ask, float]] = {}
         """The open questions by their keys, and until when the server waits for each."""
         self._asked = 0
@@ -108,7 +108,7 @@ class ModernCall:
 
     # What its client does.
 
-    def attend(self, leg: AnswerCaller[Answer]) -> None:
+    def attend(self, leg: AnswerCaller[Exchange]) -> None:
         """Tell `leg` from now on."""
         self._leg = leg
 
@@ -117,7 +117,7 @@ class ModernCall:
         if not self.is_over:
             self._running = running
 
-    def come_back(self, leg: AnswerCaller[Answer], responses: Mapping[str, dict[str, Json]]) -> None:
+    def come_back(self, leg: AnswerCaller[Exchange], responses: Mapping[str, dict[str, Json]]) -> None:
         """Go on with answers to some of the questions; those that have none are put again."""
         self._stop_timers()
         self._name = b""
@@ -138,7 +138,7 @@ class ModernCall:
         elif not self.is_over:
             self._desk.release(self)
 
-    def leave(self, leg: AnswerCaller[Answer]) -> None:
+    def leave(self, leg: AnswerCaller[Exchange]) -> None:
         """The client closed the request of `leg` while it was open: that cancels the call."""
         if self._leg is leg:
             self.cancel("the client left")

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Hashable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Protocol, cast
 
@@ -40,6 +40,8 @@ class LineWriter(asyncio.Protocol):
         """Called when a reader that was slow has caught up."""
         self.on_gone: Callable[[], None] | None = None
         """Called once if nobody reads any more."""
+        self.owing: dict[Hashable, Callable[[], None]] = {}
+        """Who keeps something for a reader that is slow, and is called when it has caught up."""
         self.is_slow = False
         self.is_gone = False
         self.dropped = 0
@@ -98,6 +100,8 @@ class LineWriter(asyncio.Protocol):
             self.is_slow = False
             if self.on_drained is not None:
                 self.on_drained()
+            for catch_up in list(self.owing.values()):
+                catch_up()
 
     # What the transport reports.
 

@@ -57,6 +57,12 @@ class ClientCaller(AnswerCaller[Way], Generic[Way, C]):
         self._client.calls.pop(self._message_id, None)
         super().answer(outcome)
 
+    def cancel(self, reason: str) -> None:
+        """The client cancels the request, and expects no answer."""
+        self.is_cancelled = True
+        if self.running is not None:
+            self.running.cancel(reason)
+
     def send_away(self) -> None:
         """The client's session ends: cancel what nobody can read."""
         if self.running is not None:
@@ -125,9 +131,7 @@ def cancel(message: ClientNotification, client: Client) -> None:
         return
     call = client.calls.get(jsonrpc.id_bytes(request_id))
     if call is not None:
-        call.is_cancelled = True
-        if call.running is not None:
-            call.running.cancel(reason if isinstance(reason, str) else "the client cancelled")
+        call.cancel(reason if isinstance(reason, str) else "the client cancelled")
 
 
 def introduction(hello: Hello, revision: str) -> Raw:

@@ -7,16 +7,20 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
+from holdfast import events
 from holdfast.call import NOBODY, Abilities, Result
-from holdfast.clock import Clock, Timer
-from holdfast.downstream.answer import REMARK_AFTER
+from holdfast.clock import Clock
+from holdfast.config import Limits
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.client import Client, abilities_of
+from holdfast.downstream.modern import Modern, Offered, offered
 from holdfast.downstream.pipes import LineWriter
-from holdfast.downstream.post import Target, check_messages, read_call
+from holdfast.downstream.post import Target, check_messages, is_modern, read_call
 from holdfast.downstream.refusal import Refusal, bad_message
+from holdfast.downstream.replay import Drops
+from holdfast.downstream.reply import Array, LineExchange, Reply
 from holdfast.downstream.requests import ClientCaller, begin, introduction, take_notification
 from holdfast.errors import CallFailed
 from holdfast.identity.caller import Identity
@@ -26,7 +30,7 @@ from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientNotification, ClientReply, ClientRequest, RequestId
 from holdfast.wire.lines import LineSplitter, Oversized
-from holdfast.wire.revisions import allows_batches, negotiate
+from holdfast.wire.revisions import MODERN, allows_batches, negotiate
 
 logger = logging.getLogger("holdfast.stdio")
 
@@ -72,78 +76,13 @@ class PipeClient(Client):
         self._writer.emit(message, droppable=False)
 
 
-class _Array:
-    """The answers to an array of requests, which are an array too."""
+class _Line(Struct, frozen=True):
+    """A request of 2026-07-28 that came as a line."""
 
-    def __init__(self, writer: LineWriter, expected: int) -> None:
-        self._writer = writer
-        self._missing = expected
-        self._results: list[bytes] = []
-
-    def add(self, message: bytes | None) -> None:
-        """One of the expected answers; None where a cancelled request gets none."""
-        self._missing -= 1
-        if message is not None:
-            self._results.append(message)
-        if self._missing == 0 and self._results:
-            self._writer.emit(jsonrpc.array(self._results), droppable=False)
-
-
-class Reply:
-    """The `Outlet` of one request: the pipe that all share."""
-
-    def __init__(self, writer: LineWriter, clock: Clock, array: _Array | None, over: Callable[[], None]) -> None:
-        self._writer = writer
-        self._clock = clock
-        self._add = array.add if array is not None else self._write
-        self._over = over
-        self._has_spoken = False
-        self._is_over = False
-        self._remark: Callable[[], None] | None = None
-        self._timer: Timer | None = None
-
-    def event(self, message: bytes, *, droppable: bool) -> bool:
-        if self._is_over:
-            return False
-        self._has_spoken = True
-        self._writer.emit(message, droppable=droppable)
-        return True
-
-    def remark(self, whose: bytes, say: Callable[[], None]) -> None:
-        del whose  # there is one request
-        if self._is_over:
-            return
-        if self._has_spoken:
-            say()
-            return
-        self._remark = say
-        if self._timer is None:
-            self._timer = self._clock.call_later(REMARK_AFTER, self._make_remark)
-
-    def hush(self, whose: bytes) -> None:
-        del whose
-        self._remark = None
-
-    def result(self, message: bytes | None) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        self._remark = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._add(message)
-        self._over()
-
-    def _make_remark(self) -> None:
-        self._timer = None
-        say, self._remark = self._remark, None
-        if say is not None:
-            say()
-
-    def _write(self, message: bytes | None) -> None:
-        if message is not None:
-            self._writer.emit(message, droppable=False)
+    target: Target
+    begin: Callable[[], LineExchange]
+    headers: None = None
+    takes_stream: bool = True
 
 
 class PipeCaller(ClientCaller[Reply, PipeClient]):
@@ -163,17 +102,29 @@ class PipeCaller(ClientCaller[Reply, PipeClient]):
 class Stdio:
     """The dialect: takes what standard input yields, and writes to a `LineWriter`. A `Reader`.
 
+    Requests of either era may come, in any order: those of 2026-07-28 have no part in the client's session.
     `ended` is set when there is no more input, and everything asked is answered.
     """
 
-    def __init__(self, service: Service, writer: LineWriter, clock: Clock, *, request_bytes: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        writer: LineWriter,
+        clock: Clock,
+        limits: Limits,
+        *,
+        emit: events.Emit = events.unheard,
+        offered: Offered = offered,
+    ) -> None:
+        """`offered` gives the revisions that a client may turn to."""
         self.client = PipeClient(service, writer)
+        self.modern = Modern(clock, limits, Drops(), emit, offered)
         self.ended = asyncio.Event()
         self._service = service
         self._writer = writer
         self._clock = clock
-        self._request_bytes = request_bytes
-        self._lines = LineSplitter(request_bytes)
+        self._request_bytes = limits.request_bytes
+        self._lines = LineSplitter(limits.request_bytes)
         self._is_initializing = False
         self._has_ended_input = False
 
@@ -192,7 +143,13 @@ class Stdio:
         self._has_ended_input = True
         self.client.own_abilities = NOBODY
         self.client.fall_silent()
+        self.modern.listeners.send_away()
         self._check_end()
+
+    def end(self) -> None:
+        """The client has left: give up what it asked."""
+        self.client.end()
+        self.modern.close()
 
     def _check_end(self) -> None:
         if self._has_ended_input and not self.client.calls and not self._is_initializing:
@@ -215,7 +172,7 @@ class Stdio:
         message_id = jsonrpc.id_bytes(request_id)
         if message_id in self.client.calls:
             message_id = jsonrpc.id_bytes(None)
-        return jsonrpc.error(message_id, jsonrpc.error_object(refusal.code, refusal.message))
+        return jsonrpc.error(message_id, jsonrpc.error_object(refusal.code, refusal.message, refusal.data))
 
     def _take(self, line: bytes) -> None:
         """Take the message of a line, or the messages of its array. Raises `Refusal`."""
@@ -226,13 +183,30 @@ class Stdio:
         if isinstance(decoded, list):
             self._take_array(decoded)
             return
-        check_messages(decoded)
-        if isinstance(decoded, ClientRequest) and decoded.method == "initialize":
-            self._initialize(decoded)
-        else:
-            if isinstance(decoded, ClientRequest):
-                self._check_id(decoded)
-            self._take_message(decoded, None)
+        check_messages(decoded, takes_modern=True)
+        if isinstance(decoded, ClientRequest):
+            self._check_id(decoded)
+            if is_modern(decoded):
+                self._take_modern(decoded)
+                return
+            if decoded.method == "initialize":
+                self._initialize(decoded)
+                return
+        self._take_message(decoded, None)
+
+    def _take_modern(self, request: ClientRequest) -> None:
+        """Raises `Refusal`."""
+        calls, message_id = self.client.calls, jsonrpc.id_bytes(request.id)
+
+        def over() -> None:
+            calls.pop(message_id, None)
+            self._check_end()
+
+        def begin() -> LineExchange:
+            calls[message_id] = exchange = LineExchange(self._writer, self._clock, over)
+            return exchange
+
+        self.modern.take(_Line(Target(self._service, LOCAL, None), begin), request)
 
     def _take_array(self, messages: list[ClientMessage]) -> None:
         """Take all messages of an array, or none: then each request is told why. Raises `Refusal`."""
@@ -245,11 +219,13 @@ class Stdio:
             errors = [self._error(refusal, request.id) for request in requests]
             self._writer.emit(jsonrpc.array(errors), droppable=False)
             return
-        array = _Array(self._writer, len(requests))
+        array = Array(self._writer, len(requests))
         for message in messages:
             self._take_message(message, array)
 
     def _check_array(self, messages: list[ClientMessage], requests: list[ClientRequest]) -> None:
+        if any(is_modern(request) for request in requests):
+            raise Refusal(400, f"Arrays are not part of revision {MODERN}: send one message at a time.")
         if not allows_batches(self.client.revision):
             raise Refusal(400, f"Arrays are not part of revision {self.client.revision}: send one message at a time.")
         check_messages(messages)
@@ -262,7 +238,7 @@ class Stdio:
         if jsonrpc.id_bytes(request.id) in self.client.calls:
             raise Refusal(409, "A request with this id is still running.", request_id=request.id)
 
-    def _take_message(self, message: ClientMessage, array: _Array | None) -> None:
+    def _take_message(self, message: ClientMessage, array: Array | None) -> None:
         if isinstance(message, ClientReply):
             self.client.replied(message)
         elif isinstance(message, ClientNotification):
@@ -270,7 +246,7 @@ class Stdio:
         else:
             self._start(message, array)
 
-    def _start(self, request: ClientRequest, array: _Array | None) -> None:
+    def _start(self, request: ClientRequest, array: Array | None) -> None:
         client = self.client
         target = Target(self._service, LOCAL, None)
         call, token = read_call(request, target.request)
@@ -285,7 +261,6 @@ class Stdio:
     def _initialize(self, request: ClientRequest) -> None:
         """Answer as soon as it is known what the server is. Raises `Refusal`."""
         client, params = self.client, request.params
-        self._check_id(request)
         if client.has_begun or self._is_initializing:
             raise Refusal(400, "This session is initialized already.", request_id=request.id)
         if not isinstance(params.get("protocolVersion"), str):

@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
 
-from mcp_types import CallToolResult, GetPromptResult, Prompt, ReadResourceResult, Resource, Tool
+from mcp_types import (
+    CallToolResult,
+    CompleteResult,
+    GetPromptResult,
+    Prompt,
+    PromptReference,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    ResourceTemplateReference,
+    Tool,
+)
 
 from holdfast.config import GatewaySettings
-from holdfast.library.call import OnLog, OnProgress, Question, Response
+from holdfast.library.call import EVERYTHING, AskKind, OnLog, OnProgress, Question, Response
 from holdfast.library.lease import PooledSession, SessionState
 from holdfast.library.pool import PoolStats, SessionPool, Wanted
 
@@ -36,6 +47,14 @@ class BlockingSession:
         self._pool = pool
         self._session = session
 
+    def __repr__(self) -> str:
+        return f"<BlockingSession {self.server}>"
+
+    @property
+    def server(self) -> str:
+        """As `PooledSession.server`."""
+        return self._session.server
+
     @property
     def state(self) -> SessionState:
         """As `PooledSession.state`."""
@@ -50,6 +69,8 @@ class BlockingSession:
         on_progress: OnProgress | None = None,
         on_log: OnLog | None = None,
         on_ask: OnAsk | None = None,
+        asks: Collection[AskKind] = EVERYTHING,
+        meta: Mapping[str, Any] | None = None,
     ) -> CallToolResult:
         """As `PooledSession.call_tool`."""
 
@@ -64,20 +85,30 @@ class BlockingSession:
                 on_progress=on_progress,
                 on_log=on_log,
                 on_ask=None if on_ask is None else ask,
+                asks=asks,
+                meta=meta,
             )
         )
 
-    def list_tools(self) -> list[Tool]:
+    def warm(self) -> None:
+        """As `PooledSession.warm`."""
+        self._pool.run(self._session.warm())
+
+    def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
         """As `PooledSession.list_tools`."""
-        return self._pool.run(self._session.list_tools())
+        return self._pool.run(self._session.list_tools(timeout=timeout))
 
-    def list_prompts(self) -> list[Prompt]:
+    def list_prompts(self, *, timeout: float | None = None) -> list[Prompt]:
         """As `PooledSession.list_prompts`."""
-        return self._pool.run(self._session.list_prompts())
+        return self._pool.run(self._session.list_prompts(timeout=timeout))
 
-    def list_resources(self) -> list[Resource]:
+    def list_resources(self, *, timeout: float | None = None) -> list[Resource]:
         """As `PooledSession.list_resources`."""
-        return self._pool.run(self._session.list_resources())
+        return self._pool.run(self._session.list_resources(timeout=timeout))
+
+    def list_resource_templates(self, *, timeout: float | None = None) -> list[ResourceTemplate]:
+        """As `PooledSession.list_resource_templates`."""
+        return self._pool.run(self._session.list_resource_templates(timeout=timeout))
 
     def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
         """As `PooledSession.read_resource`."""
@@ -88,6 +119,26 @@ class BlockingSession:
     ) -> GetPromptResult:
         """As `PooledSession.get_prompt`."""
         return self._pool.run(self._session.get_prompt(name, arguments, timeout=timeout))
+
+    def complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        name: str,
+        value: str,
+        *,
+        context: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> CompleteResult:
+        """As `PooledSession.complete`."""
+        return self._pool.run(self._session.complete(ref, name, value, context=context, timeout=timeout))
+
+    def subscribe(self, uri: str) -> None:
+        """As `PooledSession.subscribe`."""
+        self._pool.run(self._session.subscribe(uri))
+
+    def unsubscribe(self, uri: str) -> None:
+        """As `PooledSession.unsubscribe`."""
+        self._pool.run(self._session.unsubscribe(uri))
 
     def request(self, method: str, params: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> bytes:
         """As `PooledSession.request`."""
@@ -118,6 +169,9 @@ class BlockingSessionPool:
     def open(cls, config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[str]) -> Self:
         """As `SessionPool.open`."""
         return cls(SessionPool.open(config))
+
+    def __repr__(self) -> str:
+        return f"<BlockingSessionPool of {self._pool!r}>"
 
     def __enter__(self) -> Self:
         started: Future[None] = Future()

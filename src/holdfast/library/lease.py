@@ -48,6 +48,7 @@ OnChange: TypeAlias = Callable[[str, Json], None]
 """A notification that belongs to no call: its method and params."""
 
 MAX_PAGES: Final = 1000
+ELSEWHERE: Final = "lives in another event loop: use it there, or a BlockingSessionPool, which any thread may call"
 
 M = TypeVar("M", bound=BaseModel)
 _Page = TypeVar("_Page", ListToolsResult, ListPromptsResult, ListResourcesResult, ListResourceTemplatesResult)
@@ -76,6 +77,7 @@ class PooledSession:
     ) -> None:
         self._conversation = conversation
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._on_status = on_status
         self._released = released
         self._listener = _Listener(conversation.key, on_change)
@@ -86,6 +88,9 @@ class PooledSession:
         """Those under way."""
         self.is_released = False
         conversation.attach(self._listener)
+
+    def __repr__(self) -> str:
+        return f"<PooledSession {self.server}: {'released' if self.is_released else self.state}>"
 
     @property
     def server(self) -> str:
@@ -107,8 +112,7 @@ class PooledSession:
 
     async def warm(self) -> None:
         """Return once a session is open; `on_status` hears what is waited for. Raises `CallFailed`."""
-        if self.is_released:
-            raise RuntimeError("the session was released")
+        self._check()
         if self.state in {"warm", "restored"}:
             return
         ended: asyncio.Future[CallFailed | None] = asyncio.get_running_loop().create_future()
@@ -151,22 +155,25 @@ class PooledSession:
         params = {"name": name, "arguments": dict(arguments or {})}
         return read_result(CallToolResult, await self._request("tools/call", params, hears, timeout, meta))
 
-    async def list_tools(self) -> list[Tool]:
-        """All tools, of all pages; from what is kept, as long as the server announces no change."""
-        return await self._list("tools/list", ListToolsResult, lambda page: page.tools)
+    async def list_tools(self, *, timeout: float | None = None) -> list[Tool]:
+        """All tools, of all pages; from what is kept, as long as the server announces no change.
 
-    async def list_prompts(self) -> list[Prompt]:
+        Here and in the other lists, `timeout` is for each page.
+        """
+        return await self._list("tools/list", ListToolsResult, lambda page: page.tools, timeout)
+
+    async def list_prompts(self, *, timeout: float | None = None) -> list[Prompt]:
         """All prompts."""
-        return await self._list("prompts/list", ListPromptsResult, lambda page: page.prompts)
+        return await self._list("prompts/list", ListPromptsResult, lambda page: page.prompts, timeout)
 
-    async def list_resources(self) -> list[Resource]:
+    async def list_resources(self, *, timeout: float | None = None) -> list[Resource]:
         """All resources."""
-        return await self._list("resources/list", ListResourcesResult, lambda page: page.resources)
+        return await self._list("resources/list", ListResourcesResult, lambda page: page.resources, timeout)
 
-    async def list_resource_templates(self) -> list[ResourceTemplate]:
+    async def list_resource_templates(self, *, timeout: float | None = None) -> list[ResourceTemplate]:
         """All resource templates."""
         return await self._list(
-            "resources/templates/list", ListResourceTemplatesResult, lambda page: page.resource_templates
+            "resources/templates/list", ListResourceTemplatesResult, lambda page: page.resource_templates, timeout
         )
 
     async def read_resource(self, uri: str, *, timeout: float | None = None) -> ReadResourceResult:
@@ -187,6 +194,7 @@ class PooledSession:
         value: str,
         *,
         context: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> CompleteResult:
         """Complete `value` of the argument `name`; `context` are the arguments chosen already."""
         params: dict[str, Any] = {
@@ -195,7 +203,7 @@ class PooledSession:
         }
         if context:
             params["context"] = {"arguments": dict(context)}
-        return read_result(CompleteResult, await self.request("completion/complete", params))
+        return read_result(CompleteResult, await self.request("completion/complete", params, timeout=timeout))
 
     async def subscribe(self, uri: str) -> None:
         """Hear of changes of a resource through `on_change`, in sessions that follow this one too."""
@@ -227,6 +235,12 @@ class PooledSession:
 
     # Inside.
 
+    def _check(self) -> None:
+        if self.is_released:
+            raise RuntimeError("the session was released")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(f"the session {ELSEWHERE}")
+
     async def _request(
         self, method: str, params: dict[str, Any], hears: Hears, limit: float | None, meta: Mapping[str, Any] | None
     ) -> bytes:
@@ -251,8 +265,7 @@ class PooledSession:
             ) from None
 
     async def _run(self, start: Start, call: Call, hears: Hears) -> Raw:
-        if self.is_released:
-            raise RuntimeError("the session was released")
+        self._check()
         self._calls += 1
         try:
             raw = await run(start, call, hears)
@@ -276,12 +289,14 @@ class PooledSession:
             if told is not None:
                 await told
 
-    async def _list(self, method: str, model: type[_Page], items: Callable[[_Page], list[Any]]) -> list[Any]:
+    async def _list(
+        self, method: str, model: type[_Page], items: Callable[[_Page], list[Any]], limit: float | None
+    ) -> list[Any]:
         """Every page; parsed once for as long as the bytes stay what they were."""
         pages: list[bytes] = []
         cursor: str | None = None
         while len(pages) < MAX_PAGES:
-            page = await self.request(method, {} if cursor is None else {"cursor": cursor})
+            page = await self.request(method, {} if cursor is None else {"cursor": cursor}, timeout=limit)
             pages.append(page)
             following = jsonrpc.decode_value(jsonrpc.decode_fields(page).get("nextCursor", b"null"))
             if not isinstance(following, str) or following == cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from holdfast.identity.asker import Asker, next_nonce
 from holdfast.identity.caller import Identity
 from holdfast.library.call import OnStatus
 from holdfast.library.errors import UnknownServer
-from holdfast.library.lease import OnChange, PooledSession
+from holdfast.library.lease import ELSEWHERE, OnChange, PooledSession
 from holdfast.servers.server import Server, ServerConversation
 from holdfast.session.key import Principal
 from holdfast.views import ServerView, SessionView
@@ -40,9 +41,6 @@ _LIBRARY: Final = "library"
 """What the application counts as where clients do."""
 _NOWHERE: Final = Path("settings")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def _unheard(_: events.Event) -> None: ...
 
 
 class Wanted(TypedDict, total=False):
@@ -82,7 +80,7 @@ class SessionPool:
         self,
         settings: GatewaySettings,
         *,
-        emit: events.Emit = _unheard,
+        emit: events.Emit = events.unheard,
         clock: Clock | None = None,
     ) -> None:
         """`emit` is told what happens, as the gateway's log is; see `holdfast.events`."""
@@ -90,6 +88,8 @@ class SessionPool:
         self._gateway = Gateway(whole, clock=clock, emit=emit)
         self._given_clock = clock
         self._clock: Clock | None = None
+        """None while it is not open."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._leases: set[PooledSession] = set()
 
     @classmethod
@@ -97,7 +97,7 @@ class SessionPool:
         cls,
         config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[str],
         *,
-        emit: events.Emit = _unheard,
+        emit: events.Emit = events.unheard,
     ) -> Self:
         """A pool of the servers of a settings file, of what such a file says, or of settings; enter it to use it.
 
@@ -106,9 +106,18 @@ class SessionPool:
         """
         return cls(_settings(config), emit=emit)
 
+    def __repr__(self) -> str:
+        if self._clock is None:
+            return "<SessionPool: not open>"
+        servers = ", ".join(server.name for server in self._servers())
+        return f"<SessionPool {servers}: {len(self._leases)} leased>"
+
     async def __aenter__(self) -> Self:
+        if self._clock is not None:
+            raise RuntimeError("the pool is open already: enter it once, and share it")
         await self._gateway.__aenter__()
         self._clock = self._given_clock or LoopClock()
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -116,7 +125,7 @@ class SessionPool:
     ) -> None:
         for session in list(self._leases):
             session.release()
-        self._clock = None
+        self._clock = self._loop = None
         await self._gateway.__aexit__(kind, error, trace)
 
     async def acquire(
@@ -143,6 +152,7 @@ class SessionPool:
         Raises `UnknownServer`, `ValueError` for names and headers that cannot be, and `CallFailed` where no session
         could be had.
         """
+        self._check_loop()
         found = self._find(server)
         conversation = _conversation(found, principal, chat, credential, headers)
         session = PooledSession(
@@ -190,8 +200,9 @@ class SessionPool:
         try:
             from holdfast.library.sdk import connect  # noqa: PLC0415 (the SDK is the application's, not ours)
         except ModuleNotFoundError as error:
-            raise RuntimeError(f"a transport needs the official SDK, 'mcp' 2 or newer: {error}") from None
+            raise RuntimeError(f"a transport needs the official SDK, the package mcp: {error}") from None
 
+        self._check_loop()
         conversation = _conversation(self._find(server), principal, chat, credential, headers)
         return connect(conversation, self._running_clock, self._gateway.settings.limits)
 
@@ -215,6 +226,10 @@ class SessionPool:
         return PoolStats(tuple(operations.servers()), tuple(operations.sessions()), len(self._leases))
 
     # Inside.
+
+    def _check_loop(self) -> None:
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(f"the pool {ELSEWHERE}")
 
     @property
     def _running(self) -> Gateway:
@@ -250,11 +265,18 @@ def _settings(config: GatewaySettings | Mapping[str, Any] | str | os.PathLike[st
         raise ConfigError(f"the settings cannot be used:\n{error}", paths=error.paths) from None
 
 
+def _check_string(what: str, value: object) -> None:
+    """Users' ids are often numbers, and numbers and strings would be different sessions of one person."""
+    if not isinstance(value, str):
+        raise TypeError(f"the {what} must be a string, not {type(value).__name__}")
+
+
 def _header(name: str, value: str) -> str:
     """The value of a header as keys have it: bytes as Latin-1. Raises `ValueError`, without the value."""
     fault = None if name.lower() in CREDENTIALS else pass_fault(name)
     if fault is not None:
         raise ValueError(f"the header {name!r} {fault}")
+    _check_string(f"value of the header {name}", value)
     if _CONTROL.search(value):
         raise ValueError(f"the value of the header {name} holds a control character")
     try:
@@ -269,7 +291,9 @@ def _conversation(
     """The session's key; whatever the server is to be told of the caller is part of it."""
     if not principal:
         raise ValueError("principal is empty: say whose session it is")
+    _check_string("credential", credential or "")
     for what, name in (("principal", principal), ("chat", chat or "")):
+        _check_string(what, name)
         if len(name) > MAX_NAME:
             raise ValueError(f"the name of the {what} is longer than {MAX_NAME} characters")
     own = {name.lower(): _header(name, value) for name, value in (headers or {}).items()}

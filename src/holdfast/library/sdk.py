@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp.types import JSONRPCMessage
 from msgspec import Raw
+from pydantic import TypeAdapter
 
 from holdfast.clock import Clock
 from holdfast.config import Limits
@@ -19,7 +20,12 @@ from holdfast.downstream.pipes import LineWriter
 from holdfast.downstream.stdio import Stdio
 from holdfast.identity.asker import Asker
 from holdfast.servers.server import ServerConversation
+from holdfast.servers.service import Conversation
 from holdfast.tasks import TaskScope
+from holdfast.wire.revisions import SERVED, WITH_SESSIONS
+
+_MESSAGES: Final[TypeAdapter[JSONRPCMessage]] = TypeAdapter(JSONRPCMessage)
+"""In the types of the SDK that is there: 1 has others than 2."""
 
 Streams: TypeAlias = tuple[
     MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]
@@ -35,19 +41,26 @@ async def connect(conversation: ServerConversation, clock: Clock, limits: Limits
     write, from_client = anyio.create_memory_object_stream[SessionMessage](0)
     writer = LineWriter()
     writer.connect(_Messages(to_client))
-    dialect = Stdio(_Leased(conversation), writer, clock, request_bytes=limits.request_bytes)
+    server = conversation.server
+
+    def offered(_: Conversation) -> Sequence[str]:
+        """What the server itself would: in the other era some of what a client hears is said differently."""
+        hello = server.catalog.hello
+        return SERVED if hello is None or hello.is_modern or hello.speaks_both else WITH_SESSIONS
+
+    dialect = Stdio(_Leased(conversation), writer, clock, limits, offered=offered)
 
     async def take() -> None:
         async for message in from_client:
             dialect.feed(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
 
     async with TaskScope() as scope, to_client, read, write, from_client:
-        scope.start(take(), f"serve a client of {conversation.server.name}")
+        scope.start(take(), f"serve a client of {server.name}")
         try:
             yield read, write
         finally:
             writer.connection_lost(None)
-            dialect.client.end()
+            dialect.end()
 
 
 class _Messages:
@@ -58,9 +71,7 @@ class _Messages:
 
     def write(self, data: bytes) -> None:
         try:
-            item: SessionMessage | Exception = SessionMessage(
-                jsonrpc_message_adapter.validate_json(data, by_name=False)
-            )
+            item: SessionMessage | Exception = SessionMessage(_MESSAGES.validate_json(data, by_name=False))
         except ValueError as error:
             item = error
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # the client has left
