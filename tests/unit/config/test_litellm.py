@@ -229,6 +229,15 @@ def test_two_servers_whose_tools_were_called_alike_are_told_apart() -> None:
     assert len({each.public_prefix for each in settings.servers}) == 3
 
 
+def test_servers_with_aliases_and_names_that_cannot_stay_have_names_of_their_own() -> None:
+    settings = settings_of("mcp_servers: {é: {url: 'http://h/', alias: a}, ü: {command: x, alias: b}, a: {command: y}}")
+    assert [(each.name, each.public_prefix) for each in settings.servers] == [
+        ("server1", "a"),
+        ("server2", "b"),
+        ("server3", "server3"),
+    ]
+
+
 def test_tools_that_are_allowed_or_not_stay_so_and_their_names_are_no_patterns() -> None:
     body = "    url: http://h/\n    alias: short\n    allowed_tools: [search, short-read, one-look, 'a*[b]?']\n"
     tools = server(body + "    disallowed_tools: [search]\n").tools
