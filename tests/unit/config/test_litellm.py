@@ -150,6 +150,16 @@ def test_static_headers_are_filled_in_from_env_vars_and_from_nothing_else() -> N
     assert any("PERSONAL is not carried over" in line for line in told)
 
 
+def test_a_header_that_no_request_can_carry_is_left_out_wherever_its_line_end_comes_from() -> None:
+    body = """
+    url: http://h/mcp
+    static_headers: {X-A: "a\\nb", X-B: "b ${LINES}", X-C: "c\\n"}
+    env_vars: [{name: LINES, value: "1\\n2"}]
+"""
+    assert secrets(server(body).headers) == {"X-C": "c"}
+    assert sum("line end or another control character" in line for line in remarks(body)) == 2
+
+
 def test_headers_of_the_client_are_passed_on_where_holdfast_can() -> None:
     body = "    url: http://h/mcp\n    extra_headers: [X-Tenant, Authorization, x-tenant, mcp-session-id, X-Own]\n"
     body += "    static_headers: {x-own: a}\n"
@@ -227,6 +237,15 @@ def test_another_separator_of_litellm_is_kept() -> None:
 def test_two_servers_whose_tools_were_called_alike_are_told_apart() -> None:
     settings = settings_of("mcp_servers: {a: {url: 'http://h/', alias: b}, b: {url: 'http://h/'}, 'b!': {command: x}}")
     assert len({each.public_prefix for each in settings.servers}) == 3
+
+
+def test_servers_with_aliases_and_names_that_cannot_stay_have_names_of_their_own() -> None:
+    settings = settings_of("mcp_servers: {é: {url: 'http://h/', alias: a}, ü: {command: x, alias: b}, a: {command: y}}")
+    assert [(each.name, each.public_prefix) for each in settings.servers] == [
+        ("server1", "a"),
+        ("server2", "b"),
+        ("server3", "server3"),
+    ]
 
 
 def test_tools_that_are_allowed_or_not_stay_so_and_their_names_are_no_patterns() -> None:

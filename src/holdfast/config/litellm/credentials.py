@@ -129,15 +129,14 @@ def _header(name: str, entry: Item, where: Where, known: dict[str, str | Referen
         return None
     if is_reference(entry) or isinstance(entry.value, dict | list) or entry.value is None:
         return reading.text(entry, where)
-    text = entry.text.strip()
-    if _CONTROL.search(text):
-        reading.remark(entry, where, "is left out: it has a line end or another control character in it")
-        return None
-    filled = fill(text, known)
+    filled = fill(entry.text.strip(), known)
     if filled is None:
         reading.remark(entry, where, "is left out: a $ stands right before a variable, which cannot be written here")
         return None
-    written, references = filled
+    written, references = filled[0].strip(), filled[1]
+    if _CONTROL.search(written):
+        reading.remark(entry, where, "is left out: it has a line end or another control character in it")
+        return None
     for reference in references:
         reading.refer(reference)
     if "$${" in written:

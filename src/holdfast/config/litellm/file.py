@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,7 +100,8 @@ def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
     item = root.nearest(where)
     aliases = _aliases(root, reading)
     named: list[_Named] = []
-    prefixes: set[str] = set()
+    taken: set[str] = set()
+    """Names, and what the names of tools begin with."""
     entries = reading.mapping(item, where)
     if not entries and not reading.problems:
         reading.problems.add(item.line, where, "names no server")
@@ -110,11 +112,11 @@ def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
         imported = servers.read_server(entry, place, (f"{known}{separator}" for known in {prefix, key}), reading)
         if imported is None:
             continue
-        name = _free_name(key, separator, prefixes)
+        name = _free_name(key, separator, taken)
         settings: dict[str, Written] = {}
         if prefix != tool_prefix(name):
             is_fit = re.search(PREFIX_PATTERN, prefix) is not None and not prefix.endswith("\n")
-            if is_fit and is_split_at(prefix, separator) and prefix not in prefixes:
+            if is_fit and is_split_at(prefix, separator) and prefix not in taken:
                 settings["prefix"] = prefix
             else:
                 what = (
@@ -123,7 +125,7 @@ def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
                 reading.remark(entry, place, what)
         if name != key:
             reading.remark(entry, place, f"is called {name} here, in URLs")
-        prefixes.add(str(settings.get("prefix", tool_prefix(name))))
+        taken |= {name, str(settings.get("prefix", tool_prefix(name)))}
         whole = servers.Imported(imported.settings | settings, imported.description)
         named.append(_Named(name, place, whole))
     return named
@@ -149,14 +151,14 @@ def _alias(entry: Item, where: Where, reading: Reading) -> str | None:
     return item.text
 
 
-def _free_name(key: str, separator: str, prefixes: set[str]) -> str:
+def _free_name(key: str, separator: str, taken: AbstractSet[str]) -> str:
     """`key` where that can be a server's name and nothing else is called like its tools, or a name near it."""
     near = re.sub(r"[^A-Za-z0-9._-]+", "_", key).strip("-._")[:60]
     for name in (key, near, near.replace(separator, "_" if "-" in separator else "-")):
-        if _is_name(name, separator) and tool_prefix(name) not in prefixes:
+        if _is_name(name, separator) and not {name, tool_prefix(name)} & taken:
             return name
     number = 1
-    while not _is_name(f"server{number}", separator) or f"server{number}" in prefixes:
+    while not _is_name(f"server{number}", separator) or f"server{number}" in taken:
         number += 1
     return f"server{number}"
 
