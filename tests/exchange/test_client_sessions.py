@@ -303,7 +303,8 @@ async def test_an_initialize_that_the_end_of_the_gateway_overtakes_is_refused() 
         async with asyncio.TaskGroup() as group:
             answer = group.create_task(client.ask(hello))
             await running.upstream.until(lambda: running.upstream.core.opening == 1)
-            for server in running.gateway.servers:
-                await server.pool.aclose()
+            closings = [group.create_task(server.pool.aclose()) for server in running.gateway.servers]
             assert (await answer)["error"]["code"] == -31001
+            while not all(closing.done() for closing in closings):  # the id that the server gives away is waited for
+                await clock.advance_settled(1)
         assert len(running.app.sessions) == 0

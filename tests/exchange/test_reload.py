@@ -31,6 +31,12 @@ def is_gone(status: int) -> bool:
 # Settings that nobody need notice.
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was given up while it opened is not waited for."""
+    monkeypatch.setattr("holdfast.upstream.streamable_http.UNCLAIMED_TIMEOUT", 0.05)
+
+
 @requirement("reload:unchanged:keeps-everything")
 async def test_identical_settings_are_noticed_by_nobody() -> None:
     async with house("a", "b") as home:
@@ -215,7 +221,7 @@ async def resources(client: Client) -> list[Any]:
 
 
 @requirement("reload:changed:replaces-the-server")
-async def test_a_client_that_initializes_meanwhile_gets_the_server_that_follows() -> None:
+async def test_a_client_that_initializes_meanwhile_gets_the_server_that_follows(impatient: None) -> None:
     async with house("a", others=["new"], slow=["slow"]) as home:
         home.change("a", url=home.upstreams["slow"].url)
         client = home.client("/mcp/a")
@@ -322,7 +328,7 @@ async def test_a_server_that_is_removed_while_it_fails_to_connect_is_never_tried
 
 
 @requirement("reload:servers:never-revived")
-async def test_a_server_that_is_removed_while_it_connects_is_let_go() -> None:
+async def test_a_server_that_is_removed_while_it_connects_is_let_go(impatient: None) -> None:
     async with house("a", slow=["b"]) as home:
         slow = home.upstreams["b"]
         home.reload(
