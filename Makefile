@@ -81,9 +81,11 @@ check-pyright:
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --warnings
 
 # Those that start processes or run whole worlds wait for `make test`, so that this stays below a minute.
-PATIENT := tests/test_rows.py tests/unit/config/test_any_litellm.py $(addprefix tests/unit/test_,stdio.py testing_listener.py testing_server.py) \
-    $(addprefix tests/exchange/test_,asks.py direct.py handles.py hijacking.py isolation.py made_up_states.py matrix.py merged.py modern_both_sides.py \
-    modern_servers.py pairs.py parked_crowd.py pipes.py servers_of_both_eras.py tasks.py)
+PATIENT := tests/test_rows.py $(addprefix tests/unit/,config/test_any_litellm.py config/test_schema.py) \
+    $(addprefix tests/unit/test_,bench_programs.py cli_start.py stdio.py testing_listener.py testing_server.py) \
+    $(addprefix tests/exchange/test_,asks.py direct.py handles.py hijacking.py isolation.py legacy_clients.py \
+    made_up_states.py matrix.py merged.py modern_both_sides.py modern_servers.py modern_tasks.py pairs.py parked.py \
+    parked_crowd.py pipes.py pipes_modern.py servers_of_both_eras.py tasks.py)
 
 check-tests:
 	@$(BIN)/python -m pytest --quiet $(addprefix --ignore=,$(PATIENT)) \
