@@ -18,7 +18,7 @@ from holdfast.config.change import Change
 from holdfast.dashboard.api import Api
 from holdfast.downstream.app import App
 from holdfast.errors import OpenFailed
-from holdfast.observe.feed import Taker, fan_out
+from holdfast.observe.feed import KINDS, PASSING, Taker, fan_out
 from holdfast.operations import Operations
 from holdfast.servers.directory import Directory
 from holdfast.servers.handles import Handles
@@ -54,11 +54,13 @@ class Gateway:
         settings: GatewaySettings,
         *,
         emit: events.Emit = _ignore,
+        emit_passing: events.Emit | None = None,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        """`emit` is told what happens; of the events of each call, `emit_passing` instead, if that is given."""
         self.settings = settings
-        self._shown_to = emit
+        self._shown_to = (Taker(emit, KINDS - PASSING), Taker(emit_passing or emit, PASSING))
         self._given_clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._stack = AsyncExitStack()
@@ -77,7 +79,7 @@ class Gateway:
         merged = Merged(settings.separator, clock)
         self.servers = Directory(merged)
         self.operations = Operations(self.servers, lambda: len(self.app.sessions), lambda: self.app.drops.counted)
-        self._emit = fan_out(Taker(self._shown_to), *self.operations.takers, Taker(merged.take, merged.TAKEN))
+        self._emit = fan_out(*self._shown_to, *self.operations.takers, Taker(merged.take, merged.TAKEN))
         self._api = Api(self.operations, settings, clock)
         self.app = App(settings, self.servers, pages=self._api, scope=self._scope, clock=clock, emit=self._emit)
         servers = {each.name: self._serve(each) for each in settings.servers}

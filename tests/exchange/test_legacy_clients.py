@@ -10,7 +10,7 @@ import pytest
 from hijacking import ANN, BOTH_KEYS, OTHER
 from holdfast import events
 from holdfast.config import ClientSettings, Trust
-from holdfast.downstream.answer import KEEP_ALIVE
+from holdfast.downstream.clients import PUSH_KEEP_ALIVE
 from holdfast.downstream.http import STALL_TIMEOUT
 from holdfast.testing.clock import ManualClock
 from old_client import OldClient, opened, streaming
@@ -288,7 +288,7 @@ async def test_a_silent_stream_shows_that_it_lives() -> None:
     clock = ManualClock()
     async with rig(clock=clock) as running, streaming(running) as client:
         for _ in range(2):
-            await running.passing(KEEP_ALIVE)
+            await running.passing(PUSH_KEEP_ALIVE)
             assert await client.stream.chunk() == b": keep-alive\n\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.downstream.clients import PUSH_KEEP_ALIVE
 from holdfast.testing.clock import ManualClock
 from requirements import requirement
 from rig import REVISIONS, next_message, rig, text_of
@@ -167,7 +168,7 @@ async def test_a_get_stream_shows_that_it_lives() -> None:
         client = await running.connected("2025-06-18")
         async with client.stream() as pushed:
             for _ in range(3):
-                await running.passing(15)
+                await running.passing(PUSH_KEEP_ALIVE)
                 assert await pushed.chunk() == b": keep-alive\n\n"
             await running.passing(1)
         await running.until_unread(client)

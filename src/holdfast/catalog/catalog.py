@@ -199,9 +199,9 @@ class Catalog:
             self._push_since = None
 
     def safety(self, call: Call) -> Safety:
-        if call.method != "tools/call" and is_read(call.method):
-            return Safety.READ
-        if call.method != "tools/call" or not self._settings.trusted or call.target is None:
+        if call.method != "tools/call":
+            return Safety.READ if is_read(call.method) else Safety.UNSAFE
+        if not self._settings.trusted or call.target is None:
             return Safety.UNSAFE
         return self._safeties.get(call.target, Safety.UNSAFE)
 

@@ -36,7 +36,7 @@ def start(
     set_up_logging(console, log_level or settings.log.level, settings.log.format)
     listener = serving.bind(settings.host, settings.port, instead)
     greeting: Greeting = _Logged() if settings.log.format == "json" else _Shown(console, settings)
-    gateway = Gateway(settings, emit=greeting.take)
+    gateway = Gateway(settings, emit=greeting.take, emit_passing=greeting.take_passing)
 
     def started() -> None:
         host, port = listener.getsockname()[:2]
@@ -63,6 +63,9 @@ class Greeting(Protocol):
     def take(self, event: events.Event) -> None:
         """Something happened."""
 
+    def take_passing(self, event: events.Event) -> None:
+        """A call or an HTTP request has ended, of which there are many."""
+
     def stopping(self) -> None:
         """The first signal to end has come."""
 
@@ -76,7 +79,7 @@ class _Shown:
     def __init__(self, console: Console, settings: GatewaySettings) -> None:
         self._console = console
         self._board = StatusBoard(console, [server.name for server in settings.servers])
-        self.take = self._board.take
+        self.take, self.take_passing = self._board.take, self._board.log.take
         self.ended = self._board.stop
 
     def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
@@ -102,7 +105,7 @@ class _Logged:
     """For programs: the log alone."""
 
     def __init__(self) -> None:
-        self.take = EventLog().take
+        self.take = self.take_passing = EventLog().take
 
     def started(self, addresses: Sequence[str], warnings: Sequence[str]) -> None:
         logger.info("Holdfast %s serves %s", __version__, ", ".join(addresses))

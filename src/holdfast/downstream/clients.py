@@ -10,7 +10,6 @@ from typing import Final
 from holdfast.call import NOBODY, Abilities
 from holdfast.clock import Clock, Timer
 from holdfast.config import Limits
-from holdfast.downstream.answer import KEEP_ALIVE
 from holdfast.downstream.callers import stand_in
 from holdfast.downstream.client import Client
 from holdfast.downstream.http import Responder
@@ -23,6 +22,10 @@ from holdfast.session.key import Principal
 from holdfast.session.session import LIST_CHANGES
 from holdfast.wire.revisions import allows_priming
 
+PUSH_KEEP_ALIVE: Final = 40.0
+"""Seconds between comments on a stream that only waits: there may be ten thousand, and each comment wakes one.
+
+Common proxies give up a silent answer after 50 s (HAProxy's example) to 60 s (nginx)."""
 MAX_STREAMS: Final = 256
 """Streams that one client session may have, finished ones that can be resumed included."""
 
@@ -259,7 +262,7 @@ class ClientSessions:
     def beat(self, session: ClientSession) -> None:
         """Show from time to time that the GET stream lives, for as long as it is read."""
         session.rest()
-        session.heartbeat = self._clock.call_later(KEEP_ALIVE, lambda: self._beat(session))
+        session.heartbeat = self._clock.call_later(PUSH_KEEP_ALIVE, lambda: self._beat(session))
 
     def _beat(self, session: ClientSession) -> None:
         if session.push_stream.is_read:

@@ -427,7 +427,10 @@ class Connection(HttpToolsProtocol):
         """See `Wire`."""
         if answer.keep_alive and not self.pipeline and not self.flow.read_paused and not self.transport.is_closing():
             self.server_state.total_requests += 1
-            self._rest()
+            if self.timeout_keep_alive_task is None:
+                self._rest()
+            else:
+                self._is_idle, self._idle_since = True, self.loop.time()
             return
         if not answer.keep_alive:
             self._close()

@@ -103,7 +103,9 @@ class DirectResponder(HttpResponder):
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
         head = self._head(status, headers, framing)
-        self._begin(status)
+        self._has_begun = True
+        if self.on_begun is not None:
+            self.on_begun(status)
         if size > JOIN_LIMIT:
             for piece in (head, *pieces):
                 self._put(piece)
@@ -221,5 +223,5 @@ class DirectResponder(HttpResponder):
     def _complete(self) -> None:
         self.response_complete = True
         self._on_over(self)
-        self._forget()
+        self.on_gone = self.on_drained = self.on_begun = None  # as `_forget`
         self._wire.answered(self)

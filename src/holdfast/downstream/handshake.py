@@ -50,11 +50,8 @@ class _SessionAnswer(Answer):
 
     _is_left = False
 
-    def __init__(
-        self, post: Post, client: ClientSession, sessions: ClientSessions, clock: Clock, expected: int
-    ) -> None:
+    def __init__(self, post: Post, client: ClientSession, clock: Clock, expected: int) -> None:
         self._client = client
-        self._sessions = sessions
         client.requests += 1
         super().__init__(post.responder, post.accepts, clock, expected=expected, is_array=post.is_array)
         if self._stream is None:
@@ -68,7 +65,8 @@ class _SessionAnswer(Answer):
     def _over(self) -> None:
         if not self._is_left:
             self._is_left = True
-            self._sessions.leave(self._client)
+            self._client.requests -= 1
+            self._client.last_used_at = self._clock.now()
 
 
 class Handshake:
@@ -149,7 +147,7 @@ class Handshake:
             post.responder.answer(202, ())
 
     def _answer(self, post: Post, client: ClientSession, expected: int) -> Answer:
-        return _SessionAnswer(post, client, self._sessions, self._clock, expected)
+        return _SessionAnswer(post, client, self._clock, expected)
 
     def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""

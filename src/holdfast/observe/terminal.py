@@ -57,7 +57,8 @@ class StatusBoard:
         self._lines: Mapping[str, _Line] = {name: _Line(now()) for name in servers}
         """Replaced and never changed, since the live lines are drawn in a thread of their own."""
         self._live: Live | None = None
-        self._log = EventLog(now)
+        self.log = EventLog(now)
+        """Where whatever is no line of the board goes."""
 
     def start(self) -> None:
         """Show that every server is being connected."""
@@ -77,7 +78,7 @@ class StatusBoard:
     def take(self, event: events.Event) -> None:
         """Show an event, or log it."""
         if type(event) in PASSING:  # first, since there are many
-            self._log.take(event)
+            self.log.take(event)
             return
         match event:
             case events.ListsLearned(server, tools) if (line := self._unready(server)) is not None:
@@ -89,7 +90,7 @@ class StatusBoard:
             case events.ServerRemoved(server):
                 self._removed(event, server)
             case _:
-                self._log.take(event)
+                self.log.take(event)
 
     def _unready(self, server: str) -> _Line | None:
         """The line of a server that was not reached yet; none once it was, and for one that was removed."""
@@ -98,7 +99,7 @@ class StatusBoard:
 
     def _learned(self, line: _Line, event: events.ListsLearned, server: str, tools: int) -> None:
         line.tools = tools
-        self._log.knows(event)
+        self.log.knows(event)
         elapsed = self._now() - line.since
         words = f"ready in {duration(elapsed)}" if line.reason is None else f"ready after {elapsed:.1f} s"
         self._settle(server, "green", f"{words}, {count(tools)}")
@@ -120,7 +121,7 @@ class StatusBoard:
 
     def _removed(self, event: events.ServerRemoved, server: str) -> None:
         self._lines = {name: line for name, line in self._lines.items() if name != server}
-        self._log.take(event)
+        self.log.take(event)
         self._stop_if_settled()
 
     def _settle(self, server: str, style: str, words: str) -> None:

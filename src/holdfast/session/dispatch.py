@@ -59,14 +59,23 @@ class Dispatch:
             return
         if self._breaker.circuit != "closed" and self._breaker.bars_calls and not self._passes(run):
             return
-        if run.call.log_level is None or not self._levels.holds(run, session):
-            self._take(run, session)
+        if call.log_level is not None and self._levels.holds(run, session):
+            return
+        admission = self.slots.admit(run)
+        if admission is Admission.SEND:
+            run.send(session)
+        else:
+            self._wait(run, admission)
 
     def _take(self, run: RunningCall, session: Session) -> None:
         admission = self.slots.admit(run)
         if admission is Admission.SEND:
             run.send(session)
-        elif admission is Admission.QUEUED:
+        else:
+            self._wait(run, admission)
+
+    def _wait(self, run: RunningCall, admission: Admission) -> None:
+        if admission is Admission.QUEUED:
             run.wait(self.settings.acquire_timeout)
             run.tell(StatusWord.WAITING, f"{self.settings.name} is busy; the call waits for its turn.")
         else:

@@ -392,7 +392,8 @@ class Joining:
     def _release(self, run: RunningCall, session: Session) -> None:
         session.calls.discard(run)
         session.release(self._clock.now())
-        self._rest(session)
+        if session.leases == 0 or self._places.line:
+            self._rest(session)
 
     def _rest(self, session: Session) -> None:
         """Nothing may run in `session` now: it is closed where it has served, or may make way for another."""

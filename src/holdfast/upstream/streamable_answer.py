@@ -63,8 +63,9 @@ def response_of(body: bytes, request_id: int) -> ServerMessage | None:
         envelope = jsonrpc.decode_server(body)
     except ValueError:
         return None
-    is_answer = envelope.method is None and envelope.own_id == request_id
-    return envelope if is_answer or answers(envelope, request_id) else None
+    if envelope.method is None and bytes(envelope.id) == b"%d" % request_id:
+        return envelope
+    return envelope if answers(envelope, request_id) else None
 
 
 def has_response(body: bytes, request_id: int) -> bool:
