@@ -506,6 +506,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A question that nobody answers within `ask_timeout` is answered for them.",
         "architecture 5, time",
     ),
+    "pool:asks:bounded": Requirement(
+        "A server has a hundred questions open in one call, or in a session beside its calls, at most.",
+        "threats-and-faults: bounded everything",
+    ),
     "pool:asks:nobody-is-answered-for": Requirement(
         "Where nobody can be asked, the server is told so at once and always the same way.",
         "architecture 5, capabilities declared upstream",

@@ -9,6 +9,7 @@ import pytest
 from holdfast.call import Call, Outcome
 from holdfast.errors import Code, Delivery
 from holdfast.session.running import UNDELIVERABLE
+from holdfast.session.session import MAX_ASKS
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import FaultKind
 from pool_rig import EVERYTHING, FakeCaller, PoolRig, pool_rig
@@ -131,6 +132,17 @@ async def test_a_question_that_nobody_answers_is_taken_back_and_answered_for_the
     assert not caller.is_over
     rig.fake.session.call.text("went on without")
     assert caller.text == "went on without"
+
+
+@requirement("pool:asks:bounded")
+async def test_a_server_that_asks_without_end_is_answered_for_the_caller(rig: PoolRig) -> None:
+    caller = await rig.call(caller=FakeCaller(EVERYTHING))
+    asks = [rig.fake.session.call.ask() for _ in range(MAX_ASKS + 3)]
+    assert len(caller.asks) == MAX_ASKS
+    assert rig.fake.session.replies == [(ask, {"action": "cancel"}) for ask in asks[MAX_ASKS:]]
+    caller.say({"action": "accept"}, caller.asks[0])
+    rig.fake.session.call.ask()
+    assert len(caller.asks) == MAX_ASKS + 1, "there is room for one again"
 
 
 async def test_a_question_that_the_server_takes_back_is_withdrawn(rig: PoolRig) -> None:

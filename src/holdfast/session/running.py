@@ -34,7 +34,7 @@ from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session import retry
 from holdfast.session.key import SessionKey, TaskOwner, is_of
 from holdfast.session.retry import Safety
-from holdfast.session.session import Session
+from holdfast.session.session import MAX_ASKS, Session
 from holdfast.session.tasks import concerns_tasks
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
@@ -290,7 +290,7 @@ class RunningCall:
         if self.session.is_of_another(ask, self):
             self.session.asked(ask)
             return
-        if self.phase is not Phase.SENT or not self.caller.abilities.can_answer(ask):
+        if self.phase is not Phase.SENT or len(self._asks) >= MAX_ASKS or not self.caller.abilities.can_answer(ask):
             self._heard_at = self._clock.now()
             self.session.decline(ask)
             return

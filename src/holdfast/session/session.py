@@ -30,6 +30,8 @@ LIST_CHANGES: Final = frozenset(
     }
 )
 
+MAX_ASKS: Final = 100
+"""Questions of one call, or of one session beside its calls, that may be open: people answer one at a time."""
 MAX_URLS: Final = 1000
 URL_NEEDED: Final = -32042
 """MCP 2025-11-25, Elicitation: pages must be visited before the call can succeed."""
@@ -411,6 +413,9 @@ class Session:
         return [run for run in self.calls if run.is_on_its_way]
 
     def _push_ask(self, ask: Ask, watcher: Watcher) -> None:
+        if len(self._pushed_asks) >= MAX_ASKS:
+            self.decline(ask)
+            return
         timer = self._clock.call_later(self.ask_timeout, lambda: self._give_up_pushed(ask.id))
         self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
         self.remember_url(ask.elicitation_id, watcher)
