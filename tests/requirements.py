@@ -429,6 +429,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Client sessions are bounded in all, per named user at its own cost only, and in what one remembers.",
         "threats-and-faults 22",
     ),
+    "exchange:sessions:answered-whatever-fails": Requirement(
+        "A request that fails within the gateway is answered, and nothing of it stays.",
+        "threats-and-faults: every call is answered once",
+    ),
     "exchange:sessions:heartbeat": Requirement(
         "An idle GET stream gets a comment every fifteen seconds.",
         "architecture 3, step 5",

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from holdfast.config import ClientSettings, Limits, Trust, key_digest
+from holdfast.session.pool import Pool
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import is_session_id
 from requirements import requirement
@@ -308,3 +309,24 @@ async def test_an_initialize_that_the_end_of_the_gateway_overtakes_is_refused() 
             while not all(closing.done() for closing in closings):  # the id that the server gives away is waited for
                 await clock.advance_settled(1)
         assert len(running.app.sessions) == 0
+
+
+@requirement("exchange:sessions:answered-whatever-fails")
+async def test_a_request_that_fails_within_the_gateway_is_answered_and_its_id_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    async with rig() as running:
+        client = await running.connected()
+        call = client.tool("count")
+        with monkeypatch.context() as patch:
+            patch.setattr(Pool, "start", fail)
+            patch.setattr("holdfast.downstream.requests.logger.exception", said.append)
+            assert (await client.ask(call))["error"]["code"] == -32603
+        assert "result" in await client.ask(call)
+        assert running.session_of(client).calls == {}
+    assert said == ["a request failed"]

@@ -365,6 +365,38 @@ async def test_a_known_head_is_read_anew_under_other_settings(monkeypatch: pytes
         wire.close()
 
 
+@requirement("http:direct:familiar")
+async def test_line_ends_between_known_heads_add_up_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.downstream.connection.MAX_HEAD_BYTES", 64)
+    async with ways() as both:
+        said = await both.check_known(*(piece for _ in range(100) for piece in (post(PING), b"\r\n")), END)
+        assert said.count(b"HTTP/1.1 200") == 101
+
+
+@requirement("http:direct:familiar")
+async def test_the_rest_of_a_known_request_that_was_refused_is_bounded_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("holdfast.downstream.connection.MAX_REST_BYTES", 1000)
+    async with ways() as both:
+        wire = both.connect()
+        for _ in range(2):
+            wire.connection.data_received(post(PING))
+        wire.connection.data_received(post(b"x" * 5000)[:-4990])
+        both.gateway.reload(
+            GatewaySettings(
+                servers=both.gateway.settings.servers,
+                clients=(ClientSettings(name="c", key_digests=(key_digest("k" * 20),)),),
+            )
+        )
+        assert wire.said.endswith(b"}}"), "it was cut off"
+        wire.connection.data_received(b"x" * 900)
+        assert not wire.is_closing()
+        wire.connection.data_received(b"x" * 900)
+        await wire.closed.wait()
+        assert wire.said.count(b"HTTP/1.1 401") == 1
+
+
 @requirement("http:direct:as-asgi")
 async def test_a_request_that_offers_another_protocol_is_answered_in_this_one() -> None:
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")

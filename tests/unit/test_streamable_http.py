@@ -578,6 +578,20 @@ async def test_a_slow_server_holds_up_no_close_and_its_session_is_ended_behind_i
 
 
 @requirement("http-upstream:an-opening-given-up-is-ended")
+async def test_an_opening_that_fails_after_it_was_given_up_is_waited_for_no_longer() -> None:
+    server = SlowStart(plain(b"no", "500 Internal Server Error", "text/plain"))
+    async with rig(server) as r, TaskScope() as scope:
+        r.link.request(1, INITIALIZE)
+        await r.server.received(1)
+        closing = scope.start(r.link.close(), "close")
+        await settle()
+        assert not closing.done()
+        server.goes_on.set()
+        await closing
+        assert r.server.seen("DELETE") == []
+
+
+@requirement("http-upstream:an-opening-given-up-is-ended")
 async def test_where_an_opening_that_was_given_up_began_no_session_there_is_none_to_end() -> None:
     server = SlowStart(plain(ANSWER_1))
     async with rig(server) as r, TaskScope() as scope:

@@ -171,6 +171,8 @@ class Connection(HttpToolsProtocol):
             served.message_event.set()
         if direct is not None:
             direct.leave()
+        self.cycle = self._familiar = self._lesson = None  # nobody's key is held by what nobody holds
+        self._body = []
 
     def data_received(self, data: bytes) -> None:
         if self._is_last:
@@ -252,7 +254,10 @@ class Connection(HttpToolsProtocol):
         """Take `data` for a request that is known, if it is one and nothing else."""
         found = familiar.head.body_of(data)
         app = self._app
-        if found is None or app is None or app.entrance is not familiar.kept.entrance:
+        if found is None or app is None:
+            return False
+        if app.entrance is not familiar.kept.entrance:
+            self._familiar = None  # what it bears may open nothing any more
             return False
         start, length = found
         missing = start + length - len(data)
@@ -260,6 +265,7 @@ class Connection(HttpToolsProtocol):
             return False
         self._lessons = _LESSONS
         self._is_idle = False
+        self._pending = self._rest_size = 0
         self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
         self.cycle = direct
         if not missing:
@@ -267,7 +273,7 @@ class Connection(HttpToolsProtocol):
         else:
             self._admitted = app.admit_again(familiar.kept, direct)
             self._is_between, self._missing = False, missing
-            self._body = [data[start:]]
+            self._body = [] if self._admitted is None else [data[start:]]
             self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
         if not self._is_idle and direct.response_complete:
             self._rest()
@@ -276,7 +282,12 @@ class Connection(HttpToolsProtocol):
     def _take_in(self, data: bytes) -> bytes:
         """Take `data` for the body of a known request; returns what comes after that."""
         self._is_idle = False
-        if self._admitted is not None:
+        if self._direct is not None and self._direct.response_complete:
+            self._rest_size += min(len(data), self._missing)
+            if self._rest_size > MAX_REST_BYTES:
+                self._close()
+                return b""
+        elif self._admitted is not None:
             self._body.append(data[: self._missing])
         rest = data[self._missing :]
         self._missing = max(0, self._missing - len(data))
@@ -356,8 +367,8 @@ class Connection(HttpToolsProtocol):
         """The request that is handed over directly is whole."""
         self._stop_body_timer()
         admitted, self._admitted = self._admitted, None
+        body, self._body = self._body, []
         if admitted is not None and self._app is not None and self._direct is not None and not self._direct.is_gone:
-            body, self._body = self._body, []
             admitted.request.body = body[0] if len(body) == 1 else b"".join(body)
             self._app.take(admitted, self._direct)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Raw
@@ -11,10 +12,13 @@ from holdfast.downstream.callers import AnswerCaller, Way
 from holdfast.downstream.client import Client
 from holdfast.downstream.post import Target, without_chat
 from holdfast.servers.service import Conversation
+from holdfast.session.running import UNDELIVERABLE
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification
 from holdfast.wire.tasks import without_extension
+
+logger = logging.getLogger("holdfast.http")
 
 NONE: Final = Raw(b"{}")
 EMPTY: Final = Result(NONE)
@@ -80,20 +84,24 @@ class ClientCaller(AnswerCaller[Way], Generic[Way, C]):
 
 
 def begin(call: Call, conversation: Conversation, caller: ClientCaller[Any, Any], client: Client) -> None:
-    """Begin to answer a request of `client`."""
-    match call.method:
-        case "tools/call":
-            caller.begin(conversation.start(call, caller, client))
-        case "ping":
-            caller.answer(EMPTY)
-        case "logging/setLevel":
-            _set_level(conversation, call, caller, client)
-        case "resources/subscribe":
-            caller.begin(conversation.subscribe(call, caller, client))
-        case "resources/unsubscribe":
-            caller.begin(conversation.unsubscribe(call, caller, client))
-        case _:
-            caller.begin(conversation.start(call, caller, client))
+    """Begin to answer a request of `client`; it gets an answer even if that fails."""
+    try:
+        match call.method:
+            case "tools/call":
+                caller.begin(conversation.start(call, caller, client))
+            case "ping":
+                caller.answer(EMPTY)
+            case "logging/setLevel":
+                _set_level(conversation, call, caller, client)
+            case "resources/subscribe":
+                caller.begin(conversation.subscribe(call, caller, client))
+            case "resources/unsubscribe":
+                caller.begin(conversation.unsubscribe(call, caller, client))
+            case _:
+                caller.begin(conversation.start(call, caller, client))
+    except Exception:
+        logger.exception("a request failed")
+        caller.answer(UNDELIVERABLE)
 
 
 def _set_level(conversation: Conversation, call: Call, caller: ClientCaller[Any, Any], client: Client) -> None:

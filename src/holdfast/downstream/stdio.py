@@ -26,6 +26,7 @@ from holdfast.errors import CallFailed
 from holdfast.identity.caller import Identity
 from holdfast.servers.service import Service
 from holdfast.session.key import Principal
+from holdfast.session.running import UNDELIVERABLE
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientNotification, ClientReply, ClientRequest, RequestId
@@ -206,7 +207,16 @@ class Stdio:
             calls[message_id] = exchange = LineExchange(self._writer, self._clock, over)
             return exchange
 
-        self.modern.take(_Line(Target(self._service, LOCAL, None), begin), request)
+        try:
+            self.modern.take(_Line(Target(self._service, LOCAL, None), begin), request)
+        except Refusal:
+            raise
+        except Exception:
+            logger.exception("a request failed")
+            exchange = calls.get(message_id)
+            if not isinstance(exchange, LineExchange):
+                raise
+            exchange.result(jsonrpc.error(message_id, UNDELIVERABLE.raw))
 
     def _take_array(self, messages: list[ClientMessage]) -> None:
         """Take all messages of an array, or none: then each request is told why. Raises `Refusal`."""

@@ -261,26 +261,32 @@ class _Unclaimed:
         self._first = first
         session.activities.pop(first, None)  # so that it is not dropped with the others
         session.on_begun = self._begun
+        session.on_dropped = self._failed
         self._timer = session.clock.call_later(UNCLAIMED_TIMEOUT, self._give_up)
 
     def _begun(self) -> None:
-        self._session.on_begun = None
+        self._session.on_begun = self._session.on_dropped = None
         asyncio.get_running_loop().call_soon(self._first.drop)  # it is being told of its answer right now
         self._timer.cancel()
         if self._session.id is None:
             self.ended.set()
             return
         farewell = _Farewell(self._session, self._taken)
+        self._session.activities.pop(farewell, None)  # the link may be closed before this is taken
         self._timer = self._session.clock.call_later(CLOSE_TIMEOUT, farewell.drop)
 
     def _taken(self) -> None:
         self._timer.cancel()
         self.ended.set()
 
-    def _give_up(self) -> None:
-        self._session.on_begun = None
-        self._first.drop()
+    def _failed(self) -> None:
+        """No session has begun."""
+        self._session.on_begun = self._session.on_dropped = None
+        self._timer.cancel()
         self.ended.set()
+
+    def _give_up(self) -> None:
+        self._first.drop()
 
 
 class _Farewell:

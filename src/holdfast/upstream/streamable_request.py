@@ -101,6 +101,7 @@ class HttpSession:
         self.requests: dict[int, Request] = {}
         """The requests among them, by their ids."""
         self.on_begun: Callable[[], None] | None = None
+        self.on_dropped: Callable[[], None] | None = None
         """Called once the answer to `initialize` has begun, and with it the session."""
         self.is_established = False
         self.heads = KnownHeads()
@@ -234,7 +235,7 @@ class Request:
             head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
             self._exchange = exchange = session.client.send(head, self._message, self, session.heads)
             if self._is_redirected:
-                self._size = 0
+                self._status = self._size = 0
                 self._body.clear()
             if self._is_paused:
                 exchange.pause()
@@ -279,6 +280,8 @@ class Request:
             self._timer.cancel()
         if self._exchange is not None:
             self._exchange.abort()
+        if session.on_dropped is not None and session.first is self:
+            session.on_dropped()
 
     def _run(self, exchange: HttpExchange) -> None:
         self._size = 0

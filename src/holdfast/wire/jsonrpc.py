@@ -103,7 +103,7 @@ class ServerMessage(Struct):
         return int(text) if text.isdigit() and len(text) <= 16 else None
 
 
-class _Request(Struct):
+class _Request(Struct, forbid_unknown_fields=True):
     """What most messages of clients are. Strict: whatever is anything else raises."""
 
     jsonrpc: Literal["2.0"]
