@@ -243,7 +243,10 @@ def test_a_server_that_any_page_can_reach_is_said_to_be_open() -> None:
     served = Refusal(seconds=0.1, answer=SERVED, is_refused=False)
     refused = Refusal(seconds=0.1, answer=REFUSED, is_refused=True)
     assert any("any origin" in remark for remark in remarks(found(foreign_origin=served, foreign_host=served)))
-    assert not any("any origin" in remark for remark in remarks(found(foreign_origin=served, foreign_host=refused)))
+    for origin, host, said in ((served, refused, "of any origin, and"), (refused, served, "under any name, and")):
+        assert any(said in remark for remark in remarks(found(foreign_origin=origin, foreign_host=host)))
+    closed = remarks(found(foreign_origin=refused, foreign_host=refused))
+    assert not any("guarded" in remark or "any origin" in remark for remark in closed)
 
 
 # The settings to paste.

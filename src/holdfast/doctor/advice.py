@@ -185,8 +185,14 @@ def _unnoticed_loss(findings: Findings) -> str:
 
 def _open_door(findings: Findings) -> str:
     origin, host = findings.foreign_origin, findings.foreign_host
-    if origin is None or host is None or origin.is_refused or host.is_refused:
+    if origin is None or host is None or (origin.is_refused and host.is_refused):
         return ""
+    if origin.is_refused or host.is_refused:
+        what = "of any origin" if host.is_refused else "under any name"
+        return (
+            f"It answers requests {what}, and is guarded against web sites by the other check alone (origin and host)."
+            " Holdfast in front of it makes both."
+        )
     return (
         "It answers pages of any origin and under any name: a web site could reach it through a browser on this"
         " machine. Holdfast in front of it refuses them; block the server's own port where you can."

@@ -94,7 +94,10 @@ class SignedUsers:
             what = "is not signed with this gateway's secret (jwt_secret, --jwt-secret): give both sides the same one"
             raise UnprovenUser(f"{self._header} {what}.") from None
         except jwt.PyJWTError:
-            what = f"holds no user's token: one is signed by {_ALGORITHM}, its issuer is {ISSUER}, and it expires"
+            terms = (
+                f"signed by {_ALGORITHM}, of the issuer {ISSUER}, with a user (sub), an expiry and no audience (aud)"
+            )
+            what = f"holds no user's token: one is {terms}"
             raise UnprovenUser(f"{self._header} {what}.") from None
         user: object = claims["sub"]
         if not isinstance(user, str) or not user:

@@ -128,7 +128,8 @@ class Recovery:
             case Life.ALIVE if fault.error is not None:
                 run.end(RpcError(fault.error))
             case Life.ALIVE:
-                run.end(retry.failure(fault, run.call, self.settings.name))
+                is_missed = session.state is State.LOST and session.is_dirty
+                run.end(retry.failure(fault, run.call, self.settings.name, is_missed=is_missed))
             case Life.UNKNOWN:
                 doubt = Fault(
                     FaultKind.CUT, f"{fault.detail}, and the server could not be asked whether it was executed"

@@ -134,8 +134,11 @@ def judge_lost(attempt: Attempt) -> Verdict:
     return Verdict.FAIL if attempt.was_sent_before else Verdict.RESTART
 
 
-def failure(fault: Fault, call: Call, server: str) -> CallFailed:
-    """What the caller is told of `fault` when the call is not sent again."""
+def failure(fault: Fault, call: Call, server: str, *, is_missed: bool = False) -> CallFailed:
+    """What the caller is told of `fault` when the call is not sent again.
+
+    `is_missed`: its session is gone with it, and remembered something; nobody will be told of that once more.
+    """
     what = call.method if call.target is None else f"{call.method} {call.target}"
     match fault.kind:
         case FaultKind.NOT_SENT:
@@ -156,6 +159,8 @@ def failure(fault: Fault, call: Call, server: str) -> CallFailed:
         case FaultKind.CUT | FaultKind.GONE | FaultKind.UNAVAILABLE | FaultKind.FAILED:
             code, delivery, retryable = Code.OUTCOME_UNKNOWN, Delivery.UNKNOWN, False
             text = f"{what} was sent to {server} and its outcome is unknown: {fault.detail}. Check before repeating it."
+    if is_missed:
+        text += " The session is gone, and what it remembered with it; the next call runs in a new one."
     return CallFailed(code, text, server=server, delivery=delivery, retryable=retryable)
 
 
