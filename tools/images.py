@@ -154,6 +154,7 @@ def doctor() -> str:
     findings = msgspec.json.decode(FINDINGS.read_bytes(), type=Findings)
     advice = advise(findings)
     draw_findings(console, title_of(server, findings), findings, advice, paste(server, advice, {}), [])
+    console.print()  # the last line of a picture is cut below its letters
     return _drawn(console, "holdfast doctor http://127.0.0.1:3000/mcp")
 
 
