@@ -223,5 +223,5 @@ class DirectResponder(HttpResponder):
     def _complete(self) -> None:
         self.response_complete = True
         self._on_over(self)
-        self.on_gone = self.on_drained = self.on_begun = None  # as `_forget`
+        self._forget()
         self._wire.answered(self)
