@@ -135,6 +135,9 @@ def _on_key(key: str, react: Callable[[], object]) -> Generator[None]:
 
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
+    mode = termios.tcgetattr(descriptor)
+    mode[3] |= termios.NOFLSH  # else Ctrl-C throws away a key that is about to be read, and that waits for the next one
+    termios.tcsetattr(descriptor, termios.TCSANOW, mode)
     loop.add_reader(descriptor, pressed)
     try:
         yield
