@@ -15,11 +15,12 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
-from holdfast.downstream.app import Admitted, App
+from holdfast.downstream.app import Admitted, App, Kept
 from holdfast.downstream.connection import Connection
 from holdfast.downstream.http import HttpResponder, Responder
 from holdfast.gateway import Gateway
 from holdfast.testing.server import ScriptedServer
+from holdfast.wire.familiar import HeadMemory
 from requirements import requirement
 from rig import NAME
 from rows import row
@@ -42,7 +43,7 @@ class Parsing(Connection):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._lessons = 0
+        self._heads = HeadMemory[Kept](lessons=0)
 
 
 class Wire(asyncio.Transport):
@@ -269,18 +270,13 @@ async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> N
 def counted_repetitions(monkeypatch: pytest.MonkeyPatch) -> Generator[list[bytes]]:
     """The bodies of the requests whose heads were known."""
     bodies: list[bytes] = []
-    whole, begun = App.repeat, App.admit_again
+    genuine = App.admit_again
 
-    def repeat(self: App, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
+    def admit_again(self: App, kept: Kept, responder: HttpResponder, body: bytes = b"") -> Admitted | None:
         bodies.append(body)
-        whole(self, kept, body, responder)
-
-    def admit_again(self: App, kept: Admitted, responder: HttpResponder) -> Admitted | None:
-        bodies.append(b"")
-        return begun(self, kept, responder)
+        return genuine(self, kept, responder, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(App, "repeat", repeat)
         patch.setattr(App, "admit_again", admit_again)
         yield bodies
 

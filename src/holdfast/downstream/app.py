@@ -70,8 +70,21 @@ class Admitted(Struct):
     """Told the status of its answer."""
     terms: Terms | None = None
     """Of a POST whose head came before."""
-    is_bounded: bool = True
-    """How often it may come is bounded."""
+
+
+class Kept(Struct, frozen=True):
+    """What was found out of a POST to MCP by its head alone, and holds if that comes again."""
+
+    admitted: Admitted
+    target: Target
+    terms: Terms
+    is_bounded: bool
+    """How often such a request may come is bounded."""
+
+    @property
+    def entrance(self) -> Entrance:
+        """By which alone it may come again."""
+        return self.admitted.entrance
 
 
 class Pages(Protocol):
@@ -218,49 +231,35 @@ class App:
             self.tokens.enter(identity.token)
         return Admitted(request, parts, identity, target, entrance, begun)
 
-    def kept(self, admitted: Admitted) -> Admitted | None:
-        """What is to be known of a POST to MCP should its head come again; None where that says nothing of the next."""
-        headers, target = admitted.request.headers, admitted.target
+    def kept(self, admitted: Admitted) -> Kept | None:
+        """What is to be known of a request should its head come again; None where that says nothing of the next."""
+        request, target = admitted.request, admitted.target
         if admitted.identity.token is not None:  # which may expire before the next
             return None
-        if admitted.request.method != "POST" or target is None or target.is_legacy or "x-request-id" in headers:
+        if request.method != "POST" or target is None or target.is_legacy or "x-request-id" in request.headers:
             return None
         try:
-            terms = read_terms(headers)
+            terms = read_terms(request.headers)
         except Refusal:
             return None
-        is_bounded = self._rates.bounds(admitted.identity.principal)
-        request = structs.replace(admitted.request, body=b"")
-        return structs.replace(admitted, request=request, terms=terms, is_bounded=is_bounded)
+        bare = structs.replace(admitted, request=structs.replace(request, body=b""))
+        return Kept(bare, target, terms, self._rates.bounds(admitted.identity.principal))
 
-    def repeat(self, kept: Admitted, body: bytes, responder: HttpResponder) -> None:
-        """As `admit_again` and `take`, for a request that is whole."""
-        responder.on_begun = kept.begun
-        identity, target, terms = kept.identity, kept.target, kept.terms
-        self.open_requests[responder] = identity
-        try:
-            if kept.is_bounded:
-                self._charge(identity, 1)
-            if target is not None:
-                name, head = responder.request_id, kept.request
-                request = Request(head.method, head.path, head.headers, body, head.query, name)
-                self._post(read_post(request, responder, target.again(name), terms), request)
-        except Exception as error:  # noqa: BLE001 (said and logged there)
-            self._refuse(responder, error)
-
-    def admit_again(self, kept: Admitted, responder: HttpResponder) -> Admitted | None:
+    def admit_again(self, kept: Kept, responder: HttpResponder, body: bytes = b"") -> Admitted | None:
         """As `admit`, for a head of which `kept` is known, where the same entrance would let it in."""
-        responder.on_begun = kept.begun
-        identity, target = kept.identity, kept.target
-        try:
-            self._charge(identity, 1)
-        except Refusal as refusal:
-            refuse(responder, refusal)
-            return None
-        self.open_requests[responder] = identity
-        request = structs.replace(kept.request, id=responder.request_id, body=b"")
-        again = None if target is None else target.again(request.id)
-        return Admitted(request, kept.parts, identity, again, kept.entrance, kept.begun, kept.terms)
+        before = kept.admitted
+        responder.on_begun = before.begun
+        if kept.is_bounded:
+            try:
+                self._charge(before.identity, 1)
+            except Refusal as refusal:
+                refuse(responder, refusal)
+                return None
+        self.open_requests[responder] = before.identity
+        name, head = responder.request_id, before.request
+        request = Request(head.method, head.path, head.headers, body, head.query, name)
+        target = kept.target.again(name)
+        return Admitted(request, before.parts, before.identity, target, before.entrance, before.begun, kept.terms)
 
     def take(self, admitted: Admitted, responder: HttpResponder) -> None:
         """See to it that a whole request gets an answer."""

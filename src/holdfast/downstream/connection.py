@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -20,13 +20,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from holdfast.clock import Timer
-from holdfast.downstream.app import Admitted, App
+from holdfast.downstream.app import Admitted, App, Kept
 from holdfast.downstream.body import BODY_TIMEOUT, too_large, too_slow
 from holdfast.downstream.direct import DirectResponder
 from holdfast.downstream.http import STALL_TIMEOUT, Head, Headers
+from holdfast.downstream.one_write import OneAnswer
 from holdfast.downstream.refusal import Refusal, refuse
 from holdfast.wire import jsonrpc
-from holdfast.wire.familiar import FamiliarHead
+from holdfast.wire.familiar import HeadMemory
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request before its body, and of what follows the body: common servers take 8 to 64 KiB."""
@@ -37,51 +38,9 @@ MAX_REST_BYTES: Final = 1024 * 1024
 LINGER_TIMEOUT: Final = 5.0
 """Seconds for which what a client still sends is dropped behind its last answer. nginx's figure."""
 
-_CONTINUE: Final = b"HTTP/1.1 100"
 _PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 _METHODS: Final = frozenset({b"POST", b"GET", b"DELETE"})
 _PATHS: Final = (b"/mcp", b"/sse")
-_LESSONS: Final = 8
-"""Heads of one connection that are kept in vain before none is any more: of a client that numbers its requests."""
-
-
-class _Familiar(NamedTuple):
-    """A request that came over a connection before, but for its body."""
-
-    head: FamiliarHead
-    kept: Admitted
-
-
-class _OneAnswer(asyncio.Transport):
-    """The transport as it is for one answer: its head waits for what comes after it (ASGI HTTP, Response Start).
-
-    So a whole answer goes to the kernel, which is most of what it costs, once and not twice.
-    """
-
-    __slots__ = ("_close", "_head", "_is_in_body", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self._transport = transport
-        self._close = close
-        self._head = b""
-        self._is_in_body = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_in_body:
-            self._transport.write(data)
-        elif self._head:
-            self._is_in_body = True
-            self._transport.writelines((self._head, data))
-        elif data[:12] == _CONTINUE:
-            self._transport.write(data)
-        else:
-            self._head = bytes(data)
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        self._close()
 
 
 class Connection(HttpToolsProtocol):
@@ -141,8 +100,7 @@ class Connection(HttpToolsProtocol):
         """What comes next is the beginning of a request."""
         self._begun = 0
         """Requests that the parser has found so far."""
-        self._familiar: _Familiar | None = None
-        self._lessons = _LESSONS
+        self._heads = HeadMemory[Kept]()
         self._lesson: Admitted | None = None
         """The request that began with what was read last."""
         self._missing = 0
@@ -171,7 +129,8 @@ class Connection(HttpToolsProtocol):
             served.message_event.set()
         if direct is not None:
             direct.leave()
-        self.cycle = self._familiar = self._lesson = None  # nobody's key is held by what nobody holds
+        self.cycle = self._lesson = None
+        self._heads.forget()  # nobody's key is held by what nobody holds
         self._body = []
 
     def data_received(self, data: bytes) -> None:
@@ -183,11 +142,11 @@ class Connection(HttpToolsProtocol):
             if not rest:
                 return
             data = rest
-        elif self._familiar is not None and self._is_between and self._is_known(self._familiar, data):
+        elif self._is_between and self._is_known(data):
             return
         self._has_got_on = False
         self._is_idle = False
-        learns_from = self._begun + 1 if self._is_between and self._lessons else 0
+        learns_from = self._begun + 1 if self._is_between and self._heads.learns else 0
         self._feed(data)
         if self._is_last or self.transport.is_closing():
             return
@@ -245,36 +204,34 @@ class Connection(HttpToolsProtocol):
         if not is_first or self._app is None or self._direct is None or not self._direct.keep_alive:
             return
         kept = self._app.kept(admitted)
-        head = FamiliarHead.of(data[: data.find(b"\r\n\r\n") + 4]) if kept is not None else None
-        if kept is not None and head is not None:
-            self._lessons -= 1
-            self._familiar = _Familiar(head, kept)
+        if kept is not None:
+            self._heads.keep(data, kept)
 
-    def _is_known(self, familiar: _Familiar, data: bytes) -> bool:
+    def _is_known(self, data: bytes) -> bool:
         """Take `data` for a request that is known, if it is one and nothing else."""
-        found = familiar.head.body_of(data)
+        found = self._heads.recall(data)
         app = self._app
         if found is None or app is None:
             return False
-        if app.entrance is not familiar.kept.entrance:
-            self._familiar = None  # what it bears may open nothing any more
+        kept, start, length = found
+        if app.entrance is not kept.entrance:
+            self._heads.forget()  # what it bears may open nothing any more
             return False
-        start, length = found
         missing = start + length - len(data)
         if missing < 0 or not 0 < length <= app.request_bytes or not self._may_take():
             return False
-        self._lessons = _LESSONS
         self._is_idle = False
         self._pending = self._rest_size = 0
         self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
         self.cycle = direct
-        if not missing:
-            app.repeat(familiar.kept, data[start:], direct)
-        else:
-            self._admitted = app.admit_again(familiar.kept, direct)
+        admitted = app.admit_again(kept, direct, data[start:])
+        if missing:
+            self._admitted = admitted
             self._is_between, self._missing = False, missing
-            self._body = [] if self._admitted is None else [data[start:]]
+            self._body = [] if admitted is None else [data[start:]]
             self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
+        elif admitted is not None:
+            app.take(admitted, direct)
         if not self._is_idle and direct.response_complete:
             self._rest()
         return True
@@ -334,7 +291,7 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {"dev.holdfast.abort": {"abort": self.transport.abort}}
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":  # nothing would come after the head
-            self.cycle.transport = _OneAnswer(self.transport, self._close)
+            self.cycle.transport = OneAnswer(self.transport, self._close)
 
     def on_body(self, body: bytes) -> None:
         self._has_got_on = True

@@ -50,9 +50,12 @@ class _SessionAnswer(Answer):
 
     _is_left = False
 
-    def __init__(self, post: Post, client: ClientSession, clock: Clock, expected: int) -> None:
+    def __init__(
+        self, post: Post, client: ClientSession, sessions: ClientSessions, clock: Clock, expected: int
+    ) -> None:
         self._client = client
-        client.requests += 1
+        self._sessions = sessions
+        sessions.enter(client)
         super().__init__(post.responder, post.accepts, clock, expected=expected, is_array=post.is_array)
         if self._stream is None:
             post.responder.on_gone = self._over
@@ -65,8 +68,7 @@ class _SessionAnswer(Answer):
     def _over(self) -> None:
         if not self._is_left:
             self._is_left = True
-            self._client.requests -= 1
-            self._client.last_used_at = self._clock.now()
+            self._sessions.leave(self._client)
 
 
 class Handshake:
@@ -128,26 +130,22 @@ class Handshake:
         """Take the messages of a client with a session. Raises `Refusal`."""
         if post.is_array and not allows_batches(client.revision):
             raise Refusal(400, f"Arrays are not part of revision {client.revision}: send one message at a time.")
-        first = post.messages[0]
-        if type(first) is ClientRequest and not post.is_array:
-            message_id = self._check(first, client)
-            self._start(post.target, first, message_id, self._answer(post, client, 1), client)
-            return
-        ids = {id(request): self._check(request, client) for request in post.requests}
+        ids = [self._check(request, client) for request in post.requests]
         answer = self._answer(post, client, len(ids)) if ids else None
+        remaining = iter(ids)
         for message in post.messages:
             if isinstance(message, ClientReply):
                 client.replied(message)
             elif isinstance(message, ClientNotification):
                 take_notification(post.target, message, client)
             elif answer is not None:
-                self._start(post.target, message, ids[id(message)], answer, client)
+                self._start(post.target, message, next(remaining), answer, client)
         if answer is None:
             self._touch(client)
             post.responder.answer(202, ())
 
     def _answer(self, post: Post, client: ClientSession, expected: int) -> Answer:
-        return _SessionAnswer(post, client, self._clock, expected)
+        return _SessionAnswer(post, client, self._sessions, self._clock, expected)
 
     def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""

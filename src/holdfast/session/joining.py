@@ -119,8 +119,7 @@ class Joining:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Run `call` in the session of `key`, opening it if need be."""
-        if self._recovery.budget < 10.0:
-            self._recovery.earn()
+        self._recovery.earn()
         run = self._run(key, call, caller, watcher)
         self._begin(run)
         return run

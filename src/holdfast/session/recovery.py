@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from holdfast import events
 from holdfast.call import RpcError
@@ -19,6 +19,9 @@ from holdfast.session.running import Phase, RunningCall
 from holdfast.session.session import Session
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault, FaultKind
+
+BUDGET: Final = 10.0
+"""Repetitions that may come at once; beyond that, a tenth of all calls may be sent again."""
 
 
 class Sessions(Protocol):
@@ -66,13 +69,12 @@ class Recovery:
         self._clock = clock
         self._emit = emit
         self._rng = rng
-        self.budget = 10.0
-        """Of repetitions: a tenth of all calls, and ten at once."""
+        self._budget = BUDGET
         self._suspicions: dict[Session, _Suspicion] = {}
 
     def earn(self) -> None:
         """A call was started."""
-        self.budget = min(10.0, self.budget + 0.1)
+        self._budget = min(BUDGET, self._budget + 0.1)
 
     def faulted(self, run: RunningCall, session: Session, fault: Fault) -> None:
         """Decide what becomes of `run`."""
@@ -85,7 +87,7 @@ class Recovery:
             case Verdict.SUSPECT:
                 self._suspicion(session, fault.reason).calls.append((run, fault))
             case Verdict.RESEND:
-                self.budget -= 1
+                self._budget -= 1
                 self._note_repetition(run, fault)
                 self._clock.call_later(self._rng.uniform(0, JITTER), lambda: self._resend(run))
             case _:
@@ -183,5 +185,5 @@ class Recovery:
             has_relayed=run.has_relayed,
             is_dirty=session.is_dirty and not session.is_doubted,
             resumes=run.is_ahead or self.settings.on_loss == "resume",
-            has_budget=self.budget >= 1,
+            has_budget=self._budget >= 1,
         )

@@ -71,7 +71,7 @@ def is_refusal(outcome: Outcome) -> bool:
 
 def has_left_traces(call: Call, safety: Safety, outcome: Outcome) -> bool:
     """Whether the session remembers something now that a person would miss."""
-    return call.method == "tools/call" and safety is not Safety.READ_ONLY_TOOL and not is_refusal(outcome)
+    return leaves_traces(call, safety) and not is_refusal(outcome)
 
 
 class Verdict(Enum):

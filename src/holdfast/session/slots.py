@@ -54,10 +54,6 @@ class Slots:
     def admit(self, run: RunningCall) -> Admission:
         """Take a slot for `run`, or a place in the queue."""
         queue = self.queue
-        if not queue and not self._serial and self._sent < self._limit:
-            run.has_slot = True
-            self._sent += 1
-            return Admission.SEND
         if self._may_send(run) and not (queue and any(self._may_send(other) for other in queue)):
             self._take(run)
             return Admission.SEND

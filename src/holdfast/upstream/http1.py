@@ -282,7 +282,8 @@ class _Connection(asyncio.Protocol):
             return
         heads = None if self._has_read else exchange.heads
         if heads is not None and (found := heads.find(data)) is not None:
-            self._read_known(exchange, *found, data)
+            known, start = found
+            self._read_known(exchange, known, data[start:])
             return
         self._has_read = True
         problem = reader.feed(data)
@@ -296,11 +297,11 @@ class _Connection(asyncio.Protocol):
         elif problem is not None:
             self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
 
-    def _read_known(self, exchange: _Exchange, known: KnownHead, start: int, data: bytes) -> None:
-        """Take `data` for a whole answer, of which `known` is the head and the body begins at `start`."""
+    def _read_known(self, exchange: _Exchange, known: KnownHead, body: bytes) -> None:
+        """Take a whole answer whose head came before."""
         exchange.sink.head(known.status, known.headers)
         if not exchange.is_over:
-            exchange.sink.body(data[start:])
+            exchange.sink.body(body)
             if not exchange.is_over:
                 self._complete(exchange, known.keep_for)
 

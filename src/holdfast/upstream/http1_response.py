@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from holdfast.wire.familiar import FamiliarHead
+from holdfast.wire.familiar import HeadMemory
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Status line and headers of one answer, interim answers and trailers included."""
@@ -20,9 +20,6 @@ KEEP_ALIVE: Final = 4.0
 
 KEEP_ALIVE_MARGIN: Final = 1.0
 """Taken off the server's own `Keep-Alive: timeout`, for the time a request travels."""
-
-_LESSONS: Final = 8
-"""Heads that are kept in vain before none is any more: of a server that numbers its answers."""
 
 _KEEP_ALIVE_HINT: Final = re.compile(r"\btimeout\s*=\s*(\d{1,6})")
 
@@ -135,41 +132,29 @@ class ResponseReader:
 class KnownHead(NamedTuple):
     """The head of an answer that came before, of which the length alone may differ."""
 
-    head: FamiliarHead
     status: int
     headers: Mapping[str, str]
     """Without the length, which is that of each body."""
     keep_for: float
 
 
-class KnownHeads:
-    """The head of the last whole answer in a session: mostly that of the next, since it bears the session's id."""
-
-    def __init__(self) -> None:
-        self._last: KnownHead | None = None
-        self._lessons = _LESSONS
+class KnownHeads(HeadMemory[KnownHead]):
+    """The head of the last whole answer in a session, whose id it mostly bears."""
 
     def find(self, data: bytes) -> tuple[KnownHead, int] | None:
         """The head of `data` and where the body begins, if that is one whole answer whose head came before."""
-        known = self._last
-        found = known.head.body_of(data) if known is not None else None
-        if known is None or found is None:
+        found = self.recall(data)
+        if found is None:
             return None
-        start, length = found
-        if not 0 < length == len(data) - start:
-            return None
-        self._lessons = _LESSONS
-        return known, start
+        known, start, length = found
+        return (known, start) if 0 < length == len(data) - start else None
 
     def learn(self, data: bytes, reader: ResponseReader) -> None:
         """Know the head again with which `data` began, which `reader` has read as one answer and nothing else."""
-        if reader.head is None or reader.keep_for <= 0 or reader.has_excess or self._lessons == 0:
+        if reader.head is None or reader.keep_for <= 0 or reader.has_excess or not self.learns:
             return
         (status, headers), end = reader.head, data.find(b"\r\n\r\n") + 4
         if status != 200 or "transfer-encoding" in headers or headers.get("content-length") != str(len(data) - end):
             return  # that length says as well that no interim answer came before
-        head = FamiliarHead.of(data[:end])
-        if head is not None:
-            self._lessons -= 1
-            rest = {name: value for name, value in headers.items() if name != "content-length"}
-            self._last = KnownHead(head, status, rest, reader.keep_for)
+        rest = {name: value for name, value in headers.items() if name != "content-length"}
+        self.keep(data, KnownHead(status, rest, reader.keep_for))

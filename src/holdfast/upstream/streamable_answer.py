@@ -57,15 +57,11 @@ def answers(envelope: ServerMessage, request_id: int) -> bool:
 
 def response_of(body: bytes, request_id: int) -> ServerMessage | None:
     """The envelope of `body` where it is the response to the request; None for anything else, an array too."""
-    if not body.isascii() and not jsonrpc.is_utf8(body):
-        return None
     try:
-        envelope = jsonrpc.decode_server(body)
+        envelope = single(body)
     except ValueError:
         return None
-    if envelope.method is None and bytes(envelope.id) == b"%d" % request_id:
-        return envelope
-    return envelope if answers(envelope, request_id) else None
+    return envelope if envelope is not None and answers(envelope, request_id) else None
 
 
 def has_response(body: bytes, request_id: int) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+LESSONS: Final = 8
+"""Heads that are kept in vain before none is any more: of a peer that writes a number or a time into each."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *([0-9]{1,9})(?=\r\n)", re.IGNORECASE)
 _MAX_DIGITS: Final = 9
+
+M = TypeVar("M")
 
 
 class FamiliarHead:
@@ -52,3 +56,38 @@ class FamiliarHead:
         start = end + len(self._after)
         self._last, self._last_body = data[:start], (start, int(digits))
         return self._last_body
+
+
+class HeadMemory(Generic[M]):
+    """The last head that a peer wrote, and what it meant: mostly that of its next message."""
+
+    def __init__(self, lessons: int = LESSONS) -> None:
+        self._lessons = self._left = lessons
+        self._last: tuple[FamiliarHead, M] | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether another head would be kept."""
+        return self._left > 0
+
+    def recall(self, data: bytes) -> tuple[M, int, int] | None:
+        """What the head of `data` meant, where the body begins and how long it will be, if it is the last one."""
+        if self._last is None:
+            return None
+        head, meaning = self._last
+        found = head.body_of(data)
+        if found is None:
+            return None
+        self._left = self._lessons
+        return meaning, *found
+
+    def keep(self, data: bytes, meaning: M) -> None:
+        """Know the head again that `data` begins with, under the terms of `FamiliarHead`."""
+        head = FamiliarHead.of(data[: data.find(b"\r\n\r\n") + 4]) if self.learns else None
+        if head is not None:
+            self._left -= 1
+            self._last = (head, meaning)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._last = None
