@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 
 class Timer(Protocol):
@@ -40,6 +40,71 @@ class LoopClock:
 
     async def sleep(self, delay: float) -> None:
         await asyncio.sleep(delay)
+
+
+T = TypeVar("T", bound=Hashable)
+
+TICK: Final = 0.001
+"""Seconds: what is due within this is due. uvloop's timers count in milliseconds, and would otherwise ring twice."""
+
+
+class Deadlines(Generic[T]):
+    """Calls `due` with each item `delay` seconds after it was added, unless it was discarded before.
+
+    For very many items of which nearly none is ever due: all of them share one timer, set for the oldest. It stays
+    set when that is discarded, rings once, and is set again only while there are items.
+    """
+
+    __slots__ = ("_at", "_clock", "_delay", "_due", "_timer")
+
+    def __init__(self, clock: Clock, delay: float, due: Callable[[T], None]) -> None:
+        self._clock = clock
+        self._delay = delay
+        self._due = due
+        self._at: dict[T, float] = {}
+        """When each is due, the oldest first: all wait equally long."""
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def add(self, item: T, now: float | None = None) -> None:
+        """Let `item` be due `delay` seconds from now, also if it was added before; `now` is what the clock said."""
+        at = self._at
+        if item in at:
+            del at[item]  # its place is at the end
+        at[item] = (self._clock.now() if now is None else now) + self._delay
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._delay, self._ring)
+
+    def discard(self, item: T) -> None:
+        """Forget `item`; harmless where it is not there."""
+        self._at.pop(item, None)
+
+    def close(self) -> None:
+        """Forget every item and stop the timer: for whoever goes before the clock does."""
+        self._at.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        rung, now = self._timer, self._clock.now()
+        try:
+            for _ in range(len(self._at)):  # not what `due` adds
+                if not self._at:
+                    break
+                item, at = next(iter(self._at.items()))
+                if at > now + TICK:
+                    break
+                del self._at[item]
+                self._due(item)
+        finally:
+            if self._timer is rung:  # not closed meanwhile
+                self._timer = None
+                if self._at:
+                    oldest = next(iter(self._at.values()))
+                    self._timer = self._clock.call_later(oldest - self._clock.now(), self._ring)
 
 
 class Bound:
