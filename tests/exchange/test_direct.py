@@ -15,7 +15,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from holdfast.config import ClientSettings, GatewaySettings, ServerSettings, key_digest
-from holdfast.downstream.app import Admitted, App, Kept
+from holdfast.downstream.app import App, Kept
 from holdfast.downstream.connection import Connection
 from holdfast.downstream.http import HttpResponder, Responder
 from holdfast.gateway import Gateway
@@ -270,14 +270,14 @@ async def test_what_is_hostile_to_framing_is_answered_alike(hostile: bytes) -> N
 def counted_repetitions(monkeypatch: pytest.MonkeyPatch) -> Generator[list[bytes]]:
     """The bodies of the requests whose heads were known."""
     bodies: list[bytes] = []
-    genuine = App.admit_again
+    genuine = App.take_again
 
-    def admit_again(self: App, kept: Kept, responder: HttpResponder, body: bytes = b"") -> Admitted | None:
+    def take_again(self: App, kept: Kept, responder: HttpResponder, body: bytes) -> None:
         bodies.append(body)
-        return genuine(self, kept, responder, body)
+        genuine(self, kept, responder, body)
 
     with monkeypatch.context() as patch:
-        patch.setattr(App, "admit_again", admit_again)
+        patch.setattr(App, "take_again", take_again)
         yield bodies
 
 

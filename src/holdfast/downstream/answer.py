@@ -18,9 +18,10 @@ KEEP_ALIVE: Final = 15.0
 REMARK_AFTER: Final = 0.25
 """Seconds of waiting after which somebody may want to know what for."""
 JSON_HEADERS: Final[Headers] = ((b"content-type", b"application/json"),)
-_FAILED: Final = jsonrpc.error(
+FAILED: Final = jsonrpc.error(
     jsonrpc.id_bytes(None), jsonrpc.error_object(jsonrpc.INTERNAL_ERROR, "The gateway failed; its log says why.")
 )
+"""What ends a request whose answer failed on its way."""
 
 
 class Stream(Protocol):
@@ -98,7 +99,7 @@ class Answer:
         if accepts.stream and (accepts.prefers_stream or not accepts.json):
             self._begin_stream()
         elif accepts.stream:
-            self._timer = clock.call_later(SILENCE, self._break_silence)
+            self._timer = clock.call_later(SILENCE, self.break_silence)
 
     @property
     def takes_stream(self) -> bool:
@@ -171,7 +172,7 @@ class Answer:
         if self._stream is not None:
             self._stream.finish(self._clock.now())
         else:
-            self._responder.answer(500, JSON_HEADERS, (_FAILED,))
+            self._responder.answer(500, JSON_HEADERS, (FAILED,))
         self._over()
 
     def _end(self) -> None:
@@ -200,7 +201,8 @@ class Answer:
         if self._ended is not None:
             self._ended()
 
-    def _break_silence(self) -> None:
+    def break_silence(self) -> None:
+        """Nothing was heard for long: begin the stream, where that reaches the client."""
         if self.takes_stream:
             self._begin_stream()
 

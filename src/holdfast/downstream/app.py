@@ -14,6 +14,7 @@ from holdfast import events
 from holdfast.clock import Clock
 from holdfast.config import GatewaySettings
 from holdfast.downstream.body import Disconnected, check_length, receive_body
+from holdfast.downstream.brief import Lane
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
@@ -72,7 +73,7 @@ class Admitted(Struct):
     """Of a POST whose head came before."""
 
 
-class Kept(Struct, frozen=True):
+class Kept(Struct):
     """What was found out of a POST to MCP by its head alone, and holds if that comes again."""
 
     admitted: Admitted
@@ -80,6 +81,8 @@ class Kept(Struct, frozen=True):
     terms: Terms
     is_bounded: bool
     """How often such a request may come is bounded."""
+    lane: Lane | None = None
+    """What it led to when it came last, where that is a client session."""
 
     @property
     def entrance(self) -> Entrance:
@@ -245,8 +248,11 @@ class App:
         bare = structs.replace(admitted, request=structs.replace(request, body=b""))
         return Kept(bare, target, terms, self._rates.bounds(admitted.identity.principal))
 
-    def admit_again(self, kept: Kept, responder: HttpResponder, body: bytes = b"") -> Admitted | None:
-        """As `admit`, for a head of which `kept` is known, where the same entrance would let it in."""
+    def admit_again(self, kept: Kept, responder: HttpResponder) -> bool:
+        """As `admit`, for a head of which `kept` is known, where the same entrance would let it in.
+
+        `take_again` is to be given the body; False where the head has its answer.
+        """
         before = kept.admitted
         responder.on_begun = before.begun
         if kept.is_bounded:
@@ -254,12 +260,35 @@ class App:
                 self._charge(before.identity, 1)
             except Refusal as refusal:
                 refuse(responder, refusal)
-                return None
+                return False
         self.open_requests[responder] = before.identity
-        name, head = responder.request_id, before.request
+        return True
+
+    def take_again(self, kept: Kept, responder: HttpResponder, body: bytes) -> None:
+        """As `take`, for a request that was admitted by `admit_again`."""
+        lane = kept.lane
+        try:
+            if lane is not None and self.entrance is kept.entrance and lane.take(responder, body):
+                return
+        except Exception as error:  # noqa: BLE001 (said and logged there)
+            self._refuse(responder, error)
+            return
+        name, before = responder.request_id, kept.admitted
+        head = before.request
         request = Request(head.method, head.path, head.headers, body, head.query, name)
         target = kept.target.again(name)
-        return Admitted(request, before.parts, before.identity, target, before.entrance, before.begun, kept.terms)
+        again = Admitted(request, before.parts, before.identity, target, before.entrance, before.begun, kept.terms)
+        self.take(again, responder)
+        kept.lane = self._lane(kept)
+
+    def _lane(self, kept: Kept) -> Lane | None:
+        target, session_id = kept.target, kept.admitted.request.headers.get("mcp-session-id")
+        if session_id is None:
+            return None
+        client = self.sessions.find(session_id, target.identity.principal, target.service)
+        if client is None or isinstance(client.push_stream, LiveStream):
+            return None
+        return self._handshake.lane(client, target, kept.terms)
 
     def take(self, admitted: Admitted, responder: HttpResponder) -> None:
         """See to it that a whole request gets an answer."""

@@ -134,11 +134,7 @@ class AnswerCaller(Generic[Way]):
         self.running = None  # it holds us: a cycle per call would keep the garbage collector busy
         if self._has_remarked:
             self._answer.hush(self._message_id)
-        try:
-            message = self.worded(outcome)
-        except Exception:
-            logger.exception("an answer could not be put in words")
-            message = jsonrpc.error(self._message_id, UNDELIVERABLE.raw)
+        message = put_in_words(self._message_id, outcome, self.worded)
         self._answer.result(None if self.is_cancelled else message)
 
     def worded(self, outcome: Outcome) -> bytes:
@@ -158,6 +154,15 @@ def beyond(value: float) -> float | None:
         return value + 1 if value < 2**63 - 1 else None
     following = max(value + _STEP, math.nextafter(value, math.inf))
     return following if following < 2**63 else None
+
+
+def put_in_words(message_id: bytes, outcome: Outcome, worded: Callable[[Outcome], bytes]) -> bytes:
+    """The answer to the request `message_id`; that we failed, where `worded` raises."""
+    try:
+        return worded(outcome)
+    except Exception:
+        logger.exception("an answer could not be put in words")
+        return jsonrpc.error(message_id, UNDELIVERABLE.raw)
 
 
 def encode_outcome(message_id: bytes, outcome: Outcome) -> bytes:

@@ -83,6 +83,8 @@ class Connection(HttpToolsProtocol):
         """The last answer that is, or was, written directly."""
         self._admitted: Admitted | None = None
         """The request of which the body is still to come."""
+        self._again: Kept | None = None
+        """The same, of a request that is known."""
         self._body: list[bytes] = []
         self._body_size = 0
         self._rest_size = 0
@@ -117,7 +119,7 @@ class Connection(HttpToolsProtocol):
         self._stop_stall()
         if self._linger_timer is not None:
             self._linger_timer.cancel()
-        self._admitted = None
+        self._admitted = self._again = None
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -224,14 +226,14 @@ class Connection(HttpToolsProtocol):
         self._pending = self._rest_size = 0
         self._direct = direct = DirectResponder(self, keep_alive=True, on_over=app.forget)
         self.cycle = direct
-        admitted = app.admit_again(kept, direct, data[start:])
+        is_admitted = app.admit_again(kept, direct)
         if missing:
-            self._admitted = admitted
+            self._again = kept if is_admitted else None
             self._is_between, self._missing = False, missing
-            self._body = [] if admitted is None else [data[start:]]
+            self._body = [data[start:]] if is_admitted else []
             self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
-        elif admitted is not None:
-            app.take(admitted, direct)
+        elif is_admitted:
+            app.take_again(kept, direct, data[start:])
         if not self._is_idle and direct.response_complete:
             self._rest()
         return True
@@ -244,7 +246,7 @@ class Connection(HttpToolsProtocol):
             if self._rest_size > MAX_REST_BYTES:
                 self._close()
                 return b""
-        elif self._admitted is not None:
+        elif self._again is not None:
             self._body.append(data[: self._missing])
         rest = data[self._missing :]
         self._missing = max(0, self._missing - len(data))
@@ -323,11 +325,18 @@ class Connection(HttpToolsProtocol):
     def _finish_body(self) -> None:
         """The request that is handed over directly is whole."""
         self._stop_body_timer()
-        admitted, self._admitted = self._admitted, None
-        body, self._body = self._body, []
-        if admitted is not None and self._app is not None and self._direct is not None and not self._direct.is_gone:
-            admitted.request.body = body[0] if len(body) == 1 else b"".join(body)
-            self._app.take(admitted, self._direct)
+        admitted, again = self._admitted, self._again
+        self._admitted = self._again = None
+        pieces, self._body = self._body, []
+        app, direct = self._app, self._direct
+        if app is None or direct is None or direct.is_gone:
+            return
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if again is not None:
+            app.take_again(again, direct, body)
+        elif admitted is not None:
+            admitted.request.body = body
+            app.take(admitted, direct)
 
     # What uvicorn and the transport say.
 
@@ -435,7 +444,7 @@ class Connection(HttpToolsProtocol):
 
     def _give_up_body(self) -> None:
         self._body_timer = None
-        if self._admitted is not None and self._direct is not None:
+        if (self._admitted is not None or self._again is not None) and self._direct is not None:
             self._refuse_body(self._direct, too_slow())
         elif self.cycle.response_complete:
             self._close()
@@ -444,7 +453,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse_body(self, direct: DirectResponder, refusal: Refusal) -> None:
         self._stop_body_timer()
-        self._admitted = None
+        self._admitted = self._again = None
         self._body = []
         refuse(direct, refusal)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from msgspec import Raw
 
 from holdfast.call import Abilities, Result
-from holdfast.clock import Clock
-from holdfast.downstream.answer import Answer, Stream
+from holdfast.clock import Clock, Deadlines
+from holdfast.downstream.answer import SILENCE, Answer, Stream
+from holdfast.downstream.brief import BriefCaller, Lane
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.client import abilities_of
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.http import Responder
-from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.post import Post, Target, Terms, read_call
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import EventStream
 from holdfast.downstream.requests import EMPTY, ClientCaller, begin, introduction, take_notification
@@ -21,7 +22,7 @@ from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import Accepts
 from holdfast.wire.jsonrpc import ClientNotification, ClientReply, ClientRequest
-from holdfast.wire.revisions import allows_batches, negotiate
+from holdfast.wire.revisions import HANDSHAKE_REVISIONS, allows_batches, negotiate
 
 
 class SessionCaller(ClientCaller[Answer, ClientSession]):
@@ -51,14 +52,24 @@ class _SessionAnswer(Answer):
     _is_left = False
 
     def __init__(
-        self, post: Post, client: ClientSession, sessions: ClientSessions, clock: Clock, expected: int
+        self,
+        responder: Responder,
+        accepts: Accepts,
+        client: ClientSession,
+        sessions: ClientSessions,
+        clock: Clock,
+        *,
+        expected: int = 1,
+        is_array: bool = False,
     ) -> None:
         self._client = client
         self._sessions = sessions
         sessions.enter(client)
-        super().__init__(post.responder, post.accepts, clock, expected=expected, is_array=post.is_array)
+        super().__init__(responder, accepts, clock, expected=expected, is_array=is_array)
         if self._stream is None:
-            post.responder.on_gone = self._over
+            responder.on_gone = self._over
+            if responder.is_gone:
+                self._over()
 
     def _open(self) -> Stream:
         stream = self._client.new_stream(self._clock.now())
@@ -76,7 +87,8 @@ class Handshake:
 
     def __init__(self, sessions: ClientSessions, clock: Clock) -> None:
         self._sessions = sessions
-        self._clock = clock
+        self.clock = clock
+        self.silences = Deadlines[BriefCaller](clock, SILENCE, self._break_silence)
 
     def initialize(self, post: Post, request: ClientRequest) -> None:
         """Begin a session as soon as it is known what the server is. Raises `Refusal`."""
@@ -95,7 +107,7 @@ class Handshake:
         answer = Answer(
             post.responder,
             post.accepts,
-            self._clock,
+            self.clock,
             drops=self._sessions.budget.drops,
             expected=1,
             is_array=False,
@@ -145,7 +157,38 @@ class Handshake:
             post.responder.answer(202, ())
 
     def _answer(self, post: Post, client: ClientSession, expected: int) -> Answer:
-        return _SessionAnswer(post, client, self._sessions, self._clock, expected)
+        return _SessionAnswer(
+            post.responder,
+            post.accepts,
+            client,
+            self._sessions,
+            self.clock,
+            expected=expected,
+            is_array=post.is_array,
+        )
+
+    # Requests with known heads.
+
+    def lane(self, client: ClientSession, target: Target, terms: Terms) -> Lane | None:
+        """What a head with this target and these terms leads to from now on; None where each request is looked at."""
+        accepts, version = terms.accepts, terms.version
+        if not accepts.json or (accepts.stream and accepts.prefers_stream):
+            return None
+        if (version is not None and version not in HANDSHAKE_REVISIONS) or client.service is not target.service:
+            return None
+        conversation = client.used
+        if conversation is None or client.converse_with(target, {}) is not conversation:
+            return None
+        return Lane(self, client, conversation, accepts)
+
+    def expand(self, brief: BriefCaller) -> SessionCaller:
+        """See `holdfast.downstream.brief`."""
+        lane = brief.lane
+        answer = _SessionAnswer(brief.responder, lane.accepts, lane.client, self._sessions, self.clock)
+        return SessionCaller(answer, brief.message_id, brief.token, lane.client, lane.conversation)
+
+    def _break_silence(self, brief: BriefCaller) -> None:
+        brief.full.way.break_silence()
 
     def get(self, responder: Responder, accepts: Accepts, client: ClientSession, last_event_id: str | None) -> None:
         """Open the push stream, or resume the stream of the last event seen. Raises `Refusal`."""
@@ -172,7 +215,7 @@ class Handshake:
         self._touch(client)
 
     def _touch(self, client: ClientSession) -> None:
-        client.last_used_at = self._clock.now()
+        client.last_used_at = self.clock.now()
 
     def _check(self, request: ClientRequest, client: ClientSession) -> bytes:
         """The id by which a request is known, if it may run. Raises `Refusal`."""

@@ -60,9 +60,9 @@ class BadMessage(ValueError):
 class ClientRequest(Struct, frozen=True):
     """A request of a client, whole and checked."""
 
-    id: RequestId
+    id: int | float | str
     method: str
-    params: dict[str, Json]
+    params: dict[str, Any]
 
 
 class ClientNotification(Struct, frozen=True):
@@ -103,17 +103,13 @@ class ServerMessage(Struct):
         return int(text) if text.isdigit() and len(text) <= 16 else None
 
 
-class _Request(Struct, forbid_unknown_fields=True):
+class _UsualRequest(ClientRequest, forbid_unknown_fields=True, frozen=True):
     """What most messages of clients are. Strict: whatever is anything else raises."""
 
     jsonrpc: Literal["2.0"]
-    id: int | float | str
-    method: str
-    params: dict[str, Any]
 
 
-_EMPTY_OBJECT: Final[dict[str, Json]] = {}
-_decode_request: Final = msgspec.json.Decoder(_Request).decode
+_decode_usual: Final = msgspec.json.Decoder(_UsualRequest).decode
 _decode_any: Final = msgspec.json.Decoder().decode
 _decode_server: Final = msgspec.json.Decoder(ServerMessage).decode
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -132,20 +128,32 @@ def encode(value: Any) -> bytes:
 
 def decode_client(body: bytes) -> ClientMessage | list[ClientMessage]:
     """A client's message, or the messages of its array. Raises `BadMessage`."""
-    if len(body) <= MAX_PARTS and not _is_suspicious(body):
-        try:
-            request = _decode_request(body)
-        except (ValueError, RecursionError):
-            pass  # it is another message, or none: what is wrong with it is said below
-        else:
-            if request.method and type(request.params.get("_meta", _EMPTY_OBJECT)) is dict:
-                return ClientRequest(request.id, request.method, request.params)
+    request = decode_usual(body)
+    if request is not None:
+        return ClientRequest(request.id, request.method, request.params)
     value = decode_checked(body)
     if not isinstance(value, list):
         return _client_message(value)
     if not value:
         raise BadMessage(INVALID_REQUEST, "The array is empty: send at least one JSON-RPC message.")
     return [_client_message(item) for item in value]
+
+
+def decode_usual(body: bytes) -> ClientRequest | None:
+    """A client's message, if it is a request and nothing about it is unusual; None where more is to be looked at."""
+    size = len(body)
+    if size > MAX_PARTS or (size > 2 * MAX_DEPTH and body.count(b"[") + body.count(b"{") > MAX_DEPTH):
+        return None  # in fewer bytes no such depth can be closed again
+    if _MANY_DIGITS in body.translate(_DIGITS_AS_ZEROS):
+        return None
+    try:
+        request = _decode_usual(body)
+    except (ValueError, RecursionError):
+        return None  # it is another message, or none
+    params = request.params
+    if not request.method or ("_meta" in params and type(params["_meta"]) is not dict):
+        return None
+    return request
 
 
 def decode_checked(body: bytes) -> Json:
