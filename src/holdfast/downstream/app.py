@@ -81,13 +81,10 @@ class Kept(Struct):
     terms: Terms
     is_bounded: bool
     """How often such a request may come is bounded."""
+    entrance: Entrance
+    """By which alone it may come again."""
     lane: Lane | None = None
     """What it led to when it came last, where that is a client session."""
-
-    @property
-    def entrance(self) -> Entrance:
-        """By which alone it may come again."""
-        return self.admitted.entrance
 
 
 class Pages(Protocol):
@@ -246,7 +243,7 @@ class App:
         except Refusal:
             return None
         bare = structs.replace(admitted, request=structs.replace(request, body=b""))
-        return Kept(bare, target, terms, self._rates.bounds(admitted.identity.principal))
+        return Kept(bare, target, terms, self._rates.bounds(admitted.identity.principal), admitted.entrance)
 
     def admit_again(self, kept: Kept, responder: HttpResponder) -> bool:
         """As `admit`, for a head of which `kept` is known, where the same entrance would let it in.

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from holdfast.downstream.http import QUEUE_LENGTH, QUEUE_LIMIT, Headers, HttpResponder
+from holdfast.downstream.http import QUEUE_LENGTH, QUEUE_LIMIT, Headers, HttpResponder, next_request_id
 
 JOIN_LIMIT: Final = 64 * 1024
 """Bytes: bodies up to this go out in one piece with the head; larger ones are not copied."""
@@ -23,10 +23,19 @@ class _Beginnings:
 
     def __init__(self) -> None:
         self._defaults: Headers = ()
-        self._known: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+        self._known: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], tuple[bytes, bool]] = {}
+        self._status = 0
+        self._headers: Headers = ()
+        self._last = (b"", False)
+        """What was asked for last, and what that was."""
 
-    def of(self, defaults: Headers, status: int, headers: Headers) -> bytes:
-        """The status line, `defaults` and `headers`; the same list of `defaults` says the same."""
+    def of(self, defaults: Headers, status: int, headers: Headers) -> tuple[bytes, bool]:
+        """The status line, `defaults` and `headers`, and whether the connection ends with the answer.
+
+        The same sequence of `defaults` says the same.
+        """
+        if headers is self._headers and defaults is self._defaults and status == self._status:
+            return self._last
         if defaults is not self._defaults or len(self._known) > _KNOWN:
             self._defaults = defaults
             self._known.clear()
@@ -34,7 +43,10 @@ class _Beginnings:
         beginning = self._known.get(which)
         if beginning is None:
             lines = (b"%b: %b\r\n" % field for field in (*defaults, *headers))
-            self._known[which] = beginning = b"".join((STATUS_LINE[status], *lines))
+            whole = b"".join((STATUS_LINE[status], *lines))
+            self._known[which] = beginning = (whole, (b"connection", b"close") in headers)
+        if isinstance(headers, tuple):  # which nobody changes
+            self._status, self._headers, self._last = status, headers, beginning
         return beginning
 
 
@@ -87,7 +99,7 @@ class DirectResponder(HttpResponder):
 
     def __init__(self, wire: Wire, *, keep_alive: bool, on_over: Callable[[HttpResponder], None]) -> None:
         """`on_over` is called once, when the answer is whole or the client has left."""
-        super().__init__()
+        self.request_id = next_request_id()
         self.keep_alive = keep_alive
         self._wire = wire
         self._on_over = on_over
@@ -99,8 +111,11 @@ class DirectResponder(HttpResponder):
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         if self._is_over:
             return
-        pieces = parts if isinstance(parts, (list, tuple)) else list(parts)
-        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        pieces = parts if type(parts) is tuple else tuple(parts)
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+        wire = self._wire
         framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
         head = self._head(status, headers, framing)
         self._has_begun = True
@@ -112,12 +127,12 @@ class DirectResponder(HttpResponder):
             self._last()
             return
         whole = b"".join((head, *pieces))
-        if self._out or self._wire.is_paused:
+        if self._out or wire.is_paused:
             self._put(whole)
             self._last()
         else:
             self._is_over = True
-            self._wire.transport.write(whole)
+            wire.transport.write(whole)
             self._complete()
 
     def open(self, headers: Headers) -> None:
@@ -193,11 +208,11 @@ class DirectResponder(HttpResponder):
     # Inside.
 
     def _head(self, status: int, headers: Headers, framing: bytes = b"", last: bytes = b"") -> bytes:
-        if headers and (b"connection", b"close") in headers:
+        beginning, closes = _beginnings.of(self._wire.default_headers, status, headers)
+        if closes:
             self.keep_alive = False
         elif not self.keep_alive:
             last = b"connection: close\r\n%b" % last
-        beginning = _beginnings.of(self._wire.default_headers, status, headers)
         return b"%b%bx-request-id: %b\r\n%b\r\n" % (beginning, framing, self.request_id.encode(), last)
 
     @property

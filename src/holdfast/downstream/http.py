@@ -39,6 +39,11 @@ WATCH_AFTER: Final = 0.1
 """Seconds: an answer that comes sooner needs nobody to watch whether the client leaves."""
 
 
+def next_request_id() -> str:
+    """An id that no other request has."""
+    return f"{_PROCESS}-{next(_numbers):x}"
+
+
 class Head(Struct, frozen=True):
     """A request before its body, as it came; header names are in lower case."""
 
@@ -110,7 +115,7 @@ class HttpResponder(ABC):
     """Nothing more is written: the answer is whole, or the client has left."""
 
     def __init__(self) -> None:
-        self.request_id = f"{_PROCESS}-{next(_numbers):x}"
+        self.request_id = next_request_id()
 
     @property
     def is_gone(self) -> bool:
