@@ -151,6 +151,7 @@ class App:
         """End every client session, and what waits for a client without one."""
         self.modern.close()
         self.sessions.close()
+        self._handshake.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: an HTTP request, or the server's lifespan, which the gateway does not need."""

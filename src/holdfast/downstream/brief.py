@@ -81,6 +81,8 @@ class Lane:
         else:
             call, token = read_call(request, responder.request_id)
         client.calls[message_id] = caller = BriefCaller(self, responder, message_id, token)
+        client.requests += 1
+        responder.on_gone = caller.leave
         if self.takes_stream:
             self.dialect.silences.add(caller)
         try:
@@ -99,6 +101,8 @@ class BriefCaller:
     running: Running | None = None
     _full: ClientCaller[Answer, ClientSession] | None = None
     _is_answered = False
+    _is_left = False
+    """Nobody reads the answer, or it has been given: the client is not busy with it."""
 
     def __init__(self, lane: Lane, responder: HttpResponder, message_id: bytes, token: Raw | None) -> None:
         self.lane = lane
@@ -113,11 +117,20 @@ class BriefCaller:
         if full is None:
             lane = self.lane
             lane.dialect.silences.discard(self)
-            self._full = full = lane.dialect.expand(self)
+            self._full = full = lane.dialect.expand(self)  # which the client is busy with in turn
+            if not self._is_left:
+                self.leave()
             full.running, self.running = self.running, None
             if lane.client.calls.get(self.message_id) is self:
                 lane.client.calls[self.message_id] = full
         return full
+
+    def leave(self) -> None:
+        """The client left, or has what it came for."""
+        self._is_left = True
+        client = self.lane.client
+        client.requests -= 1
+        client.last_used_at = self.lane.dialect.clock.now()
 
     def begin(self, running: Running | None) -> None:
         """Hold the call that is under way; it may have been answered before this is known."""
@@ -136,11 +149,11 @@ class BriefCaller:
             self._full.answer(outcome)
             return
         lane, responder = self.lane, self.responder
-        client, dialect = lane.client, lane.dialect
-        client.calls.pop(self.message_id, None)
-        client.last_used_at = dialect.clock.now()
+        lane.client.calls.pop(self.message_id, None)
+        if not self._is_left:
+            self.leave()
         if lane.takes_stream:
-            dialect.silences.discard(self)
+            lane.dialect.silences.discard(self)
         try:
             if type(outcome) is Result:
                 parts = (b'{"jsonrpc":"2.0","id":%b,"result":' % self.message_id, outcome.raw, b"}")

@@ -90,6 +90,10 @@ class Handshake:
         self.clock = clock
         self.silences = Deadlines[BriefCaller](clock, SILENCE, self._break_silence)
 
+    def close(self) -> None:
+        """Wait for nothing any more: every session has ended."""
+        self.silences.close()
+
     def initialize(self, post: Post, request: ClientRequest) -> None:
         """Begin a session as soon as it is known what the server is. Raises `Refusal`."""
         params = request.params
