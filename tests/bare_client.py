@@ -20,6 +20,8 @@ class Response:
         self._reader = reader
         self._parser = SseParser(16_000_000)
         self._events: list[SseEvent] = []
+        self.is_whole = self.headers.get("content-length") == "0" or status in {204, 304}
+        """All of it was read."""
 
     async def chunk(self) -> bytes:
         line = await self._reader.readline()
@@ -28,10 +30,13 @@ class Response:
         size = int(line, 16)
         chunk = await self._reader.readexactly(size)
         await self._reader.readline()
+        self.is_whole = not chunk
         return chunk
 
     async def body(self) -> bytes:
-        return await self._reader.readexactly(int(self.headers.get("content-length", "0")))
+        body = await self._reader.readexactly(int(self.headers.get("content-length", "0")))
+        self.is_whole = "content-length" in self.headers
+        return body
 
     async def json(self) -> Any:
         return json.loads(await self.body())
@@ -49,18 +54,22 @@ class Response:
 
 
 class BareClient:
-    """Each request is a connection of its own. `headers` go with every request."""
+    """Each request is a connection of its own, or one is kept as clients do. `headers` go with every request."""
+
+    keeps_connection = False
+    """Whoever sets it calls `close`."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.headers: dict[str, str] = {}
         self.next_id = 0
+        self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     @asynccontextmanager
     async def request(
         self, method: str, body: Any = None, path: str = "/mcp", **headers: str | None
     ) -> AsyncGenerator[Response, None]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self._connection()
         sent = b"" if body is None else json.dumps(body).encode()
         fields: dict[str, str | None] = {"host": "localhost", "accept": BOTH, "content-length": str(len(sent))}
         fields |= {"content-type": "application/json"} if sent else {}
@@ -73,9 +82,29 @@ class BareClient:
             while line := (await reader.readuntil(b"\r\n")).strip():
                 name, _, value = line.decode().partition(":")
                 received[name.lower()] = value.strip()
-            yield Response(status, received, reader)
-        finally:
+            response = Response(status, received, reader)
+            yield response
+        except BaseException:
             writer.close()
+            raise
+        if self.keeps_connection and response.is_whole and received.get("connection") != "close" and not self._kept:
+            self._kept.append((reader, writer))
+        else:
+            writer.close()
+
+    def close(self) -> None:
+        """Close the connection that is kept, and keep none any more."""
+        self.keeps_connection = False
+        while self._kept:
+            self._kept.pop()[1].close()
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._kept:
+            reader, writer = self._kept.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self.port)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         self.next_id += 1

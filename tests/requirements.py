@@ -1569,6 +1569,11 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         " follows is framed and answered as if it had been parsed, and settings that change are obeyed.",
         "issue: near the limit; RFC 9112",
     ),
+    "http:direct:brief": Requirement(
+        "A usual request of a client session has a short way; what comes with a known head and is more than usual, and"
+        " whatever happens to a usual one, fares as it does without.",
+        "issue: near the limit",
+    ),
     "http:direct:framing": Requirement(
         "Bytes that could be read as two requests, or as one and a half, are read alike on every way in.",
         "threats-and-faults 20; RFC 9112, section 11",

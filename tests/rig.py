@@ -150,6 +150,7 @@ class Rig:
         """Those of clients that are open now."""
         self._upstream = upstream
         self._clock = clock
+        self._clients: list[Client] = []
 
     @property
     def app(self) -> App:
@@ -174,6 +175,8 @@ class Rig:
     def client(self, **headers: str) -> Client:
         """A client that sends these headers with every request."""
         client = Client(self.port)
+        client.keeps_connection = True
+        self._clients.append(client)
         client.headers |= {name.replace("_", "-"): value for name, value in headers.items()}
         return client
 
@@ -182,6 +185,11 @@ class Rig:
         client = self.client()
         await client.open(version, **(capabilities or {}))
         return client
+
+    def close_clients(self) -> None:
+        """Close the connections that clients keep."""
+        for client in self._clients:
+            client.close()
 
     def session_of(self, client: Client) -> ClientSession:
         """What the gateway knows of a client's session."""
@@ -346,7 +354,10 @@ async def rig(
         running = Rig(whole, port, connections, upstream, clock)
         if is_learnt:
             await learnt.wait()
-        yield running
+        try:
+            yield running
+        finally:
+            running.close_clients()
         await running.check_that_nothing_is_left()
     if clock is not None:
         assert clock.pending == 0

@@ -144,7 +144,10 @@ async def several(
             quick = [each for each in chosen if each.is_up and not each.options.get("open_delay")]
             eager = {s.name for s in settings if s.is_learned_at_start}
             await told.learnt(*(each.name for each in quick if each.name in eager))
-        yield running
+        try:
+            yield running
+        finally:
+            running.close_clients()
         await running.check_that_nothing_is_left()
     if clock is not None:
         assert clock.pending == 0

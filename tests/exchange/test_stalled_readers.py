@@ -134,6 +134,7 @@ async def test_a_push_stream_that_is_not_read_ends_and_its_connection_is_closed(
     clock = ManualClock()
     async with rig(clock=clock) as running:
         client = await running.connected()
+        client.close()
         session = running.session_of(client)
         await running.until(lambda: not running.connections)
         with socket.socket() as sock:
