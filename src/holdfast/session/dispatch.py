@@ -51,9 +51,7 @@ class Dispatch:
 
     def admit(self, run: RunningCall, session: Session) -> None:
         """Send `run` in `session`, which it holds, now or in its turn, unless the answer is known here."""
-        hello, call = session.hello, run.call
-        if hello is not None and hello.is_stateless:
-            session.tasks = self.tasks
+        call = run.call
         if call.method in METHODS and (refusal := session.tasks.refusal(call, run.owner, run.watcher)) is not None:
             run.end(refusal)
             return

@@ -30,7 +30,7 @@ from holdfast.session.place import Place, Places
 from holdfast.session.quota import Quota
 from holdfast.session.recovery import Recovery
 from holdfast.session.roster import Connect, Roster
-from holdfast.session.running import Phase, RunningCall
+from holdfast.session.running import Phase, RunningCall, Terms
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
 from holdfast.session.watch import Watcher
@@ -65,7 +65,7 @@ class Joining:
         self.observer: Observer
         self._clock = clock
         self._emit = emit
-        self._tell = tell or emit
+        self._terms = Terms(self, settings, clock, tell or emit)
         self._places = Places(self._quota.withdraw)
         self._breaker = Breaker(settings, clock=clock, emit=emit, rng=rng, changed=self._circuit_changed)
         self._roster = Roster(
@@ -119,23 +119,12 @@ class Joining:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Run `call` in the session of `key`, opening it if need be."""
-        self._recovery.earn()
-        run = self._run(key, call, caller, watcher)
+        self._recovery.started += 1
+        run = RunningCall(self._terms, key, call, caller, watcher)
+        if self.settings.trusted or call.method != "tools/call":  # else nothing is known of a tool
+            run.safety = self.observer.safety(call)
         self._begin(run)
         return run
-
-    def _run(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> RunningCall:
-        return RunningCall(
-            self,
-            key,
-            call,
-            caller,
-            safety=self.observer.safety(call),
-            watcher=watcher,
-            settings=self.settings,
-            clock=self._clock,
-            emit=self._tell,
-        )
 
     @property
     def parting(self) -> str | None:
@@ -229,7 +218,7 @@ class Joining:
 
     # Desk: what a call reports.
 
-    def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
+    def returned(self, run: RunningCall, outcome: Outcome | None, now: float) -> None:
         self._dispatch.release(run)
         session = run.session
         if session is None:
@@ -243,7 +232,7 @@ class Joining:
                 session.is_doubted = False  # it lives
                 if self._breaker.is_troubled:
                     self._breaker.succeeded()
-            self._release(run, session)
+            self._release(run, session, now)
         if self._dispatch.slots.queue:
             self._dispatch.send_next()
 
@@ -275,7 +264,7 @@ class Joining:
         self._dispatch.release(run)
         run.session = None
         run.wait(None)
-        self._release(run, session)
+        self._release(run, session, self._clock.now())
         if self.parting is None:
             run.tell(StatusWord.LOST, f"{self.settings.name} lost the session; the call goes on in the next.")
         if run.phase is Phase.WAITING:
@@ -349,6 +338,8 @@ class Joining:
     def opened(self, session: Session) -> None:
         if session.hello is not None:
             self.observer.opened(session.hello)
+            if session.hello.is_stateless:
+                session.tasks = self._dispatch.tasks
         if session.mixes_chats:
             self.opening_failed(session, OpenFailed("it has begun to remember, and the session was for several chats"))
             self.evict(session, "it was for several chats")
@@ -388,9 +379,9 @@ class Joining:
 
     # Small bookkeeping.
 
-    def _release(self, run: RunningCall, session: Session) -> None:
+    def _release(self, run: RunningCall, session: Session, now: float) -> None:
         session.calls.discard(run)
-        session.release(self._clock.now())
+        session.release(now)
         if session.leases == 0 or self._places.line:
             self._rest(session)
 

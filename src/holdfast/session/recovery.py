@@ -69,12 +69,10 @@ class Recovery:
         self._clock = clock
         self._emit = emit
         self._rng = rng
-        self._budget = BUDGET
+        self.started = 0
+        """Calls that were started since the budget was looked at: each earns a tenth of a repetition."""
+        self._earned = BUDGET
         self._suspicions: dict[Session, _Suspicion] = {}
-
-    def earn(self) -> None:
-        """A call was started."""
-        self._budget = min(BUDGET, self._budget + 0.1)
 
     def faulted(self, run: RunningCall, session: Session, fault: Fault) -> None:
         """Decide what becomes of `run`."""
@@ -87,7 +85,7 @@ class Recovery:
             case Verdict.SUSPECT:
                 self._suspicion(session, fault.reason).calls.append((run, fault))
             case Verdict.RESEND:
-                self._budget -= 1
+                self._earned = self._budget - 1
                 self._note_repetition(run, fault)
                 self._clock.call_later(self._rng.uniform(0, JITTER), lambda: self._resend(run))
             case _:
@@ -177,6 +175,13 @@ class Recovery:
             run.send(run.session)
         else:
             self._sessions.restart(run, run.session)
+
+    @property
+    def _budget(self) -> float:
+        """Repetitions that may come now."""
+        self._earned = min(BUDGET, self._earned + self.started / 10)
+        self.started = 0
+        return self._earned
 
     def _attempt(self, run: RunningCall, session: Session) -> Attempt:
         return Attempt(
