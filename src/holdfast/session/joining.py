@@ -37,6 +37,9 @@ from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault
 
+_ENDED: Final = Phase.ENDED
+_IDLE: Final = State.IDLE
+
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
 
@@ -204,7 +207,7 @@ class Joining:
                     self.announce(method, to=session.watchers)
 
     def _admit(self, run: RunningCall, session: Session) -> None:
-        if run.phase is Phase.ENDED:
+        if run.phase is _ENDED:
             return
         run.session = session
         session.calls.add(run)
@@ -224,14 +227,19 @@ class Joining:
         if session is None:
             self._places.leave(run)
         else:
-            if outcome is not None and not session.is_dirty and retry.has_left_traces(run.call, run.safety, outcome):
-                session.is_dirty = True
-            if isinstance(outcome, CallFailed):
-                session.abandon()
-            elif outcome is not None:
-                session.is_doubted = False  # it lives
-                if self._breaker.is_troubled:
-                    self._breaker.succeeded()
+            if outcome is not None:
+                if (
+                    not session.is_dirty
+                    and not session.is_stateless
+                    and retry.has_left_traces(run.call, run.safety, outcome)
+                ):
+                    session.remember()
+                if isinstance(outcome, CallFailed):
+                    session.abandon()
+                else:
+                    session.is_doubted = False  # it lives
+                    if self._breaker.is_troubled:
+                        self._breaker.succeeded()
             self._release(run, session, now)
         if self._dispatch.slots.queue:
             self._dispatch.send_next()
@@ -382,7 +390,7 @@ class Joining:
     def _release(self, run: RunningCall, session: Session, now: float) -> None:
         session.calls.discard(run)
         session.release(now)
-        if session.leases == 0 or self._places.line:
+        if session.state not in OPEN or run.key.is_private or self._quota.waiting or self._places.line:
             self._rest(session)
 
     def _rest(self, session: Session) -> None:

@@ -156,7 +156,8 @@ class Recovery:
                         self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
                     session.abandon()
-                    session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
+                    if retry.leaves_traces(run.call, run.safety):
+                        session.remember()
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:
                     self._emit(events.CallFailed(self.settings.name, run.call.method, fault.reason, run.call.request))

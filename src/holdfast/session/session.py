@@ -36,6 +36,12 @@ MAX_URLS: Final = 1000
 URL_NEEDED: Final = -32042
 """MCP 2025-11-25, Elicitation: pages must be visited before the call can succeed."""
 
+# What nearly every call brings about, looked up in the table once.
+_IDLE: Final = State.IDLE
+_ACTIVE: Final = State.ACTIVE
+_LEASED: Final = advance(_IDLE, Event.LEASED)
+_RETURNED: Final = advance(_ACTIVE, Event.LAST_RETURNED)
+
 _numbers = itertools.count(1)
 
 
@@ -119,7 +125,8 @@ class Session:
         self.tasks = TaskBook()
         self.calls: set[InFlight] = set()
         self.leases = 0
-        self._is_dirty = False
+        self.is_dirty = False
+        """It remembers something that a person would miss."""
         self.has_told = False
         """Somebody has been told that it is lost."""
         self.is_doubted = False
@@ -159,13 +166,9 @@ class Session:
         return f"<Session {self.id} {self.state} calls={len(self.calls)} leases={self.leases}>"
 
     @property
-    def is_dirty(self) -> bool:
-        """It remembers something that a person would miss; what keeps no state never does."""
-        return self._is_dirty
-
-    @is_dirty.setter
-    def is_dirty(self, is_dirty: bool) -> None:
-        self._is_dirty = is_dirty and not (self.hello is not None and self.hello.is_stateless)
+    def is_stateless(self) -> bool:
+        """It is known to remember nothing."""
+        return self.hello is not None and self.hello.is_stateless
 
     @property
     def is_spare(self) -> bool:
@@ -218,6 +221,10 @@ class Session:
         elif principal != self.served:
             self._is_mixed = True
 
+    def remember(self) -> None:
+        """What a call did is remembered, and would be missed; what keeps no state never does."""
+        self.is_dirty = not self.is_stateless
+
     def abandon(self) -> None:
         """A call has ended without the server's word for it."""
         self._has_abandoned = True
@@ -226,7 +233,7 @@ class Session:
         """Hold the session: it is not idle until `release`."""
         self.leases += 1
         if self.leases == 1:
-            self.state = advance(self.state, Event.LEASED)
+            self.state = _LEASED if self.state is _IDLE else advance(self.state, Event.LEASED)
 
     def release(self, used_at: float | None = None) -> None:
         """Give a lease back; `used_at` is None where it was none of a call."""
@@ -234,7 +241,7 @@ class Session:
         if used_at is not None:
             self.last_used_at = used_at
         if self.leases == 0:
-            self.state = advance(self.state, Event.LAST_RETURNED)
+            self.state = _RETURNED if self.state is _ACTIVE else advance(self.state, Event.LAST_RETURNED)
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
