@@ -141,16 +141,17 @@ class Joining:
         if self._markers.until and not run.is_ahead and self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
-        place = self._places.make(run.key)
+        places = self._places
+        place = places.of.get(run.key) or places.make(run.key)
         session = place.session
         if session is not None and session.state in OPEN:
             self._admit(run, session)
             return
-        if self._places.waiting >= MAX_WAITING:
+        if places.waiting >= MAX_WAITING:
             self.refuse(run, Limit.QUEUE, f"{MAX_WAITING} calls wait for sessions to open")
-            self._places.tidy(place)
+            places.tidy(place)
             return
-        self._places.join(place, run)
+        places.join(place, run)
         if place.session is not None:
             run.wait(None)
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")

@@ -58,9 +58,11 @@ class Phase(Enum):
     ENDED = auto()
 
 
+# To look a member up costs as much as a call of a function, and every call asks for these several times.
+_WAITING: Final[Phase] = Phase.WAITING
 _SENT: Final = Phase.SENT
 _ENDED: Final = Phase.ENDED
-"""Looked up once: every call asks for them several times."""
+_UNSAFE: Final[Safety] = Safety.UNSAFE
 
 
 class Desk(Protocol):
@@ -109,25 +111,14 @@ class RunningCall:
     It ends exactly once, whichever of answer, failure, timeout and cancellation comes first.
     """
 
-    session: Session | None = None
-    phase = Phase.WAITING
-    safety = Safety.UNSAFE
-    """What repeating it could do."""
     has_relayed = False
-    has_slot = False
     is_ahead = False
     """It opens a session ahead of a call: that is to be told what was lost, not this."""
     was_sent_before = False
-    may_have_run = False
-    """An attempt before the last one may have been executed."""
     sent_at = 0.0
     _heard_at = 0.0
     _overtime = 0.0
     _parked_at = 0.0
-    _timer: Timer | None = None
-    _sent: Sent | None = None
-    _is_paused = False
-    _was_cancelled = False
 
     def __init__(
         self,
@@ -143,7 +134,18 @@ class RunningCall:
         self.caller = caller
         self.watcher = watcher
         """The client session that the call came from, if it has one."""
+        self.safety = _UNSAFE
+        """What repeating it could do."""
+        self.session: Session | None = None
+        self.phase = _WAITING
+        self.has_slot = False
+        self.may_have_run = False
+        """An attempt before the last one may have been executed."""
         self._started_at = terms.now()
+        self._timer: Timer | None = None
+        self._sent: Sent | None = None
+        self._is_paused = False
+        self._was_cancelled = False
         self._asks: dict[AskId, tuple[Ask, Timer]] = {}
 
     @property

@@ -112,6 +112,24 @@ class _PushedAsk:
 class Session:
     """One upstream session; the pool drives its state, the conversation reports to it as its `Listener`."""
 
+    has_told = False
+    """Somebody has been told that it is lost."""
+    is_forgotten = False
+    """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
+    has_push = False
+    level: str | None = None
+    """To which its server was set."""
+    called_level: str | None = None
+    """The lowest that a call in it has asked for."""
+    opening: asyncio.Task[None] | None = None
+    died_of: str | None = None
+    """Why it was lost, once it is."""
+    _digest = ""
+    _is_mixed = False
+    """Several principals call in it or listen to it."""
+    _has_abandoned = False
+    """The server may still be at work on a call that has ended here."""
+
     def __init__(self, owner: Owner, key: SessionKey | None, settings: ServerSettings, clock: Clock) -> None:
         self.id = f"s{next(_numbers)}"
         """Short and local, for logs; has nothing to do with the server's own id."""
@@ -127,21 +145,9 @@ class Session:
         self.leases = 0
         self.is_dirty = False
         """It remembers something that a person would miss."""
-        self.has_told = False
-        """Somebody has been told that it is lost."""
         self.is_doubted = False
         """Its last call was cut off and told so: should the session prove to be lost, that was the word for it."""
-        self.is_forgotten = False
-        """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
-        self.has_push = False
-        self.level: str | None = None
-        """To which its server was set."""
-        self.called_level: str | None = None
-        """The lowest that a call in it has asked for."""
         self.subscriptions: set[str] = set()
-        self.opening: asyncio.Task[None] | None = None
-        self.died_of: str | None = None
-        """Why it was lost, once it is."""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it is open or will never be."""
         self._owner = owner
@@ -151,13 +157,8 @@ class Session:
         self._clock = clock
         self.ask_timeout = settings.ask_timeout
         self._serial = settings.serial
-        self._digest = ""
         self.served: Principal | None = None
         """Who called in it, or listened to it, first."""
-        self._is_mixed = False
-        """Several principals call in it or listen to it."""
-        self._has_abandoned = False
-        """The server may still be at work on a call that has ended here."""
         self._pushed_asks: dict[AskId, _PushedAsk] = {}
         self._urls: dict[str, Watcher] = {}
         """Who is to hear of the elicitations by URL that are not complete; the oldest are forgotten."""
