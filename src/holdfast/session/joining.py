@@ -223,27 +223,27 @@ class Joining:
     # Desk: what a call reports.
 
     def returned(self, run: RunningCall, outcome: Outcome | None, now: float) -> None:
-        self._dispatch.release(run)
-        session = run.session
+        dispatch, session = self._dispatch, run.session
+        dispatch.release(run)
         if session is None:
             self._places.leave(run)
         else:
             if outcome is not None:
-                if (
-                    not session.is_dirty
-                    and not session.is_stateless
-                    and retry.has_left_traces(run.call, run.safety, outcome)
-                ):
-                    session.remember()
-                if isinstance(outcome, CallFailed):
-                    session.abandon()
-                else:
-                    session.is_doubted = False  # it lives
-                    if self._breaker.is_troubled:
-                        self._breaker.succeeded()
+                self._note(run, session, outcome)
             self._release(run, session, now)
-        if self._dispatch.slots.queue:
-            self._dispatch.send_next()
+        if dispatch.slots.queue:
+            dispatch.send_next()
+
+    def _note(self, run: RunningCall, session: Session, outcome: Outcome) -> None:
+        """What it says of the session and its server that a call which was sent has ended so."""
+        if not session.is_dirty and not session.is_stateless and retry.has_left_traces(run.call, run.safety, outcome):
+            session.remember()
+        if isinstance(outcome, CallFailed):
+            session.abandon()
+        else:
+            session.is_doubted = False  # it lives
+            if self._breaker.is_troubled:
+                self._breaker.succeeded()
 
     def faulted(self, run: RunningCall, fault: Fault) -> None:
         if run.session is not None:
