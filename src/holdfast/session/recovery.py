@@ -10,6 +10,7 @@ from holdfast import events
 from holdfast.call import RpcError
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
+from holdfast.errors import Delivery
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.lifecycle import State
@@ -162,11 +163,15 @@ class Recovery:
                 if fault.remark:
                     self._emit(events.CallFailed(self.settings.name, run.call.method, fault.reason, run.call.request))
                 self._breaker.unanswered(run, fault)
-                run.end(retry.failure(fault, run.call, self.settings.name))
+                failure = retry.failure(fault, run.call, self.settings.name)
+                if run.is_ahead and failure.delivery is Delivery.UNKNOWN:  # of nothing that matters
+                    failure = retry.unavailable(self.settings.name, fault.detail)
+                run.end(failure)
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
         run.was_sent_before = True
-        run.may_have_run = run.may_have_run or fault.kind not in {FaultKind.NOT_SENT, FaultKind.REFUSED}
+        may_have_run = fault.kind not in {FaultKind.NOT_SENT, FaultKind.REFUSED} and not run.is_ahead
+        run.may_have_run = run.may_have_run or may_have_run
         self._emit(events.CallRepeated(self.settings.name, run.call.method, fault.detail, run.call.request))
 
     def _resend(self, run: RunningCall) -> None:

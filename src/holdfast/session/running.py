@@ -247,11 +247,15 @@ class RunningCall:
             sent.cancel(reason)
         if self.phase is Phase.SUSPENDED and self.session is not None:
             self.session.abandon()
+        server = self._terms.settings.name
+        if self.is_ahead:  # nothing was asked for that could have been executed
+            self.end(retry.unavailable(server, reason))
+            return
         self.end(
             CallFailed(
                 Code.OUTCOME_UNKNOWN,
                 f"The call was cancelled: {reason}.",
-                server=self._terms.settings.name,
+                server=server,
                 delivery=delivery,
                 retryable=False,
             )
