@@ -49,6 +49,21 @@ async def test_a_servers_own_error_is_an_answer(rig: PoolRig) -> None:
 # Time.
 
 
+async def test_calls_that_were_sent_one_after_another_time_out_each_at_its_own_time(rig: PoolRig) -> None:
+    callers: list[FakeCaller] = []
+    for _ in range(4):
+        callers.append(await rig.call())
+        await rig.passes(10.0)
+    rig.fake.session.calls[1].text("in time")
+    await rig.passes(259.0)  # 299 since the first was sent
+    for late in callers:
+        assert late.is_over == (late is callers[1])
+        await rig.passes(1.0)
+        assert late.is_over
+        await rig.passes(9.0)
+    assert [caller.code for caller in callers if caller is not callers[1]] == [Code.TIMEOUT] * 3
+
+
 @requirement("pool:time:silence-ends-a-call")
 async def test_a_call_ends_after_call_timeout_without_a_message_and_is_cancelled_upstream(rig: PoolRig) -> None:
     caller = await rig.call()

@@ -87,7 +87,7 @@ class Desk(Protocol):
 class Terms:
     """What is the same for all calls of a pool that begin under the same settings."""
 
-    __slots__ = ("clock", "deadlines", "desk", "emit", "now", "settings")
+    __slots__ = ("clock", "deadlines", "desk", "emit", "is_timed_alone", "now", "settings")
 
     def __init__(self, desk: Desk, settings: ServerSettings, clock: Clock, emit: events.Emit) -> None:
         self.desk = desk
@@ -97,9 +97,12 @@ class Terms:
         self.emit = emit
         self.deadlines = Deadlines[RunningCall](clock, settings.call_timeout, RunningCall.look_at_clock)
         """When to see whether the calls that were sent have waited for `call_timeout`."""
+        self.is_timed_alone = settings.call_deadline is not None
+        """Each call has a timer of its own, since not all wait equally long."""
 
     def close(self) -> None:
-        """Leave no timer that is shared; a call that is under way still has a timer of its own."""
+        """Leave no timer behind that is shared: calls under way, and those that follow, have timers of their own."""
+        self.is_timed_alone = True
         for run in list(self.deadlines):
             run.wait_alone()
         self.deadlines.close()
@@ -191,10 +194,10 @@ class RunningCall:
         if self._timer is not None:
             self._stop_timer()
         self.sent_at = self._heard_at = now = terms.now()
-        if terms.settings.call_deadline is None:
-            terms.deadlines.add(self, now)
-        else:
+        if terms.is_timed_alone:
             self.wait_alone()
+        else:
+            terms.deadlines.add(self, now)
         sent = session.upstream.send(self.call, self)
         if self.phase is _SENT and self.session is session:  # not so if it failed at once and went elsewhere
             self._sent = sent
