@@ -87,11 +87,12 @@ class Desk(Protocol):
 class Terms:
     """What is the same for all calls of a pool that begin under the same settings."""
 
-    __slots__ = ("clock", "deadlines", "desk", "emit", "is_timed_alone", "now", "settings")
+    __slots__ = ("clock", "deadlines", "desk", "emit", "is_timed_alone", "now", "server", "settings")
 
     def __init__(self, desk: Desk, settings: ServerSettings, clock: Clock, emit: events.Emit) -> None:
         self.desk = desk
         self.settings = settings
+        self.server = settings.name
         self.clock = clock
         self.now = clock.now
         self.emit = emit
@@ -240,7 +241,7 @@ class RunningCall:
                 answer_anyway(self.caller)
             call = self.call
             word = "cancelled" if self._was_cancelled else "result" if type(outcome) is Result else _word(outcome)
-            terms.emit(events.CallEnded(terms.settings.name, call.method, word, now - self._started_at, call.request))
+            terms.emit(events.CallEnded(terms.server, call.method, word, now - self._started_at, call.request))
 
     def abort(self, reason: str) -> None:
         """End the call because its session ends, or the gateway cannot go on with it."""
@@ -250,7 +251,7 @@ class RunningCall:
             sent.cancel(reason)
         if self.phase is Phase.SUSPENDED and self.session is not None:
             self.session.abandon()
-        server = self._terms.settings.name
+        server = self._terms.server
         if self.is_ahead:  # nothing was asked for that could have been executed
             self.end(retry.unavailable(server, reason))
             return
