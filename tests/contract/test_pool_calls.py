@@ -8,8 +8,8 @@ import pytest
 
 from holdfast.call import Call, Outcome
 from holdfast.errors import Code, Delivery
+from holdfast.session.pushed import MAX_ASKS
 from holdfast.session.running import UNDELIVERABLE
-from holdfast.session.session import MAX_ASKS
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import FaultKind
 from pool_rig import EVERYTHING, FakeCaller, PoolRig, pool_rig

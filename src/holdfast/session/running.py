@@ -33,8 +33,9 @@ from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session import retry
 from holdfast.session.key import SessionKey, TaskOwner, is_of
+from holdfast.session.pushed import MAX_ASKS
 from holdfast.session.retry import Safety
-from holdfast.session.session import MAX_ASKS, Session
+from holdfast.session.session import Session
 from holdfast.session.tasks import METHODS
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
@@ -333,7 +334,7 @@ class RunningCall:
         self._park()
         timer = self._terms.clock.call_later(self._terms.settings.ask_timeout, lambda: self._give_up(ask))
         self._asks[ask.id] = (ask, timer)
-        self.session.remember_url(ask.elicitation_id, self.watcher)
+        self.session.pages.add(ask.elicitation_id, self.watcher)
         self._relay(lambda: self.caller.ask(replace(ask, timeout=self._terms.settings.ask_timeout)))
 
     def withdraw(self, ask_id: AskId) -> None:
@@ -353,7 +354,7 @@ class RunningCall:
             if (may_begin_task or outcome.is_task or call.method in METHODS) and session is not None:
                 outcome = session.tasks.answered(call, outcome, self.owner, self.watcher)
         elif isinstance(outcome, RpcError) and self.session is not None:
-            self.session.remember_pages(outcome, self.watcher)
+            self.session.pages.add_all_of(outcome, self.watcher)
         elif isinstance(outcome, InputRequired):
             outcome = InputRequired(outcome.raw, self.key.origin)
         self.end(outcome)
