@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
 
@@ -67,6 +67,9 @@ class Deadlines(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._at)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._at)
 
     def add(self, item: T, now: float | None = None) -> None:
         """Let `item` be due `delay` seconds from now, also if it was added before; `now` is what the clock said."""

@@ -30,7 +30,7 @@ class Operations:
     @property
     def takers(self) -> tuple[Taker, ...]:
         """Who counts events, and who passes them to whoever listens."""
-        return *self._metrics.takers, Taker(self.feed.take)
+        return *self._metrics.takers, self.feed.taker
 
     @property
     def is_ready(self) -> bool:

@@ -8,8 +8,8 @@ import pytest
 
 from holdfast.call import Call, Outcome
 from holdfast.errors import Code, Delivery
+from holdfast.session.pushed import MAX_ASKS
 from holdfast.session.running import UNDELIVERABLE
-from holdfast.session.session import MAX_ASKS
 from holdfast.testing.clock import settle
 from holdfast.upstream.transport import FaultKind
 from pool_rig import EVERYTHING, FakeCaller, PoolRig, pool_rig
@@ -47,6 +47,21 @@ async def test_a_servers_own_error_is_an_answer(rig: PoolRig) -> None:
 
 
 # Time.
+
+
+async def test_calls_that_were_sent_one_after_another_time_out_each_at_its_own_time(rig: PoolRig) -> None:
+    callers: list[FakeCaller] = []
+    for _ in range(4):
+        callers.append(await rig.call())
+        await rig.passes(10.0)
+    rig.fake.session.calls[1].text("in time")
+    await rig.passes(259.0)  # 299 since the first was sent
+    for late in callers:
+        assert late.is_over == (late is callers[1])
+        await rig.passes(1.0)
+        assert late.is_over
+        await rig.passes(9.0)
+    assert [caller.code for caller in callers if caller is not callers[1]] == [Code.TIMEOUT] * 3
 
 
 @requirement("pool:time:silence-ends-a-call")

@@ -697,3 +697,17 @@ async def test_opening_ahead_takes_the_news_of_a_loss_from_nobody(rig: PoolRig) 
         await rig.passes(5)
     assert ahead.code is not Code.SESSION_LOST
     assert (await rig.call()).code is Code.SESSION_LOST
+
+
+@pytest.mark.parametrize("kind", [FaultKind.CUT, FaultKind.TIMEOUT, FaultKind.INVALID, FaultKind.FAILED])
+async def test_opening_ahead_that_fails_says_that_nothing_was_executed(rig: PoolRig, kind: FaultKind) -> None:
+    rig.fake.answers.pop("ping")
+    ahead = FakeCaller()
+    assert rig.pool.warm(rig.key(), ahead) is not None
+    await settle()
+    while not ahead.is_over:  # where it may be repeated, it is
+        rig.fake.session.got("ping")[-1].fail(kind, "it broke")
+        await rig.passes(1.0)
+    assert ahead.code is Code.UPSTREAM_UNAVAILABLE
+    assert (ahead.failure.delivery, ahead.failure.retryable) == (Delivery.NOT_SENT, True)
+    assert "it broke" in ahead.failure.message

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from holdfast import events
-from holdfast.errors import Code
+from holdfast.errors import Code, Delivery
 from holdfast.session.key import Principal, SessionKey
 from holdfast.testing.clock import settle
 from holdfast.views import SessionView
-from pool_rig import FakeWatcher, PoolRig, pool_rig
+from pool_rig import FakeCaller, FakeWatcher, PoolRig, pool_rig
 from requirements import requirement
 
 
@@ -162,6 +162,24 @@ async def test_a_revoked_client_loses_every_session_and_call_and_nobody_else_doe
         assert not any(caller.is_over for caller in others)
         assert {seen.client for seen in rig.pool.views()} == {"stays"}
         assert rig.pool.session_of(stays) is not None
+
+
+@pytest.mark.parametrize("is_pinged", [False, True], ids=["opening", "pinged"])
+async def test_who_only_opens_a_session_ahead_is_not_told_that_something_may_have_been_executed(
+    is_pinged: bool,
+) -> None:
+    async with pool_rig() as rig:
+        rig.fake.answers.pop("ping")
+        rig.fake.holds_openings = not is_pinged
+        ahead = FakeCaller()
+        rig.pool.warm(of_client(rig, "gone"), ahead)
+        await settle()
+        assert len(rig.fake.session.got("ping")) == is_pinged
+        rig.pool.close_sessions_of("gone")
+        await settle()
+        assert ahead.code is Code.UPSTREAM_UNAVAILABLE
+        assert (ahead.failure.delivery, ahead.failure.retryable) == (Delivery.NOT_SENT, True)
+        assert "may call no more" in ahead.failure.message
 
 
 async def test_a_revoked_client_finds_no_marker_should_it_come_back() -> None:

@@ -46,6 +46,37 @@ async def test_other_timeouts_hold_for_open_sessions_and_new_calls() -> None:
 
 
 @requirement("pool:reload:limits-end-nothing")
+async def test_a_call_that_waits_during_a_reload_is_timed_as_when_it_came() -> None:
+    async with pool_rig(max_concurrency=1, call_timeout=300.0) as rig:
+        first, second = await rig.call(), await rig.call()
+        reconfigure(rig, call_timeout=10.0)
+        rig.fake.session.calls[0].text("done")
+        third = await rig.call()
+        await rig.passes(299.0)
+        assert first.text == "done"
+        assert not second.is_over
+        assert third.code is Code.OVERLOADED
+        await rig.passes(1.0)
+        assert second.code is Code.TIMEOUT
+
+
+async def test_a_server_whose_sessions_are_dropped_leaves_no_timer_of_their_calls() -> None:
+    async with pool_rig(max_concurrency=2) as rig:
+        running, waiting, _ = [await rig.call() for _ in range(3)]
+        reconfigure(rig, call_timeout=10.0)
+        rig.fake.session.calls[0].text("done")
+        await settle()
+        assert running.is_over
+        assert not waiting.is_over
+        rig.pool.terminate()
+        for caller in (waiting, _):
+            caller.running.cancel("enough")
+        await settle()
+        rig.pool.retire()
+        assert rig.clock.pending == 0
+
+
+@requirement("pool:reload:limits-end-nothing")
 async def test_a_lower_limit_closes_only_surplus_idle_sessions_the_longest_idle_first() -> None:
     async with pool_rig(max_sessions=4) as rig:
         for chat in "abc":

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from holdfast import events
-from holdfast.observe.feed import KEPT, Entry, EventFeed, Taker, encode, fan_out
+from holdfast.observe.feed import KEPT, KINDS, PASSING, Entry, EventFeed, Taker, encode, fan_out
 from requirements import requirement
 
 ADDED = events.ServerAdded("notes")
@@ -44,6 +44,30 @@ def test_a_taker_of_some_kinds_is_told_of_no_others() -> None:
     emit(ADDED)
     emit(ENDED)
     assert heard == [ENDED]
+
+
+def test_what_a_taker_wants_may_change_and_holds_from_the_next_event_on() -> None:
+    heard: list[events.Event] = []
+    taker = Taker(heard.append, frozenset({events.ServerAdded}))
+    emit = fan_out(taker)
+    emit(events.ServerAdded("one"))
+    emit(events.ServerRemoved("one"))
+    taker.want(frozenset({events.ServerRemoved}))
+    emit(events.ServerAdded("two"))
+    emit(events.ServerRemoved("two"))
+    assert heard == [events.ServerAdded("one"), events.ServerRemoved("two")]
+
+
+def test_the_feed_wants_what_passes_only_while_somebody_listens() -> None:
+    feed = EventFeed()
+    wanted = [feed.taker.kinds]
+    first, second = feed.subscribe(lambda _: None), feed.subscribe(broken)
+    wanted.append(feed.taker.kinds)
+    fan_out(feed.taker)(ENDED)
+    first()
+    wanted.append(feed.taker.kinds)
+    second()
+    assert wanted == [KINDS - PASSING, KINDS, KINDS - PASSING], "the one that failed listens no more"
 
 
 def test_what_happens_to_calls_reaches_subscribers_but_is_not_remembered() -> None:

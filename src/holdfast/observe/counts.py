@@ -43,16 +43,17 @@ OPEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 3
 class Histogram:
     """How often a duration fell between which bounds."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_first", "_sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
+        self._first = bounds[0]
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """Count a duration."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._counts[0 if seconds <= self._first else bisect_left(self._bounds, seconds)] += 1
         self._sum += seconds
 
     def cumulated(self) -> tuple[list[tuple[str, float]], float]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias, get_args
 
 from holdfast import events
@@ -23,21 +24,49 @@ PASSING: Final[frozenset[type[events.Event]]] = frozenset({events.CallEnded, eve
 """Events that the feed does not remember: there are so many that they would push out all others."""
 
 
-class Taker(NamedTuple):
+class Taker:
     """Who is told what happens: of every kind of event, or of some."""
 
-    take: events.Emit
-    kinds: frozenset[type[events.Event]] = KINDS
+    __slots__ = ("_changed", "_kinds", "take")
+
+    def __init__(self, take: events.Emit, kinds: frozenset[type[events.Event]] = KINDS) -> None:
+        self.take = take
+        self._kinds = kinds
+        self._changed: list[Callable[[], None]] = []
+
+    @property
+    def kinds(self) -> frozenset[type[events.Event]]:
+        """The kinds of events that it is told of."""
+        return self._kinds
+
+    def want(self, kinds: frozenset[type[events.Event]]) -> None:
+        """Be told of these kinds from the next event on."""
+        if kinds != self._kinds:
+            self._kinds = kinds
+            for changed in self._changed:
+                changed()
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever it wants other kinds."""
+        self._changed.append(changed)
 
 
 def fan_out(*takers: Taker) -> events.Emit:
-    """One `emit` that gives each event to the takers of its kind, in order.
+    """One `emit` that gives each event to the takers that want its kind, in order.
 
     A taker that raises harms neither the others nor whoever emits; the first time, it is logged.
     """
     numbered = tuple(enumerate(takers))
-    of_kind = {kind: [(number, each.take) for number, each in numbered if kind in each.kinds] for kind in KINDS}
+    of_kind: dict[type[events.Event], tuple[tuple[int, events.Emit], ...]] = {}
     failed: set[int] = set()
+
+    def look_up() -> None:
+        for kind in KINDS:
+            of_kind[kind] = tuple((number, each.take) for number, each in numbered if kind in each.kinds)
+
+    look_up()
+    for each in takers:
+        each.on_change(look_up)
 
     def emit(event: events.Event) -> None:
         for number, take in of_kind[type(event)]:
@@ -55,7 +84,7 @@ class Entry(NamedTuple):
     """An event in the feed."""
 
     number: int
-    """Grows with every event, remembered or not."""
+    """Grows with every event that the feed is told of, remembered or not."""
     at: float
     """Seconds since the epoch."""
     event: events.Event
@@ -72,6 +101,8 @@ class EventFeed:
         self._number = 0
         self._kept = deque[Entry](maxlen=KEPT)
         self._subscribers: dict[object, Subscriber] = {}
+        self.taker = Taker(self.take, KINDS - PASSING)
+        """To be told what happens; of what passes too, while anybody listens."""
 
     @property
     def recent(self) -> list[Entry]:
@@ -97,11 +128,13 @@ class EventFeed:
         """
         token = object()
         self._subscribers[token] = subscriber
+        self.taker.want(KINDS)
+        return partial(self._leave, token)
 
-        def unsubscribe() -> None:
-            self._subscribers.pop(token, None)
-
-        return unsubscribe
+    def _leave(self, token: object) -> None:
+        self._subscribers.pop(token, None)
+        if not self._subscribers:
+            self.taker.want(KINDS - PASSING)
 
     def _tell(self, token: object, subscriber: Subscriber, entry: Entry) -> None:
         if token not in self._subscribers:
@@ -109,7 +142,7 @@ class EventFeed:
         try:
             subscriber(entry)
         except Exception:
-            self._subscribers.pop(token, None)
+            self._leave(token)
             logger.exception("a subscriber failed, and gets no more events")
 
 

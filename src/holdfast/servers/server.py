@@ -266,7 +266,10 @@ class Server:
                 return None
             if call.method == "tools/list":
                 caller = FilteredList(caller, gate)
-        if self._explicit is not None and call.method in OF_TOOLS:
+        if self._explicit is None:
+            if call.method == "tools/call" and not key.lacks and "task" not in call.params:
+                return self.pool.start(key, call, caller, watcher)  # nearly all calls: `_run` would come to it, too
+        elif call.method in OF_TOOLS:
             return self._explicit.start(key, call, caller, watcher, public)
         return self._run(key, call, caller, watcher)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from holdfast.call import StatusWord
 from holdfast.clock import Clock
@@ -17,6 +17,8 @@ from holdfast.session.running import RunningCall
 from holdfast.session.session import Session
 from holdfast.session.slots import Admission, Slots
 from holdfast.session.tasks import METHODS, TaskBook
+
+_SEND: Final = Admission.SEND
 
 
 class Calls(Protocol):
@@ -51,9 +53,7 @@ class Dispatch:
 
     def admit(self, run: RunningCall, session: Session) -> None:
         """Send `run` in `session`, which it holds, now or in its turn, unless the answer is known here."""
-        hello, call = session.hello, run.call
-        if hello is not None and hello.is_stateless:
-            session.tasks = self.tasks
+        call = run.call
         if call.method in METHODS and (refusal := session.tasks.refusal(call, run.owner, run.watcher)) is not None:
             run.end(refusal)
             return
@@ -62,7 +62,7 @@ class Dispatch:
         if call.log_level is not None and self._levels.holds(run, session):
             return
         admission = self.slots.admit(run)
-        if admission is Admission.SEND:
+        if admission is _SEND:
             run.send(session)
         else:
             self._wait(run, admission)

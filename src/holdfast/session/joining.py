@@ -30,12 +30,15 @@ from holdfast.session.place import Place, Places
 from holdfast.session.quota import Quota
 from holdfast.session.recovery import Recovery
 from holdfast.session.roster import Connect, Roster
-from holdfast.session.running import Phase, RunningCall
+from holdfast.session.running import Phase, RunningCall, Terms
 from holdfast.session.session import LIST_CHANGES, Session
 from holdfast.session.settling import Settling
 from holdfast.session.watch import Watcher
 from holdfast.tasks import TaskScope
 from holdfast.upstream.transport import Fault
+
+_ENDED: Final = Phase.ENDED
+_IDLE: Final = State.IDLE
 
 MAX_WAITING: Final = 1000
 """Calls of one server that wait for sessions to open."""
@@ -65,7 +68,7 @@ class Joining:
         self.observer: Observer
         self._clock = clock
         self._emit = emit
-        self._tell = tell or emit
+        self._terms = Terms(self, settings, clock, tell or emit)
         self._places = Places(self._quota.withdraw)
         self._breaker = Breaker(settings, clock=clock, emit=emit, rng=rng, changed=self._circuit_changed)
         self._roster = Roster(
@@ -119,23 +122,12 @@ class Joining:
 
     def start(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running:
         """Run `call` in the session of `key`, opening it if need be."""
-        self._recovery.earn()
-        run = self._run(key, call, caller, watcher)
+        self._recovery.started += 1
+        run = RunningCall(self._terms, key, call, caller, watcher)
+        if self.settings.trusted or call.method != "tools/call":  # else nothing is known of a tool
+            run.safety = self.observer.safety(call)
         self._begin(run)
         return run
-
-    def _run(self, key: SessionKey, call: Call, caller: Caller, watcher: Watcher | None) -> RunningCall:
-        return RunningCall(
-            self,
-            key,
-            call,
-            caller,
-            safety=self.observer.safety(call),
-            watcher=watcher,
-            settings=self.settings,
-            clock=self._clock,
-            emit=self._tell,
-        )
 
     @property
     def parting(self) -> str | None:
@@ -149,16 +141,17 @@ class Joining:
         if self._markers.until and not run.is_ahead and self._markers.pop(run.key):
             run.end(retry.session_lost(self.settings.name))
             return
-        place = self._places.make(run.key)
+        places = self._places
+        place = places.of.get(run.key) or places.make(run.key)
         session = place.session
         if session is not None and session.state in OPEN:
             self._admit(run, session)
             return
-        if self._places.waiting >= MAX_WAITING:
+        if places.waiting >= MAX_WAITING:
             self.refuse(run, Limit.QUEUE, f"{MAX_WAITING} calls wait for sessions to open")
-            self._places.tidy(place)
+            places.tidy(place)
             return
-        self._places.join(place, run)
+        places.join(place, run)
         if place.session is not None:
             run.wait(None)
             run.tell(StatusWord.CONNECTING, f"Connecting to {self.settings.name}.")
@@ -215,7 +208,7 @@ class Joining:
                     self.announce(method, to=session.watchers)
 
     def _admit(self, run: RunningCall, session: Session) -> None:
-        if run.phase is Phase.ENDED:
+        if run.phase is _ENDED:
             return
         run.session = session
         session.calls.add(run)
@@ -229,23 +222,28 @@ class Joining:
 
     # Desk: what a call reports.
 
-    def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
-        self._dispatch.release(run)
-        session = run.session
+    def returned(self, run: RunningCall, outcome: Outcome | None, now: float) -> None:
+        dispatch, session = self._dispatch, run.session
+        dispatch.release(run)
         if session is None:
             self._places.leave(run)
         else:
-            if outcome is not None and not session.is_dirty and retry.has_left_traces(run.call, run.safety, outcome):
-                session.is_dirty = True
-            if isinstance(outcome, CallFailed):
-                session.abandon()
-            elif outcome is not None:
-                session.is_doubted = False  # it lives
-                if self._breaker.is_troubled:
-                    self._breaker.succeeded()
-            self._release(run, session)
-        if self._dispatch.slots.queue:
-            self._dispatch.send_next()
+            if outcome is not None:
+                self._note(run, session, outcome)
+            self._release(run, session, now)
+        if dispatch.slots.queue:
+            dispatch.send_next()
+
+    def _note(self, run: RunningCall, session: Session, outcome: Outcome) -> None:
+        """What it says of the session and its server that a call which was sent has ended so."""
+        if not session.is_dirty and not session.is_stateless and retry.has_left_traces(run.call, run.safety, outcome):
+            session.remember()
+        if isinstance(outcome, CallFailed):
+            session.abandon()
+        else:
+            session.is_doubted = False  # it lives
+            if self._breaker.is_troubled:
+                self._breaker.succeeded()
 
     def faulted(self, run: RunningCall, fault: Fault) -> None:
         if run.session is not None:
@@ -275,7 +273,7 @@ class Joining:
         self._dispatch.release(run)
         run.session = None
         run.wait(None)
-        self._release(run, session)
+        self._release(run, session, self._clock.now())
         if self.parting is None:
             run.tell(StatusWord.LOST, f"{self.settings.name} lost the session; the call goes on in the next.")
         if run.phase is Phase.WAITING:
@@ -349,6 +347,8 @@ class Joining:
     def opened(self, session: Session) -> None:
         if session.hello is not None:
             self.observer.opened(session.hello)
+            if session.hello.is_stateless:
+                session.tasks = self._dispatch.tasks
         if session.mixes_chats:
             self.opening_failed(session, OpenFailed("it has begun to remember, and the session was for several chats"))
             self.evict(session, "it was for several chats")
@@ -388,10 +388,10 @@ class Joining:
 
     # Small bookkeeping.
 
-    def _release(self, run: RunningCall, session: Session) -> None:
+    def _release(self, run: RunningCall, session: Session, now: float) -> None:
         session.calls.discard(run)
-        session.release(self._clock.now())
-        if session.leases == 0 or self._places.line:
+        session.release(now)
+        if session.state not in OPEN or run.key.is_private or self._quota.waiting or self._places.line:
             self._rest(session)
 
     def _rest(self, session: Session) -> None:

@@ -49,29 +49,30 @@ class Places:
         """Those who watch a private key: between its calls it has no session, so they hear of what all are told."""
         self._left = left
         """Told of a place that waits no longer."""
-        self._places: dict[SessionKey, Place] = {}
+        self.of: dict[SessionKey, Place] = {}
+        """By key."""
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.of)
 
     def get(self, key: SessionKey | None) -> Place | None:
         """The place of `key`, if it has one; a spare has none."""
-        return self._places.get(key) if key is not None else None
+        return self.of.get(key) if key is not None else None
 
     def make(self, key: SessionKey) -> Place:
         """The place of `key`."""
-        place = self._places.get(key)
+        place = self.of.get(key)
         if place is None:
-            place = self._places[key] = Place(key)
+            place = self.of[key] = Place(key)
         return place
 
     def values(self) -> list[Place]:
         """Every place."""
-        return list(self._places.values())
+        return list(self.of.values())
 
     def watchers(self) -> list[Watcher]:
         """Everyone who watches, once each."""
-        return list(dict.fromkeys(w for place in self._places.values() for w in place.watchers))
+        return list(dict.fromkeys(w for place in self.of.values() for w in place.watchers))
 
     def watch(self, key: SessionKey, watcher: Watcher) -> Place:
         """The place of `key`, watched by `watcher` from now on."""
@@ -83,7 +84,7 @@ class Places:
 
     def unwatch(self, key: SessionKey, watcher: Watcher) -> Place | None:
         """The place that `watcher` watched, and watches no longer; None where it did not."""
-        place = self._places.get(key)
+        place = self.of.get(key)
         if place is None or watcher not in place.watchers:
             return None
         place.watchers.remove(watcher)
@@ -101,7 +102,7 @@ class Places:
 
     def leave(self, run: RunningCall) -> None:
         """`run` waits no longer."""
-        place = self._places.get(run.key)
+        place = self.of.get(run.key)
         if place is not None and run in place.waiting:
             place.waiting.remove(run)
             self.waiting -= 1
@@ -131,4 +132,4 @@ class Places:
             self.line.pop(place, None)
             self._left(place)
             if place.session is None and not place.watchers:
-                self._places.pop(place.key, None)
+                self.of.pop(place.key, None)

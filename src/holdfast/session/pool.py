@@ -17,6 +17,7 @@ from holdfast.session.joining import Joining
 from holdfast.session.key import SessionKey
 from holdfast.session.lifecycle import State
 from holdfast.session.opening import set_up
+from holdfast.session.running import RunningCall, Terms
 from holdfast.session.session import Session
 from holdfast.session.view import view
 from holdfast.session.watch import Watcher
@@ -36,7 +37,9 @@ class Pool(Joining):
         if self.session_of(key) is not None:
             caller.answer(Result(Raw(b"{}")))
             return None
-        run = self._run(key, Call("ping"), caller, None)
+        call = Call("ping")
+        run = RunningCall(self._terms, key, call, caller, None)
+        run.safety = self.observer.safety(call)
         run.is_ahead = True
         self._begin(run)
         return run
@@ -176,6 +179,8 @@ class Pool(Joining):
         )
         for part in parts:
             part.settings = settings
+        self._terms.close()
+        self._terms = Terms(self, settings, self._clock, self._terms.emit)
         for session in self._roster:
             session.ask_timeout = settings.ask_timeout
         self._dispatch.slots.resize(settings.max_concurrency, settings.max_queue)
@@ -220,3 +225,4 @@ class Pool(Joining):
     def terminate(self) -> None:
         """Drop every session at once. Idempotent."""
         self._roster.terminate()
+        self._terms.close()

@@ -10,6 +10,7 @@ from holdfast import events
 from holdfast.call import RpcError
 from holdfast.clock import Clock
 from holdfast.config import ServerSettings
+from holdfast.errors import Delivery
 from holdfast.session import retry
 from holdfast.session.breaker import Breaker
 from holdfast.session.lifecycle import State
@@ -69,12 +70,10 @@ class Recovery:
         self._clock = clock
         self._emit = emit
         self._rng = rng
-        self._budget = BUDGET
+        self.started = 0
+        """Calls that were started since the budget was looked at: each earns a tenth of a repetition."""
+        self._earned = BUDGET
         self._suspicions: dict[Session, _Suspicion] = {}
-
-    def earn(self) -> None:
-        """A call was started."""
-        self._budget = min(BUDGET, self._budget + 0.1)
 
     def faulted(self, run: RunningCall, session: Session, fault: Fault) -> None:
         """Decide what becomes of `run`."""
@@ -87,7 +86,7 @@ class Recovery:
             case Verdict.SUSPECT:
                 self._suspicion(session, fault.reason).calls.append((run, fault))
             case Verdict.RESEND:
-                self._budget -= 1
+                self._earned = self._budget - 1
                 self._note_repetition(run, fault)
                 self._clock.call_later(self._rng.uniform(0, JITTER), lambda: self._resend(run))
             case _:
@@ -158,16 +157,21 @@ class Recovery:
                         self._sessions.told(session)
                 elif fault.kind not in {FaultKind.NOT_SENT, FaultKind.UNAUTHORIZED}:
                     session.abandon()
-                    session.is_dirty = session.is_dirty or retry.leaves_traces(run.call, run.safety)
+                    if retry.leaves_traces(run.call, run.safety):
+                        session.remember()
                     session.is_doubted = fault.kind is FaultKind.CUT
                 if fault.remark:
                     self._emit(events.CallFailed(self.settings.name, run.call.method, fault.reason, run.call.request))
                 self._breaker.unanswered(run, fault)
-                run.end(retry.failure(fault, run.call, self.settings.name))
+                failure = retry.failure(fault, run.call, self.settings.name)
+                if run.is_ahead and failure.delivery is Delivery.UNKNOWN:  # of nothing that matters
+                    failure = retry.unavailable(self.settings.name, fault.detail)
+                run.end(failure)
 
     def _note_repetition(self, run: RunningCall, fault: Fault) -> None:
         run.was_sent_before = True
-        run.may_have_run = run.may_have_run or fault.kind not in {FaultKind.NOT_SENT, FaultKind.REFUSED}
+        may_have_run = fault.kind not in {FaultKind.NOT_SENT, FaultKind.REFUSED} and not run.is_ahead
+        run.may_have_run = run.may_have_run or may_have_run
         self._emit(events.CallRepeated(self.settings.name, run.call.method, fault.detail, run.call.request))
 
     def _resend(self, run: RunningCall) -> None:
@@ -177,6 +181,13 @@ class Recovery:
             run.send(run.session)
         else:
             self._sessions.restart(run, run.session)
+
+    @property
+    def _budget(self) -> float:
+        """Repetitions that may come now."""
+        self._earned = min(BUDGET, self._earned + self.started / 10)
+        self.started = 0
+        return self._earned
 
     def _attempt(self, run: RunningCall, session: Session) -> Attempt:
         return Attempt(

@@ -28,14 +28,15 @@ from holdfast.call import (
     Status,
     StatusWord,
 )
-from holdfast.clock import Clock, Timer
+from holdfast.clock import Clock, Deadlines, Timer
 from holdfast.config import ServerSettings
 from holdfast.errors import CallFailed, Code, Delivery
 from holdfast.session import retry
 from holdfast.session.key import SessionKey, TaskOwner, is_of
+from holdfast.session.pushed import MAX_ASKS
 from holdfast.session.retry import Safety
-from holdfast.session.session import MAX_ASKS, Session
-from holdfast.session.tasks import concerns_tasks
+from holdfast.session.session import Session
+from holdfast.session.tasks import METHODS
 from holdfast.session.watch import Watcher, answer_for_nobody
 from holdfast.upstream.transport import Fault, FaultKind, Sent
 from holdfast.wire import jsonrpc
@@ -58,11 +59,18 @@ class Phase(Enum):
     ENDED = auto()
 
 
+# To look a member up costs as much as a call of a function, and every call asks for these several times.
+_WAITING: Final[Phase] = Phase.WAITING
+_SENT: Final = Phase.SENT
+_ENDED: Final = Phase.ENDED
+_UNSAFE: Final[Safety] = Safety.UNSAFE
+
+
 class Desk(Protocol):
     """What a call asks of the pool."""
 
-    def returned(self, run: RunningCall, outcome: Outcome | None) -> None:
-        """The call has ended: free what it held."""
+    def returned(self, run: RunningCall, outcome: Outcome | None, now: float) -> None:
+        """The call has ended: free what it held. `outcome` is None where it was not sent."""
 
     def faulted(self, run: RunningCall, fault: Fault) -> None:
         """The call got no answer: end it or send it again."""
@@ -77,52 +85,72 @@ class Desk(Protocol):
         """A person is being asked, or has answered: a parked call takes no slot."""
 
 
+class Terms:
+    """What is the same for all calls of a pool that begin under the same settings."""
+
+    __slots__ = ("clock", "deadlines", "desk", "emit", "is_timed_alone", "now", "server", "settings")
+
+    def __init__(self, desk: Desk, settings: ServerSettings, clock: Clock, emit: events.Emit) -> None:
+        self.desk = desk
+        self.settings = settings
+        self.server = settings.name
+        self.clock = clock
+        self.now = clock.now
+        self.emit = emit
+        self.deadlines = Deadlines[RunningCall](clock, settings.call_timeout, RunningCall.look_at_clock)
+        """When to see whether the calls that were sent have waited for `call_timeout`."""
+        self.is_timed_alone = settings.call_deadline is not None
+        """Each call has a timer of its own, since not all wait equally long."""
+
+    def close(self) -> None:
+        """Leave no timer behind that is shared: calls under way, and those that follow, have timers of their own."""
+        self.is_timed_alone = True
+        for run in list(self.deadlines):
+            run.wait_alone()
+        self.deadlines.close()
+
+
 class RunningCall:
     """A `Running` towards the caller and an `Exchange` towards the server.
 
     It ends exactly once, whichever of answer, failure, timeout and cancellation comes first.
     """
 
-    session: Session | None = None
-    phase = Phase.WAITING
     has_relayed = False
-    has_slot = False
     is_ahead = False
     """It opens a session ahead of a call: that is to be told what was lost, not this."""
     was_sent_before = False
-    may_have_run = False
-    """An attempt before the last one may have been executed."""
+    sent_at = 0.0
+    _heard_at = 0.0
     _overtime = 0.0
     _parked_at = 0.0
-    _timer: Timer | None = None
-    _sent: Sent | None = None
-    _is_paused = False
-    _was_cancelled = False
 
     def __init__(
         self,
-        desk: Desk,
+        terms: Terms,
         key: SessionKey,
         call: Call,
         caller: Caller,
-        *,
-        safety: Safety,
         watcher: Watcher | None,
-        settings: ServerSettings,
-        clock: Clock,
-        emit: events.Emit,
     ) -> None:
+        self._terms = terms
         self.key = key
         self.call = call
         self.caller = caller
-        self.safety = safety
         self.watcher = watcher
         """The client session that the call came from, if it has one."""
-        self._desk = desk
-        self._settings = settings
-        self._clock = clock
-        self._started_at = self._heard_at = self.sent_at = clock.now()
-        self._emit = emit
+        self.safety = _UNSAFE
+        """What repeating it could do."""
+        self.session: Session | None = None
+        self.phase = _WAITING
+        self.has_slot = False
+        self.may_have_run = False
+        """An attempt before the last one may have been executed."""
+        self._started_at = terms.now()
+        self._timer: Timer | None = None
+        self._sent: Sent | None = None
+        self._is_paused = False
+        self._was_cancelled = False
         self._asks: dict[AskId, tuple[Ask, Timer]] = {}
 
     @property
@@ -154,24 +182,26 @@ class RunningCall:
 
     def wait(self, limit: float | None) -> None:
         """Start to wait, `limit` seconds at most; None where something else bounds the wait."""
-        if self.phase is Phase.ENDED:
+        if self.phase is _ENDED:
             return
         self.phase = Phase.WAITING
         self._stop_timer()
         if limit is not None:
-            self._timer = self._clock.call_later(limit, self._waited_too_long)
+            self._timer = self._terms.clock.call_later(limit, self._waited_too_long)
 
     def send(self, session: Session) -> None:
         """Send the call in `session`, which holds it in `session.calls`."""
-        self.phase = Phase.SENT
+        terms = self._terms
+        self.phase = _SENT
         if self._timer is not None:
             self._stop_timer()
-        self.sent_at = self._heard_at = self._clock.now()
-        settings = self._settings
-        wait = settings.call_timeout if settings.call_deadline is None else self._next_check()
-        self._timer = self._clock.call_later(wait, self._check)
+        self.sent_at = self._heard_at = now = terms.now()
+        if terms.is_timed_alone:
+            self.wait_alone()
+        else:
+            terms.deadlines.add(self, now)
         sent = session.upstream.send(self.call, self)
-        if self.phase is Phase.SENT and self.session is session:  # not so if it failed at once and went elsewhere
+        if self.phase is _SENT and self.session is session:  # not so if it failed at once and went elsewhere
             self._sent = sent
             if self._is_paused:
                 sent.pause()
@@ -188,23 +218,31 @@ class RunningCall:
 
     def end(self, outcome: Outcome) -> None:
         """End the call; a second end is ignored. Bookkeeping first, the caller last."""
-        if self.phase is Phase.ENDED:
+        phase, terms = self.phase, self._terms
+        if phase is _ENDED:
             return
         if self.may_have_run:
             outcome = retry.in_doubt(outcome, self.call)
-        was_sent = self.phase is Phase.SENT
-        self.phase = Phase.ENDED
+        self.phase = _ENDED
+        self._sent = None
+        terms.deadlines.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._sent = None
         if self._asks:
             self._close_asks()
+        now = terms.now()
         try:
-            self._desk.returned(self, outcome if was_sent else None)
+            terms.desk.returned(self, outcome if phase is _SENT else None, now)
         finally:
-            deliver(self.caller, outcome, self.call.method)
-            self._report(outcome)
+            try:
+                self.caller.answer(outcome)
+            except Exception:
+                logger.exception("the answer to %s could not be delivered", self.call.method)
+                answer_anyway(self.caller)
+            call = self.call
+            word = "cancelled" if self._was_cancelled else "result" if type(outcome) is Result else _word(outcome)
+            terms.emit(events.CallEnded(terms.server, call.method, word, now - self._started_at, call.request))
 
     def abort(self, reason: str) -> None:
         """End the call because its session ends, or the gateway cannot go on with it."""
@@ -214,20 +252,19 @@ class RunningCall:
             sent.cancel(reason)
         if self.phase is Phase.SUSPENDED and self.session is not None:
             self.session.abandon()
+        server = self._terms.server
+        if self.is_ahead:  # nothing was asked for that could have been executed
+            self.end(retry.unavailable(server, reason))
+            return
         self.end(
             CallFailed(
                 Code.OUTCOME_UNKNOWN,
                 f"The call was cancelled: {reason}.",
-                server=self._settings.name,
+                server=server,
                 delivery=delivery,
                 retryable=False,
             )
         )
-
-    def _report(self, outcome: Outcome) -> None:
-        word = "cancelled" if self._was_cancelled else "result" if type(outcome) is Result else _word(outcome)
-        seconds = self._clock.now() - self._started_at
-        self._emit(events.CallEnded(self._settings.name, self.call.method, word, seconds, self.call.request))
 
     # Running: what the caller does.
 
@@ -260,20 +297,20 @@ class RunningCall:
         return self.caller.abilities
 
     def alive(self) -> None:
-        self._heard_at = self._clock.now()
+        self._heard_at = self._terms.now()
 
     def progress(self, update: Fields) -> None:
         self._relay(partial(self.caller.progress, update))
 
     def log(self, params: Raw) -> None:
         if self.session is not None and self.session.notices("notifications/message", params, self):
-            self._heard_at = self._clock.now()
+            self._heard_at = self._terms.now()
             return
         self._relay(lambda: self.caller.log(params))
 
     def notify(self, method: str, params: Raw | None) -> None:
         if self.session is not None and self.session.notices(method, params, self):
-            self._heard_at = self._clock.now()
+            self._heard_at = self._terms.now()
             return
         self.relay(method, params)
 
@@ -291,14 +328,14 @@ class RunningCall:
             self.session.asked(ask)
             return
         if self.phase is not Phase.SENT or len(self._asks) >= MAX_ASKS or not self.caller.abilities.can_answer(ask):
-            self._heard_at = self._clock.now()
+            self._heard_at = self._terms.now()
             self.session.decline(ask)
             return
         self._park()
-        timer = self._clock.call_later(self._settings.ask_timeout, lambda: self._give_up(ask))
+        timer = self._terms.clock.call_later(self._terms.settings.ask_timeout, lambda: self._give_up(ask))
         self._asks[ask.id] = (ask, timer)
-        self.session.remember_url(ask.elicitation_id, self.watcher)
-        self._relay(lambda: self.caller.ask(replace(ask, timeout=self._settings.ask_timeout)))
+        self.session.pages.add(ask.elicitation_id, self.watcher)
+        self._relay(lambda: self.caller.ask(replace(ask, timeout=self._terms.settings.ask_timeout)))
 
     def withdraw(self, ask_id: AskId) -> None:
         asked = self._asks.pop(ask_id, None)
@@ -312,10 +349,12 @@ class RunningCall:
 
     def answered(self, outcome: Answered) -> None:
         if type(outcome) is Result:
-            if self.session is not None and concerns_tasks(self.call, outcome):
-                outcome = self.session.tasks.answered(self.call, outcome, self.owner, self.watcher)
+            call, session = self.call, self.session
+            may_begin_task = "task" in call.params and call.method == "tools/call"
+            if (may_begin_task or outcome.is_task or call.method in METHODS) and session is not None:
+                outcome = session.tasks.answered(call, outcome, self.owner, self.watcher)
         elif isinstance(outcome, RpcError) and self.session is not None:
-            self.session.remember_pages(outcome, self.watcher)
+            self.session.pages.add_all_of(outcome, self.watcher)
         elif isinstance(outcome, InputRequired):
             outcome = InputRequired(outcome.raw, self.key.origin)
         self.end(outcome)
@@ -323,15 +362,15 @@ class RunningCall:
     def failed(self, fault: Fault) -> None:
         if self.phase is Phase.SENT:
             self.suspend_sending()
-            self._desk.faulted(self, fault)
+            self._terms.desk.faulted(self, fault)
 
     # Inside.
 
     def _relay(self, deliver: Callable[[], None]) -> None:
-        self._heard_at = self._clock.now()
+        self._heard_at = self._terms.now()
         if not self.has_relayed:
             self.has_relayed = True
-            self._desk.heard(self)
+            self._terms.desk.heard(self)
         self._guard(deliver)
 
     def _guard(self, deliver: Callable[[], None]) -> None:
@@ -346,18 +385,17 @@ class RunningCall:
 
     def _park(self) -> None:
         if not self._asks:
-            self._parked_at = self._clock.now()
-            self._desk.parked(self, True)
+            self._parked_at = self._terms.now()
+            self._terms.desk.parked(self, True)
 
     def _unpark(self) -> None:
         """The clocks of the call stood still while the last of its questions was open."""
         if not self._asks and self.phase is Phase.SENT:
-            now = self._clock.now()
+            now = self._terms.now()
             self._overtime += now - self._parked_at
             self._heard_at = now
-            self._stop_timer()
-            self._timer = self._clock.call_later(self._next_check(), self._check)
-            self._desk.parked(self, False)
+            self.wait_alone()
+            self._terms.desk.parked(self, False)
 
     def _give_up(self, ask: Ask) -> None:
         if self._asks.pop(ask.id, None) is not None and self.session is not None:
@@ -377,6 +415,7 @@ class RunningCall:
                 logger.exception("a question of %s could not be withdrawn", self.call.method)
 
     def _stop_timer(self) -> None:
+        self._terms.deadlines.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -384,29 +423,34 @@ class RunningCall:
     def _waited_too_long(self) -> None:
         self._timer = None
         if self.phase is Phase.WAITING:
-            self._desk.waited_too_long(self)
+            self._terms.desk.waited_too_long(self)
+
+    def wait_alone(self) -> None:
+        """See with a timer of its own whether the call's time is over, when it may be."""
+        self._stop_timer()
+        self._timer = self._terms.clock.call_later(self._next_check(), self.look_at_clock)
 
     def _next_check(self) -> float:
-        now = self._clock.now()
-        wait = self._heard_at + self._settings.call_timeout - now
-        if self._settings.call_deadline is not None:
-            wait = min(wait, self._started_at + self._overtime + self._settings.call_deadline - now)
+        settings, now = self._terms.settings, self._terms.now()
+        wait = self._heard_at + settings.call_timeout - now
+        if settings.call_deadline is not None:
+            wait = min(wait, self._started_at + self._overtime + settings.call_deadline - now)
         return wait
 
-    def _check(self) -> None:
+    def look_at_clock(self) -> None:
         """The call's time may be over; if not, look again when it may be."""
         self._timer = None
-        if self.phase is not Phase.SENT:
+        if self.phase is not _SENT:
             return
+        settings, clock = self._terms.settings, self._terms.clock
         if self._asks:
-            self._timer = self._clock.call_later(self._settings.call_timeout, self._check)
+            self._timer = clock.call_later(settings.call_timeout, self.look_at_clock)
             return
         wait = self._next_check()
         if wait > 0:
-            self._timer = self._clock.call_later(wait, self._check)
+            self._timer = clock.call_later(wait, self.look_at_clock)
             return
-        settings = self._settings
-        heard = self._clock.now() - self._heard_at
+        heard = clock.now() - self._heard_at
         detail = (
             f"no message for {settings.call_timeout:g} s"
             if heard >= settings.call_timeout
@@ -415,7 +459,7 @@ class RunningCall:
         if self._sent is not None:
             self._sent.cancel(detail)
         self.suspend_sending()
-        self._desk.faulted(self, Fault(FaultKind.TIMEOUT, detail))
+        self._terms.desk.faulted(self, Fault(FaultKind.TIMEOUT, detail))
 
 
 def deliver(caller: Caller, outcome: Outcome, method: str) -> None:
@@ -424,10 +468,15 @@ def deliver(caller: Caller, outcome: Outcome, method: str) -> None:
         caller.answer(outcome)
     except Exception:
         logger.exception("the answer to %s could not be delivered", method)
-        try:
-            caller.answer(UNDELIVERABLE)
-        except Exception:
-            logger.exception("nor that it could not be")
+        answer_anyway(caller)
+
+
+def answer_anyway(caller: Caller) -> None:
+    """End a call whose answer could not be delivered."""
+    try:
+        caller.answer(UNDELIVERABLE)
+    except Exception:
+        logger.exception("nor that it could not be")
 
 
 def _word(outcome: Outcome) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from msgspec import Raw
 
 from holdfast.call import DEFAULT_LOG_LEVEL, LOG_LEVELS, Ask, AskId, Call, Fields, Json, Reply, Result, RpcError
-from holdfast.clock import Clock, Timer
+from holdfast.clock import Clock
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
+from holdfast.session.elicited import ElicitedPages
 from holdfast.session.key import Principal, SessionKey, TaskOwner
 from holdfast.session.lifecycle import OPEN, Event, State, advance
+from holdfast.session.pushed import PushedAsks
 from holdfast.session.tasks import Task, TaskBook, with_token
 from holdfast.session.watch import Watcher, answer_for_nobody, lowest, lowest_level, only, subscribers
 from holdfast.upstream.transport import Exchange, Fault, Hello, Inquiry, Sent, Upstream
@@ -30,11 +31,11 @@ LIST_CHANGES: Final = frozenset(
     }
 )
 
-MAX_ASKS: Final = 100
-"""Questions of one call, or of one session beside its calls, that may be open: people answer one at a time."""
-MAX_URLS: Final = 1000
-URL_NEEDED: Final = -32042
-"""MCP 2025-11-25, Elicitation: pages must be visited before the call can succeed."""
+# What nearly every call brings about, looked up in the table once.
+_IDLE: Final = State.IDLE
+_ACTIVE: Final = State.ACTIVE
+_LEASED: Final = advance(_IDLE, Event.LEASED)
+_RETURNED: Final = advance(_ACTIVE, Event.LAST_RETURNED)
 
 _numbers = itertools.count(1)
 
@@ -94,17 +95,26 @@ class Owner(Protocol):
         """The session is gone."""
 
 
-@dataclass(frozen=True, slots=True)
-class _PushedAsk:
-    """A question that was put to a watcher, because it belonged to no call."""
-
-    ask: Ask
-    to: Watcher
-    timer: Timer
-
-
 class Session:
     """One upstream session; the pool drives its state, the conversation reports to it as its `Listener`."""
+
+    has_told = False
+    """Somebody has been told that it is lost."""
+    is_forgotten = False
+    """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
+    has_push = False
+    level: str | None = None
+    """To which its server was set."""
+    called_level: str | None = None
+    """The lowest that a call in it has asked for."""
+    opening: asyncio.Task[None] | None = None
+    died_of: str | None = None
+    """Why it was lost, once it is."""
+    _digest = ""
+    _is_mixed = False
+    """Several principals call in it or listen to it."""
+    _has_abandoned = False
+    """The server may still be at work on a call that has ended here."""
 
     def __init__(self, owner: Owner, key: SessionKey | None, settings: ServerSettings, clock: Clock) -> None:
         self.id = f"s{next(_numbers)}"
@@ -119,53 +129,31 @@ class Session:
         self.tasks = TaskBook()
         self.calls: set[InFlight] = set()
         self.leases = 0
-        self._is_dirty = False
-        self.has_told = False
-        """Somebody has been told that it is lost."""
+        self.is_dirty = False
+        """It remembers something that a person would miss."""
         self.is_doubted = False
         """Its last call was cut off and told so: should the session prove to be lost, that was the word for it."""
-        self.is_forgotten = False
-        """Its server refused a `ping` under its id: whatever else it refuses was not executed."""
-        self.has_push = False
-        self.level: str | None = None
-        """To which its server was set."""
-        self.called_level: str | None = None
-        """The lowest that a call in it has asked for."""
         self.subscriptions: set[str] = set()
-        self.opening: asyncio.Task[None] | None = None
-        self.died_of: str | None = None
-        """Why it was lost, once it is."""
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it is open or will never be."""
         self._owner = owner
         self.owes_roots = False
         """Its server asked for roots while nobody had any."""
         self._inquiries: set[Inquiry] = set()
-        self._clock = clock
         self.ask_timeout = settings.ask_timeout
         self._serial = settings.serial
-        self._digest = ""
         self.served: Principal | None = None
         """Who called in it, or listened to it, first."""
-        self._is_mixed = False
-        """Several principals call in it or listen to it."""
-        self._has_abandoned = False
-        """The server may still be at work on a call that has ended here."""
-        self._pushed_asks: dict[AskId, _PushedAsk] = {}
-        self._urls: dict[str, Watcher] = {}
-        """Who is to hear of the elicitations by URL that are not complete; the oldest are forgotten."""
+        self._pushed = PushedAsks(self, clock)
+        self.pages = ElicitedPages()
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.state} calls={len(self.calls)} leases={self.leases}>"
 
     @property
-    def is_dirty(self) -> bool:
-        """It remembers something that a person would miss; what keeps no state never does."""
-        return self._is_dirty
-
-    @is_dirty.setter
-    def is_dirty(self, is_dirty: bool) -> None:
-        self._is_dirty = is_dirty and not (self.hello is not None and self.hello.is_stateless)
+    def is_stateless(self) -> bool:
+        """It is known to remember nothing."""
+        return self.hello is not None and self.hello.is_stateless
 
     @property
     def is_spare(self) -> bool:
@@ -218,6 +206,10 @@ class Session:
         elif principal != self.served:
             self._is_mixed = True
 
+    def remember(self) -> None:
+        """What a call did is remembered, and would be missed; what keeps no state never does."""
+        self.is_dirty = not self.is_stateless
+
     def abandon(self) -> None:
         """A call has ended without the server's word for it."""
         self._has_abandoned = True
@@ -226,7 +218,7 @@ class Session:
         """Hold the session: it is not idle until `release`."""
         self.leases += 1
         if self.leases == 1:
-            self.state = advance(self.state, Event.LEASED)
+            self.state = _LEASED if self.state is _IDLE else advance(self.state, Event.LEASED)
 
     def release(self, used_at: float | None = None) -> None:
         """Give a lease back; `used_at` is None where it was none of a call."""
@@ -234,7 +226,7 @@ class Session:
         if used_at is not None:
             self.last_used_at = used_at
         if self.leases == 0:
-            self.state = advance(self.state, Event.LAST_RETURNED)
+            self.state = _RETURNED if self.state is _ACTIVE else advance(self.state, Event.LAST_RETURNED)
 
     async def request(self, method: str, params: dict[str, Json] | None = None) -> Result | RpcError | Fault:
         """Ask the server something of our own. Cancelled, it cancels the request upstream."""
@@ -258,10 +250,7 @@ class Session:
 
     def give_up(self, fault: Fault) -> None:
         """The session is over: whatever is sent and not answered will get no answer."""
-        for ask_id in list(self._pushed_asks):
-            pushed = self._close_pushed(ask_id)
-            if pushed is not None:
-                pushed.to.withdraw(ask_id)
+        self._pushed.withdraw_all()
         for run in list(self.calls):
             run.failed(fault)
         for inquiry in list(self._inquiries):
@@ -284,10 +273,8 @@ class Session:
         """Forget `watcher`; a question that it was asked is answered for it."""
         if watcher in self.watchers:
             self.watchers.remove(watcher)
-        for pushed in [pushed for pushed in self._pushed_asks.values() if pushed.to is watcher]:
-            self._close_pushed(pushed.ask.id)
-            self.decline(pushed.ask)
-        self._urls = {url: to for url, to in self._urls.items() if to is not watcher}
+        self._pushed.leave(watcher)
+        self.pages.leave(watcher)
 
     def offer_roots(self, has_roots: bool) -> None:
         """Somebody with roots is here: a server that was told of none may ask again."""
@@ -295,28 +282,15 @@ class Session:
             self.owes_roots = False
             self.upstream.notify("notifications/roots/list_changed", None)
 
+    def reply(self, ask_id: AskId, reply: Reply) -> None:
+        """Give the server the answer to a question."""
+        self.upstream.reply(ask_id, reply)
+
     def decline(self, ask: Ask) -> None:
         """Answer a question for which there is nobody."""
         if ask.method == "roots/list":
             self.owes_roots = True
         self.upstream.reply(ask.id, answer_for_nobody(ask))
-
-    def remember_url(self, elicitation_id: str | None, watcher: Watcher | None) -> None:
-        """Remember who is to hear that an elicitation by URL is complete."""
-        if elicitation_id is not None and watcher is not None:
-            self._urls[elicitation_id] = watcher
-            if len(self._urls) > MAX_URLS:
-                del self._urls[next(iter(self._urls))]
-
-    def remember_pages(self, error: RpcError, watcher: Watcher | None) -> None:
-        """Remember who is to hear that pages are done which the server wants visited first, if that is the error."""
-        fields = jsonrpc.decode_fields(error.raw)
-        if jsonrpc.decode_value(fields.get("code", b"null")) != URL_NEEDED:
-            return
-        pages = jsonrpc.decode_items(jsonrpc.decode_fields(fields.get("data", b"{}")).get("elicitations", b"[]"))
-        for page in pages[:MAX_URLS]:
-            elicitation_id = jsonrpc.decode_value(jsonrpc.decode_fields(page).get("elicitationId", b"null"))
-            self.remember_url(elicitation_id if isinstance(elicitation_id, str) else None, watcher)
 
     def is_of_another(self, ask: Ask, run: InFlight) -> bool:
         """Whether a question that came on the stream of `run` belongs to a task of somebody else, or of nobody."""
@@ -388,9 +362,7 @@ class Session:
         self.decline(ask)
 
     def withdrawn(self, ask_id: AskId) -> None:
-        pushed = self._close_pushed(ask_id)
-        if pushed is not None:
-            pushed.to.withdraw(ask_id)
+        if self._pushed.withdraw(ask_id):
             return
         for run in self._in_flight:
             run.withdraw(ask_id)  # ignored by all but the one that was asked
@@ -413,13 +385,11 @@ class Session:
         return [run for run in self.calls if run.is_on_its_way]
 
     def _push_ask(self, ask: Ask, watcher: Watcher) -> None:
-        if len(self._pushed_asks) >= MAX_ASKS:
+        if not self._pushed.has_room:
             self.decline(ask)
             return
-        timer = self._clock.call_later(self.ask_timeout, lambda: self._give_up_pushed(ask.id))
-        self._pushed_asks[ask.id] = _PushedAsk(ask, watcher, timer)
-        self.remember_url(ask.elicitation_id, watcher)
-        watcher.ask(ask, lambda reply: self._reply_pushed(ask.id, reply))
+        self.pages.add(ask.elicitation_id, watcher)
+        self._pushed.put(ask, watcher, self.ask_timeout)
 
     def _ask_of_task(self, task: Task | None, ask: Ask) -> None:
         """Put a question of a task to whoever waits for its result, or else to its client's push stream."""
@@ -451,29 +421,12 @@ class Session:
         task_id = tasks.task_of(method, params)
         return next((run for run in self._in_flight if run.owner == task.owner and run.fetches == task_id), None)
 
-    def _reply_pushed(self, ask_id: AskId, reply: Reply) -> None:
-        if self._close_pushed(ask_id) is not None:
-            self.upstream.reply(ask_id, reply)
-
-    def _give_up_pushed(self, ask_id: AskId) -> None:
-        pushed = self._close_pushed(ask_id)
-        if pushed is not None:
-            pushed.to.withdraw(ask_id)
-            self.decline(pushed.ask)
-
-    def _close_pushed(self, ask_id: AskId) -> _PushedAsk | None:
-        pushed = self._pushed_asks.pop(ask_id, None)
-        if pushed is not None:
-            pushed.timer.cancel()
-        return pushed
-
     def _audience(self, method: str, params: Raw | None) -> Sequence[Watcher]:
         fields: Fields = jsonrpc.decode_fields(params or b"{}")
         if method == "notifications/resources/updated":
             uri = jsonrpc.decode_value(fields.get("uri", b"null"))
             return subscribers(self.watchers, self.key, uri) if isinstance(uri, str) else []
-        elicitation_id = jsonrpc.decode_value(fields.get("elicitationId", b"null"))
-        owner = self._urls.pop(elicitation_id, None) if isinstance(elicitation_id, str) else None
+        owner = self.pages.complete(fields)
         return [owner] if owner is not None else []
 
     @property

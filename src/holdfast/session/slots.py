@@ -21,6 +21,9 @@ class Admission(Enum):
     FULL = auto()
 
 
+_SEND: Final = Admission.SEND
+
+
 class Slots:
     """The slots of one server: `limit` calls sent, `queue` more waiting, in order.
 
@@ -31,16 +34,12 @@ class Slots:
         self._limit = limit
         self._queue_limit = queue
         self._serial = serial
-        self._sent = 0
+        self.sent = 0
+        """Calls that hold a slot."""
         self.queue: deque[RunningCall] = deque()
         """The calls that wait for one, first come first."""
         self._busy: dict[Session, RunningCall] = {}
         self._parked: set[RunningCall] = set()
-
-    @property
-    def sent(self) -> int:
-        """Calls that hold a slot."""
-        return self._sent
 
     @property
     def queued(self) -> int:
@@ -54,9 +53,13 @@ class Slots:
     def admit(self, run: RunningCall) -> Admission:
         """Take a slot for `run`, or a place in the queue."""
         queue = self.queue
+        if not queue and not self._serial and self.sent < self._limit:  # the usual way, without a step more
+            run.has_slot = True
+            self.sent += 1
+            return _SEND
         if self._may_send(run) and not (queue and any(self._may_send(other) for other in queue)):
             self._take(run)
-            return Admission.SEND
+            return _SEND
         if len(self.queue) >= self._queue_limit:
             return Admission.FULL
         self.queue.append(run)
@@ -70,7 +73,7 @@ class Slots:
             del self._busy[run.session]
         if run.has_slot:
             run.has_slot = False
-            self._sent -= 1
+            self.sent -= 1
         elif run in self.queue:
             self.queue.remove(run)
 
@@ -85,7 +88,7 @@ class Slots:
         """
         if is_parked and run.has_slot and len(self._parked) < MAX_PARKED:
             run.has_slot = False
-            self._sent -= 1
+            self.sent -= 1
             self._parked.add(run)
         elif not is_parked and run in self._parked:
             self._parked.discard(run)
@@ -93,7 +96,7 @@ class Slots:
 
     def next(self) -> RunningCall | None:
         """The next waiting call that may be sent now, with its slot taken; None if there is none."""
-        if self._sent >= self._limit:
+        if self.sent >= self._limit:
             return None
         for run in self.queue:
             if self._may_send(run):
@@ -106,10 +109,10 @@ class Slots:
         if self._serial and run.session is not None:
             self._busy[run.session] = run
         run.has_slot = True
-        self._sent += 1
+        self.sent += 1
 
     def _may_send(self, run: RunningCall) -> bool:
-        if self._sent >= self._limit:
+        if self.sent >= self._limit:
             return False
         if not self._serial or run.session is None:
             return True

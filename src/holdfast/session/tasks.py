@@ -115,11 +115,6 @@ class TaskBook:
         return None if task is None else task.owner
 
 
-def concerns_tasks(call: Call, result: Result) -> bool:
-    """Whether `result` may tell of tasks."""
-    return result.is_task or call.method in METHODS or (call.method == "tools/call" and "task" in call.params)
-
-
 def with_token(task: Task, method: str, params: Raw | None) -> Raw | None:
     """The params of a notification, with the progress token that the task's caller knows."""
     if method != "notifications/progress" or params is None:
