@@ -1,11 +1,17 @@
-"""What a stdio server writes beside its messages: the end of stderr, and lines of stdout that were skipped."""
+"""What a stdio server writes: its messages, lines of stdout that are none, and the end of stderr."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from holdfast.upstream.transport import Fault, FaultKind, Receiver
+from holdfast.wire.jsonrpc import MAX_ARRAY_BYTES, is_too_long_an_array, is_utf8
+from holdfast.wire.lines import LineSplitter, Oversized
 
 STDERR_BYTES: Final = 64 * 1024
 """How much of the latest stderr is kept for error sentences."""
@@ -16,6 +22,8 @@ _SENTENCE_CHARS: Final = 300
 _MIN_SECRET_CHARS: Final = 8
 
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+logger = logging.getLogger("holdfast.stdio")
 
 
 class StderrRing:
@@ -70,3 +78,86 @@ class SkippedLines:
     def has_repeats(self) -> bool:
         """Whether there were more than the first of a kind."""
         return max(self.junk, self.undecodable, self.oversized) > 1
+
+
+class Output(asyncio.Protocol):
+    """The protocol of stdout: hands its messages to whom `report_to` names, and counts the lines that are none.
+
+    `program` is what sentences call the server; `closed` is called when nothing more can come.
+    """
+
+    def __init__(self, program: str, max_message_bytes: int, closed: Callable[[], None]) -> None:
+        self.skipped = SkippedLines()
+        self._program = program
+        self._max_message_bytes = max_message_bytes
+        self._closed = closed
+        self._receiver: Receiver | None = None
+        self._lines = LineSplitter(max_message_bytes)
+
+    def report_to(self, receiver: Receiver | None) -> None:
+        """Hand messages to `receiver` from now on; None drops them."""
+        self._receiver = receiver
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        try:
+            if (
+                data.find(b"\n") == len(data) - 1 <= self._max_message_bytes
+                and data.startswith(b"{")
+                and data.endswith(b"}\n")
+                and not self._lines.is_amid_line
+                and is_utf8(data)
+            ):
+                receiver.received(data[:-1], None)  # mostly it is one message, whole
+            else:
+                self._split(data)
+        except Exception:
+            # Ours, and of one message. uvloop would close the pipe over it, with all that others wait for.
+            logger.exception("a message of %s could not be handled", self._program)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # the exit status says more
+        self._closed()
+
+    def _split(self, data: bytes) -> None:
+        for line in self._lines.feed(data):
+            if self._receiver is None:
+                return  # it ended us over an earlier line
+            if isinstance(line, Oversized):
+                self._skip_oversized(line, self._max_message_bytes, self._receiver)
+            elif is_too_long_an_array(line):
+                self._skip_oversized(Oversized.of(line), MAX_ARRAY_BYTES, self._receiver)
+            else:
+                self._take(line.strip(), self._receiver)
+
+    def _take(self, line: bytes, receiver: Receiver) -> None:
+        if not line:
+            return
+        if line[0] not in b"{[":
+            self.skipped.junk += 1
+            if self.skipped.junk == 1:
+                what = "no JSON (a program that speaks MCP over stdio should log to stderr)"
+                logger.warning("%s wrote a line to stdout that is %s: it was skipped", self._program, what)
+        elif not is_utf8(line):
+            self.skipped.undecodable += 1
+            if self.skipped.undecodable == 1:
+                logger.warning("%s wrote a line to stdout that is no UTF-8: it was skipped", self._program)
+            _fail_answered(Oversized.of(line), f"{self._program} sent an answer that is no UTF-8", receiver)
+        else:
+            receiver.received(line, None)
+
+    def _skip_oversized(self, line: Oversized, limit: int, receiver: Receiver) -> None:
+        self.skipped.oversized += 1
+        if self.skipped.oversized == 1:
+            what = f"is larger than {limit} bytes"
+            logger.warning("%s wrote a line to stdout that %s: it was skipped", self._program, what)
+        _fail_answered(line, f"{self._program} sent an answer of more than {limit} bytes: too large", receiver)
+
+
+def _fail_answered(line: Oversized, detail: str, receiver: Receiver) -> None:
+    """Fail the request that a skipped line would have answered, where that is sure."""
+    request_id = line.answered_id
+    if request_id is not None:
+        receiver.failed(request_id, Fault(FaultKind.INVALID, detail))

@@ -48,6 +48,8 @@ class LineSplitter:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self.is_amid_line = False
+        """A line has begun whose end was not fed yet."""
         self._held = bytearray()
         self._head: bytes | None = None  # of the line that is being dropped
         self._tail = b""
@@ -59,12 +61,14 @@ class LineSplitter:
         while (end := chunk.find(b"\n", start)) >= 0:
             lines.append(self._complete(chunk[start:end]))
             start = end + 1
+            self.is_amid_line = False
         if start < len(chunk):
             self._hold(chunk[start:])
+            self.is_amid_line = True
         return lines
 
     def _complete(self, piece: bytes) -> bytes | Oversized:
-        if not self._held and self._head is None and len(piece) <= self._max_bytes:
+        if not self.is_amid_line and len(piece) <= self._max_bytes:
             return piece
         self._hold(piece)
         if self._head is not None:
@@ -87,7 +91,8 @@ class LineSplitter:
 
 def whole_line(message: bytes) -> bytes:
     """`message` with its LF, on what every reader takes for one line: Node's `readline` ends one at U+2028 too."""
-    line = one_line(message)
-    if b"\xe2\x80" in line:
-        line = line.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
-    return line + b"\n"
+    if b"\n" in message or b"\r" in message:
+        message = one_line(message)
+    if not message.isascii() and b"\xe2\x80" in message:
+        message = message.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
+    return message + b"\n"
