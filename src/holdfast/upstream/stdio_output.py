@@ -23,6 +23,9 @@ _MIN_SECRET_CHARS: Final = 8
 
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
+_LEFT_BRACE: Final = ord("{")
+_RIGHT_BRACE: Final = ord("}")
+
 logger = logging.getLogger("holdfast.stdio")
 
 
@@ -99,40 +102,37 @@ class Output(asyncio.Protocol):
         self._receiver = receiver
 
     def data_received(self, data: bytes) -> None:
-        receiver = self._receiver
-        if receiver is None:
-            return
-        try:
-            if (
-                data.find(b"\n") == len(data) - 1 <= self._max_message_bytes
-                and data.startswith(b"{")
-                and data.endswith(b"}\n")
-                and not self._lines.is_amid_line
-                and is_utf8(data)
-            ):
-                receiver.received(data[:-1], None)  # mostly it is one message, whole
-            else:
-                self._split(data)
-        except Exception:
-            # Ours, and of one message. uvloop would close the pipe over it, with all that others wait for.
-            logger.exception("a message of %s could not be handled", self._program)
+        for line in self._lines.feed(data):
+            receiver = self._receiver
+            if receiver is None:
+                return  # also where it ended us over an earlier line
+            try:
+                if (
+                    type(line) is bytes
+                    and line
+                    and line[0] == _LEFT_BRACE
+                    and line[-1] == _RIGHT_BRACE
+                    and (line.isascii() or is_utf8(line))
+                ):
+                    receiver.received(line, None)
+                else:
+                    self._take_unusual(line, receiver)
+            except Exception:  # ours; uvloop would close the pipe over it, with all that others wait for
+                logger.exception("a message of %s could not be handled", self._program)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc  # the exit status says more
         self._closed()
 
-    def _split(self, data: bytes) -> None:
-        for line in self._lines.feed(data):
-            if self._receiver is None:
-                return  # it ended us over an earlier line
-            if isinstance(line, Oversized):
-                self._skip_oversized(line, self._max_message_bytes, self._receiver)
-            elif is_too_long_an_array(line):
-                self._skip_oversized(Oversized.of(line), MAX_ARRAY_BYTES, self._receiver)
-            else:
-                self._take(line.strip(), self._receiver)
-
-    def _take(self, line: bytes, receiver: Receiver) -> None:
+    def _take_unusual(self, line: bytes | Oversized, receiver: Receiver) -> None:
+        """A line that is not plainly an object in UTF-8."""
+        if isinstance(line, Oversized):
+            self._skip_oversized(line, self._max_message_bytes, receiver)
+            return
+        if is_too_long_an_array(line):
+            self._skip_oversized(Oversized.of(line), MAX_ARRAY_BYTES, receiver)
+            return
+        line = line.strip()
         if not line:
             return
         if line[0] not in b"{[":

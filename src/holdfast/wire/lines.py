@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from holdfast.wire.jsonrpc import one_line
 
 _EDGE_BYTES: Final = 4096
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
 _VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"'
 _ANSWER_START: Final = re.compile(
     rb'\s*\{\s*(?:%b\s*,\s*)?(?:"id"\s*:\s*(\d{1,16})\s*,\s*)?(?:%b\s*,\s*)?"(?:result|error)"\s*:'
@@ -48,27 +51,23 @@ class LineSplitter:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self.is_amid_line = False
-        """A line has begun whose end was not fed yet."""
         self._held = bytearray()
         self._head: bytes | None = None  # of the line that is being dropped
         self._tail = b""
 
-    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+    def feed(self, chunk: bytes) -> Sequence[bytes | Oversized]:
         """The lines that `chunk` completes, without their LF."""
-        lines: list[bytes | Oversized] = []
-        start = 0
-        while (end := chunk.find(b"\n", start)) >= 0:
-            lines.append(self._complete(chunk[start:end]))
-            start = end + 1
-            self.is_amid_line = False
-        if start < len(chunk):
-            self._hold(chunk[start:])
-            self.is_amid_line = True
+        pieces = chunk.split(b"\n")
+        rest = pieces.pop()
+        lines: Sequence[bytes | Oversized] = pieces
+        if self._held or self._head is not None or len(chunk) > self._max_bytes:
+            lines = [self._complete(piece) for piece in pieces]
+        if rest:
+            self._hold(rest)
         return lines
 
     def _complete(self, piece: bytes) -> bytes | Oversized:
-        if not self.is_amid_line and len(piece) <= self._max_bytes:
+        if not self._held and self._head is None and len(piece) <= self._max_bytes:
             return piece
         self._hold(piece)
         if self._head is not None:
@@ -91,7 +90,7 @@ class LineSplitter:
 
 def whole_line(message: bytes) -> bytes:
     """`message` with its LF, on what every reader takes for one line: Node's `readline` ends one at U+2028 too."""
-    if b"\n" in message or b"\r" in message:
+    if _LF in message or _CR in message:
         message = one_line(message)
     if not message.isascii() and b"\xe2\x80" in message:
         message = message.replace(b"\xe2\x80\xa8", rb"\u2028").replace(b"\xe2\x80\xa9", rb"\u2029")
