@@ -193,7 +193,7 @@ class StdioLink:
         marker, marker_value = self._watchdog.marker
         environment = {**os.environ, **self._env, marker: marker_value}
         try:
-            with ExitStack() as theirs:  # the process has them twice by the end of this
+            with ExitStack() as theirs:  # the process has its own by the end of this
                 self._stdin, stdin = await pipe_to_child(_Input(partial(self._on_pipe_closed, 0)))
                 theirs.callback(os.close, stdin)
                 self._open.add(0)
