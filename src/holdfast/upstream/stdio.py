@@ -14,23 +14,25 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
 from holdfast.clock import Clock, Timer
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.errors import OpenFailed
-from holdfast.upstream.stdio_output import STDERR_BYTES, SkippedLines, StderrRing
+from holdfast.upstream.stdio_output import STDERR_BYTES, Output, SkippedLines, StderrRing
+from holdfast.upstream.stdio_pipes import pipe_from_child, pipe_to_child
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.upstream.watchdog import Watchdog
-from holdfast.wire.jsonrpc import MAX_ARRAY_BYTES, is_too_long_an_array, is_utf8
 from holdfast.wire.lines import LineSplitter, Oversized, whole_line
 
 MAX_UNREAD_BYTES: Final = 16 * 1024 * 1024
 """Written and not read by the server; beyond it the server counts as one that does not read."""
 
+_OUTPUTS: Final = frozenset({1, 2})
 _DRAIN_TIMEOUT: Final = 0.25
 """For the last answers, where a process that left the group holds the pipe open (threats, row 34)."""
 _TERM_TIMEOUT: Final = 1.0
@@ -47,6 +49,9 @@ class _State(Enum):
     """The end was noticed; `lost` follows when the last output has been read."""
     SILENT = auto()
     """Closed, terminated or reported lost: the receiver is not called any more."""
+
+
+_RUNNING: Final = _State.RUNNING
 
 
 class _Written:
@@ -66,21 +71,32 @@ class _Written:
 _WRITTEN: Final = _Written()
 
 
+class _Input(asyncio.BaseProtocol):
+    """The protocol of stdin, which tells when the process reads no more."""
+
+    def __init__(self, closed: Callable[[], None]) -> None:
+        self._closed = closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc  # the exit status says more
+        self._closed()
+
+
 class _ProcessEvents(asyncio.SubprocessProtocol):
-    """Hands the loop's callbacks on, so that they are no public methods of the link."""
+    """Hands the loop's callbacks on, so that they are no public methods of the link; the only pipe is stderr."""
 
     def __init__(
         self,
         *,
         spawned: Callable[[asyncio.SubprocessTransport], None],
-        read: Callable[[int, bytes], None],
-        pipe_closed: Callable[[int], None],
+        stderr_read: Callable[[bytes], None],
+        stderr_closed: Callable[[], None],
         exited: Callable[[], None],
         released: Callable[[], None],
     ) -> None:
         self._spawned = spawned
-        self._read = read
-        self._pipe_closed = pipe_closed
+        self._stderr_read = stderr_read
+        self._stderr_closed = stderr_closed
         self._exited = exited
         self._released = released
 
@@ -88,11 +104,12 @@ class _ProcessEvents(asyncio.SubprocessProtocol):
         self._spawned(cast("asyncio.SubprocessTransport", transport))
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._read(fd, data)
+        del fd
+        self._stderr_read(data)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        del exc  # the exit status says more
-        self._pipe_closed(fd)
+        del fd, exc
+        self._stderr_closed()
 
     def process_exited(self) -> None:
         self._exited()
@@ -128,19 +145,27 @@ class StdioLink:
         self._cwd = cwd
         self._clock = clock
         self._watchdog = watchdog
-        self._max_message_bytes = max_message_bytes
         self._close_timeout = close_timeout
         self._state = _State.NEW
         self._receiver: Receiver | None = None
         self._transport: asyncio.SubprocessTransport | None = None
-        self._released: asyncio.Future[None] | None = None  # done when reaped, and all pipes are closed
+        self._stdin: asyncio.WriteTransport | None = None
+        self._stdout: asyncio.ReadTransport | None = None
+        self._output = Output(self._name, max_message_bytes, partial(self._on_pipe_closed, 1))
+        self._open: set[int] = set()
+        """The pipes that are open, by their number for the process."""
+        self._has_process = False
+        """It was started, and neither reaped nor given up."""
+        self._released: asyncio.Future[None] | None = None  # done when there is neither
         self._has_served = False
-        self._open_outputs = {1, 2}
         self._drain_timer: Timer | None = None
-        self._lines = LineSplitter(max_message_bytes)
         self._stderr = StderrRing(tuple(env.values()))
         self._stderr_lines = LineSplitter(STDERR_BYTES)
-        self.skipped = SkippedLines()
+
+    @property
+    def skipped(self) -> SkippedLines:
+        """The lines of stdout that were no messages."""
+        return self._output.skipped
 
     @property
     def pid(self) -> int | None:
@@ -160,20 +185,34 @@ class StdioLink:
         self._released = loop.create_future()
         events = _ProcessEvents(
             spawned=self._on_spawned,
-            read=self._on_read,
-            pipe_closed=self._on_pipe_closed,
+            stderr_read=self._on_stderr,
+            stderr_closed=partial(self._on_pipe_closed, 2),
             exited=self._on_exited,
-            released=self._on_released,
+            released=self._on_reaped,
         )
         marker, marker_value = self._watchdog.marker
         environment = {**os.environ, **self._env, marker: marker_value}
         try:
-            await loop.subprocess_exec(
-                lambda: events, *self._command, env=environment, cwd=self._cwd, start_new_session=True
-            )
+            with ExitStack() as theirs:  # the process has its own by the end of this
+                self._stdin, stdin = await pipe_to_child(_Input(partial(self._on_pipe_closed, 0)))
+                theirs.callback(os.close, stdin)
+                self._open.add(0)
+                self._stdout, stdout = await pipe_from_child(self._output)
+                theirs.callback(os.close, stdout)
+                self._open.add(1)
+                self._has_process = True
+                await loop.subprocess_exec(
+                    lambda: events,
+                    *self._command,
+                    stdin=stdin,
+                    stdout=stdout,
+                    env=environment,
+                    cwd=self._cwd,
+                    start_new_session=True,
+                )
         except (OSError, ValueError) as error:
             self.terminate()
-            self._on_released()  # there is no process to wait for
+            self._on_reaped()  # there is no process to wait for
             raise OpenFailed(_why_not_started(self._command[0], self._cwd, environment, error)) from error
         except BaseException:
             self.terminate()
@@ -205,8 +244,8 @@ class StdioLink:
         """
         self._fall_silent()
         try:
-            if self._transport is not None:
-                self._pipe(0).close()
+            if self._stdin is not None and self._transport is not None:
+                self._stdin.close()
                 if not await self._is_released_within(self._close_timeout):
                     self._signal_group(signal.SIGTERM)
                     await self._is_released_within(_TERM_TIMEOUT)
@@ -222,9 +261,9 @@ class StdioLink:
 
     def _write(self, message: bytes) -> str | None:
         """Write one line, or return why not."""
-        if self._state is not _State.RUNNING:
+        stdin = self._stdin
+        if self._state is not _RUNNING or stdin is None:
             return f"{self._name} is not running"
-        stdin = cast("asyncio.WriteTransport", self._pipe(0))
         if stdin.get_write_buffer_size() > MAX_UNREAD_BYTES:
             return f"{self._name} does not read its input"
         try:
@@ -238,55 +277,18 @@ class StdioLink:
     def _on_spawned(self, transport: asyncio.SubprocessTransport) -> None:
         self._transport = transport
         self._watchdog.add(transport.get_pid())
-        if self._state is _State.NEW:
-            self._state = _State.RUNNING
+        self._open.add(2)
+        if self._state is _State.NEW and self._stdout is not None:
+            self._state = _RUNNING
+            self._output.report_to(self._receiver)
+            self._stdout.resume_reading()
         else:  # terminated while it started
             self._drop()
 
-    def _on_read(self, fd: int, chunk: bytes) -> None:
-        if fd == 2:
-            self._stderr.feed(chunk)
-            if logger.isEnabledFor(logging.DEBUG):
-                self._log_stderr(chunk)
-            return
-        for line in self._lines.feed(chunk):
-            if self._state is _State.SILENT:
-                return  # also where the receiver ended us over an earlier line
-            if isinstance(line, Oversized):
-                self._on_oversized(line, self._max_message_bytes)
-            elif is_too_long_an_array(line):
-                self._on_oversized(Oversized.of(line), MAX_ARRAY_BYTES)
-            else:
-                self._on_line(line.strip())
-
-    def _on_line(self, line: bytes) -> None:
-        if not line:
-            return
-        if line[0] not in b"{[":
-            self.skipped.junk += 1
-            if self.skipped.junk == 1:
-                what = "no JSON (a program that speaks MCP over stdio should log to stderr)"
-                logger.warning("%s wrote a line to stdout that is %s: it was skipped", self._name, what)
-        elif not is_utf8(line):
-            self.skipped.undecodable += 1
-            if self.skipped.undecodable == 1:
-                logger.warning("%s wrote a line to stdout that is no UTF-8: it was skipped", self._name)
-            self._fail_answered(Oversized.of(line), f"{self._name} sent an answer that is no UTF-8")
-        elif self._receiver is not None:
-            self._receiver.received(line, None)
-
-    def _on_oversized(self, line: Oversized, limit: int) -> None:
-        self.skipped.oversized += 1
-        if self.skipped.oversized == 1:
-            what = f"is larger than {limit} bytes"
-            logger.warning("%s wrote a line to stdout that %s: it was skipped", self._name, what)
-        self._fail_answered(line, f"{self._name} sent an answer of more than {limit} bytes: too large")
-
-    def _fail_answered(self, line: Oversized, detail: str) -> None:
-        """Fail the request that a skipped line would have answered, where that is sure."""
-        request_id = line.answered_id
-        if request_id is not None and self._receiver is not None:
-            self._receiver.failed(request_id, Fault(FaultKind.INVALID, detail))
+    def _on_stderr(self, chunk: bytes) -> None:
+        self._stderr.feed(chunk)
+        if logger.isEnabledFor(logging.DEBUG):
+            self._log_stderr(chunk)
 
     def _log_stderr(self, chunk: bytes) -> None:
         for line in self._stderr_lines.feed(chunk):
@@ -294,9 +296,10 @@ class StdioLink:
             logger.debug("%s: %s", self._name, text)
 
     def _on_pipe_closed(self, fd: int) -> None:
-        self._open_outputs.discard(fd)
+        self._open.discard(fd)
         if fd != 2 or self._state is _State.ENDING:  # a server may close its stderr and serve on
             self._end()
+        self._check_released()
 
     def _on_exited(self) -> None:
         transport = self._transport
@@ -308,8 +311,12 @@ class StdioLink:
         self._watchdog.discard(pid)
         self._end()
 
-    def _on_released(self) -> None:
-        if self._released is not None and not self._released.done():
+    def _on_reaped(self) -> None:
+        self._has_process = False
+        self._check_released()
+
+    def _check_released(self) -> None:
+        if self._is_released and self._released is not None and not self._released.done():
             self._released.set_result(None)
 
     # Ending.
@@ -328,7 +335,7 @@ class StdioLink:
                 self._drain_timer = self._clock.call_later(_DRAIN_TIMEOUT, self._lose)
             case _State.ENDING:
                 pass
-        if self._has_exited and not self._open_outputs:
+        if self._has_exited and self._open.isdisjoint(_OUTPUTS):
             self._lose()
 
     def _lose(self) -> None:
@@ -343,7 +350,7 @@ class StdioLink:
         """Why the process ended. Once it has served somebody, its own words are for the operator alone."""
         status = None if self._transport is None else self._transport.get_returncode()
         if status is None:
-            what = f"{self._name} closed its {'output' if 1 not in self._open_outputs else 'input'} and was ended"
+            what = f"{self._name} closed its {'output' if 1 not in self._open else 'input'} and was ended"
         elif status < 0:
             what = f"{self._name} was killed by {_signal_name(-status)}"
         else:
@@ -356,9 +363,9 @@ class StdioLink:
     @property
     def _dies_as_it_starts(self) -> bool:
         """`lost` will follow and say why, which is of more use than that nothing could be written."""
-        if self._has_served or self._state not in {_State.RUNNING, _State.ENDING}:
+        if self._has_served or self._stdin is None:
             return False
-        return self._state is _State.ENDING or self._pipe(0).is_closing()
+        return self._state is _State.ENDING or (self._state is _State.RUNNING and self._stdin.is_closing())
 
     @property
     def _has_exited(self) -> bool:
@@ -368,6 +375,7 @@ class StdioLink:
         if self._state is not _State.SILENT and self.skipped.has_repeats:
             logger.info("%s: lines of stdout that were skipped in this session: %s", self._name, self.skipped)
         self._state = _State.SILENT
+        self._output.report_to(None)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_timer = None
@@ -375,13 +383,16 @@ class StdioLink:
     def _drop(self) -> None:
         """Kill the group unless its leader has exited, and close the pipes; the loop reaps it."""
         self._signal_group(signal.SIGKILL)
+        stdin = self._stdin
+        if stdin is not None and (not stdin.is_closing() or stdin.get_write_buffer_size() > 0):
+            stdin.abort()  # a second time, asyncio's fails
+        if self._stdout is not None:
+            self._stdout.close()
         if self._transport is None:
             return
-        stdin = cast("asyncio.WriteTransport", self._pipe(0))
-        if not stdin.is_closing() or stdin.get_write_buffer_size() > 0:  # asyncio fails on a second abort
-            stdin.abort()
-        self._pipe(1).close()
-        self._pipe(2).close()
+        stderr = self._transport.get_pipe_transport(2)
+        if stderr is not None:
+            stderr.close()
         if self._has_exited:  # before that, asyncio's close would take the exit status from its own watcher
             self._transport.close()
 
@@ -390,15 +401,13 @@ class StdioLink:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._transport.get_pid(), number)
 
-    def _pipe(self, fd: int) -> asyncio.BaseTransport:
-        """All three exist from the moment the process was reported as spawned."""
-        return cast(
-            "asyncio.BaseTransport", cast("asyncio.SubprocessTransport", self._transport).get_pipe_transport(fd)
-        )
+    @property
+    def _is_released(self) -> bool:
+        return not self._open and not self._has_process
 
     async def _is_released_within(self, seconds: float) -> bool:
         released = self._released
-        if released is None or released.done():
+        if released is None or self._is_released:
             return True
         over = asyncio.Event()
         timer = self._clock.call_later(seconds, over.set)

@@ -305,8 +305,11 @@ def is_utf8(text: bytes) -> bool:
     """Whether `text` is UTF-8, as JSON must be; a server's results are passed on without being decoded."""
     if text.isascii():
         return True
-    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
+        if len(text) <= _UTF8_SLICE:
+            text.decode()
+            return True
+        decoder = codecs.getincrementaldecoder("utf-8")()
         for start in range(0, len(text), _UTF8_SLICE):  # decoded at once, 16 MiB may take 64
             decoder.decode(text[start : start + _UTF8_SLICE])
         decoder.decode(b"", final=True)
