@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, RpcError
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.callers import AnswerCaller
@@ -37,7 +37,7 @@ from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, read_call
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import Drops
-from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped
+from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped, worded
 from holdfast.errors import CallFailed
 from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
@@ -78,7 +78,9 @@ class Leg(AnswerCaller[Exchange]):
             super().log(params)
 
     def worded(self, outcome: Outcome) -> bytes:
-        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
+        if type(outcome) is Result:
+            return worded(self._message_id, self._method, outcome, self._service)
+        outcome = shaped(outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
         return super().worded(outcome)
 
