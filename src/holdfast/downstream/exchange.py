@@ -10,7 +10,7 @@ from msgspec import Struct
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import Outlet
-from holdfast.downstream.post import Post, Target
+from holdfast.downstream.post import Post, Target, Terms
 from holdfast.downstream.replay import Drops
 
 
@@ -49,6 +49,11 @@ class Incoming(Protocol):
         ...
 
     @property
+    def terms(self) -> Terms | None:
+        """Those of its head, where it has one that came before."""
+        ...
+
+    @property
     def takes_stream(self) -> bool:
         """Whether anything but a result reaches the client."""
         ...
@@ -69,6 +74,10 @@ class Posted(Struct, frozen=True):
     @property
     def target(self) -> Target:
         return self.post.target
+
+    @property
+    def terms(self) -> Terms | None:
+        return self.post.terms
 
     @property
     def takes_stream(self) -> bool:

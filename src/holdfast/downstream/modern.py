@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, Result, RpcError
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Call, Declared, Json, Outcome, Result, RpcError
 from holdfast.clock import Clock
 from holdfast.config import Limits
 from holdfast.downstream.callers import AnswerCaller
@@ -34,21 +32,20 @@ from holdfast.downstream.envelope import (
 from holdfast.downstream.exchange import Exchange, Incoming, Posted
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
-from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.post import Post, Target, Terms, read_call
+from holdfast.downstream.precedent import Precedent, remember
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import Drops
-from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped, worded
+from holdfast.downstream.shaping import STATUSES, code_of, discovered, shaped, worded
 from holdfast.errors import CallFailed
-from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
+from holdfast.wire.familiar import LESSONS
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
 from holdfast.wire.revisions import MODERN, SERVED, WITH_SESSIONS
 from holdfast.wire.tasks import has_extension
-
-_NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
 Offered: TypeAlias = Callable[[Conversation], Sequence[str]]
 
@@ -111,10 +108,13 @@ class Modern:
     def post(self, post: Post, headers: Mapping[str, str]) -> None:
         """Take the message of a POST. Raises `Refusal`."""
         message = post.messages[0]
-        if isinstance(message, ClientNotification):
+        if isinstance(message, ClientRequest):
+            incoming = Posted(post, headers, self._clock, self._drops)
+            terms = post.terms
+            if terms is None or terms.precedent is None or not self._follow(incoming, message, terms, terms.precedent):
+                self.take(incoming, message)
+        elif isinstance(message, ClientNotification):
             post.responder.answer(202, ())
-        elif isinstance(message, ClientRequest):
-            self.take(Posted(post, headers, self._clock, self._drops), message)
         else:
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
 
@@ -177,11 +177,11 @@ class Modern:
         conversation = target.service.converse(asker)
         if call.method == "tools/call" and headers is not None:
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
-        terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         origin = b""
+        binding = Binding(target, asker, request)
         if envelope.state is not None:
-            taken = self.parked.take(envelope.state, terms())
+            taken = self.parked.take(envelope.state, binding.terms())
             if taken is None:
                 self._tell_of_misuse(target, envelope.state)
                 raise bad_params(request, UNKNOWN_STATE)
@@ -192,16 +192,42 @@ class Modern:
                 return
             brought["requestState"], origin = taken.state, taken.origin
         call = replace(call, declared=Declared(envelope.capabilities, brought, origin))
-        service = target.service
-        started = ModernCall(
-            self.parked,
-            Binding(target.identity, terms),
-            envelope.abilities,
-            service.name,
-            lambda asks, state: input_required(asks, state, service.server_info),
-        )
-        leg = Leg(incoming.begin(), request, token, envelope, service)
-        leg.way.when_gone(partial(started.leave, leg))
+        if incoming.terms is not None:
+            remember(incoming.terms, binding, call, envelope, conversation)
+        self._start(incoming, binding, conversation, envelope, (call, token))
+
+    def _follow(self, incoming: Posted, request: ClientRequest, terms: Terms, precedent: Precedent) -> bool:
+        """Begin a call that says of itself what one before it said; False, with nothing done, where this is none.
+
+        Raises `Refusal`.
+        """
+        target = incoming.target
+        asked = precedent.call(request, target)
+        if asked is None:
+            return False
+        terms.lessons = LESSONS
+        asker, conversation = precedent.belonging(target)
+        if precedent.method == "tools/call":
+            mirrored = conversation.mirrored(precedent.name)
+            if mirrored:
+                check_mirrored(request, incoming.headers, mirrored)
+        self._start(incoming, Binding(target, asker, request), conversation, precedent.envelope, asked)
+        return True
+
+    def _start(
+        self,
+        incoming: Incoming,
+        binding: Binding,
+        conversation: Conversation,
+        envelope: Envelope,
+        asked: tuple[Call, Raw | None],
+    ) -> None:
+        """Begin a call, and what its client hears of it; `asked` is as `read_call` gives it."""
+        call, token = asked
+        exchange = incoming.begin()
+        started = ModernCall(self.parked, binding, envelope.abilities)
+        leg = Leg(exchange, binding.request, token, envelope, binding.target.service)
+        exchange.when_gone(partial(started.leave, leg))
         started.attend(leg)
         started.begin(conversation.start(call, started))
 
@@ -210,11 +236,3 @@ class Modern:
         owner, caller = self.parked.owner_of(state), target.identity.principal
         if owner is not None and owner != caller:
             self._emit(events.RequestStateMisused(target.service.name, caller.client, owner.client, target.request))
-
-
-def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:
-    """Whatever a later leg must say as the first did."""
-    principal = asker.identity.principal
-    who = (target.service.name, principal.client, principal.user, asker.chat, asker.passed)
-    what = {name: value for name, value in request.params.items() if name not in _NOT_OF_THE_CALL}
-    return hashlib.sha256(msgspec.json.encode((who, request.method, what), order="sorted")).digest()

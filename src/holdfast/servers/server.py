@@ -100,6 +100,11 @@ class Server:
         return not self._gates and not self._keys.passes and self._is_seen_by_all
 
     @property
+    def hello(self) -> Hello | None:
+        """What it said of itself last; None before it did."""
+        return self.catalog.hello
+
+    @property
     def server_info(self) -> Raw | None:
         """Who the server says it is; None before it did."""
         hello = self.catalog.hello

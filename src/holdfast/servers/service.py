@@ -13,6 +13,7 @@ from holdfast.catalog.mirrored import Mirrored
 from holdfast.identity.asker import Asker
 from holdfast.servers.followed_tasks import FollowedTasks, Follower
 from holdfast.session.watch import Watcher
+from holdfast.upstream.transport import Hello
 
 
 class Conversation(Hashable, Protocol):
@@ -97,6 +98,14 @@ class Service(Protocol):
     @property
     def server_info(self) -> Raw | None:
         """The `serverInfo` of what answers; None where that is not known yet."""
+        ...
+
+    @property
+    def hello(self) -> Hello | None:
+        """What it said of itself last: while that stands, requests that say the same have the same conversation.
+
+        None where it says nothing of that.
+        """
         ...
 
     @property
