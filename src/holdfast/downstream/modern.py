@@ -10,9 +10,11 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Call, Declared, Json, Outcome, Result, RpcError
-from holdfast.clock import Clock
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, Result, RpcError
+from holdfast.clock import Clock, Deadlines
 from holdfast.config import Limits
+from holdfast.downstream.answer import SILENCE
+from holdfast.downstream.brief_modern import BriefModernCaller, ModernLane
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
     ASKING,
@@ -29,20 +31,19 @@ from holdfast.downstream.envelope import (
     without_envelope,
     without_tasks,
 )
-from holdfast.downstream.exchange import Exchange, Incoming, Posted
+from holdfast.downstream.exchange import Exchange, Incoming, Posted, PostExchange
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, Terms, read_call
-from holdfast.downstream.precedent import Precedent, remember
+from holdfast.downstream.precedent import remember
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import Drops
-from holdfast.downstream.shaping import STATUSES, code_of, discovered, shaped, worded
+from holdfast.downstream.shaping import STATUSES, code_of, discovered, in_parts, shaped
 from holdfast.errors import CallFailed
 from holdfast.identity.caller import Identity
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
-from holdfast.wire.familiar import LESSONS
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
 from holdfast.wire.revisions import MODERN, SERVED, WITH_SESSIONS
 from holdfast.wire.tasks import has_extension
@@ -76,7 +77,8 @@ class Leg(AnswerCaller[Exchange]):
 
     def worded(self, outcome: Outcome) -> bytes:
         if type(outcome) is Result:
-            return worded(self._message_id, self._method, outcome, self._service)
+            parts = in_parts(self._message_id, self._method, outcome, self._service)
+            return jsonrpc.one_line(b"".join(parts))
         outcome = shaped(outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
         return super().worded(outcome)
@@ -90,6 +92,7 @@ class Modern:
     ) -> None:
         self.parked = ParkedCalls(clock)
         self.listeners = Listeners(limits)
+        self.silences = Deadlines[BriefModernCaller](clock, SILENCE, self._break_silence)
         self._clock = clock
         self._drops = drops
         self._emit = emit
@@ -103,18 +106,16 @@ class Modern:
     def close(self) -> None:
         """End what waits for its client."""
         self.parked.close()
+        self.silences.close()
         self.listeners.send_away()
 
     def post(self, post: Post, headers: Mapping[str, str]) -> None:
         """Take the message of a POST. Raises `Refusal`."""
         message = post.messages[0]
-        if isinstance(message, ClientRequest):
-            incoming = Posted(post, headers, self._clock, self._drops)
-            terms = post.terms
-            if terms is None or terms.precedent is None or not self._follow(incoming, message, terms, terms.precedent):
-                self.take(incoming, message)
-        elif isinstance(message, ClientNotification):
+        if isinstance(message, ClientNotification):
             post.responder.answer(202, ())
+        elif isinstance(message, ClientRequest):
+            self.take(Posted(post, headers, self._clock, self._drops), message)
         else:
             raise Refusal(400, "Nothing is asked of a client in this way: answers come as inputResponses.")
 
@@ -194,42 +195,40 @@ class Modern:
         call = replace(call, declared=Declared(envelope.capabilities, brought, origin))
         if incoming.terms is not None:
             remember(incoming.terms, binding, call, envelope, conversation)
-        self._start(incoming, binding, conversation, envelope, (call, token))
+        started = self._attend(incoming.begin(), binding, envelope, token)
+        started.begin(conversation.start(call, started))
 
-    def _follow(self, incoming: Posted, request: ClientRequest, terms: Terms, precedent: Precedent) -> bool:
-        """Begin a call that says of itself what one before it said; False, with nothing done, where this is none.
-
-        Raises `Refusal`.
-        """
-        target = incoming.target
-        asked = precedent.call(request, target)
-        if asked is None:
-            return False
-        terms.lessons = LESSONS
-        asker, conversation = precedent.belonging(target)
-        if precedent.method == "tools/call":
-            mirrored = conversation.mirrored(precedent.name)
-            if mirrored:
-                check_mirrored(request, incoming.headers, mirrored)
-        self._start(incoming, Binding(target, asker, request), conversation, precedent.envelope, asked)
-        return True
-
-    def _start(
-        self,
-        incoming: Incoming,
-        binding: Binding,
-        conversation: Conversation,
-        envelope: Envelope,
-        asked: tuple[Call, Raw | None],
-    ) -> None:
-        """Begin a call, and what its client hears of it; `asked` is as `read_call` gives it."""
-        call, token = asked
-        exchange = incoming.begin()
+    def _attend(self, exchange: Exchange, binding: Binding, envelope: Envelope, token: Raw | None) -> ModernCall:
+        """The caller of a call that begins, and its first leg."""
         started = ModernCall(self.parked, binding, envelope.abilities)
         leg = Leg(exchange, binding.request, token, envelope, binding.target.service)
         exchange.when_gone(partial(started.leave, leg))
         started.attend(leg)
-        started.begin(conversation.start(call, started))
+        return started
+
+    # Requests with known heads.
+
+    def lane(self, target: Target, terms: Terms, headers: Mapping[str, str]) -> ModernLane | None:
+        """What a head leads to from now on; None where each request is looked at."""
+        accepts, precedent = terms.accepts, terms.precedent
+        if precedent is None or not accepts.json or (accepts.stream and accepts.prefers_stream):
+            return None
+        return ModernLane(self, precedent, target, terms, headers)
+
+    def expand(self, brief: BriefModernCaller) -> ModernCall:
+        """See `holdfast.downstream.brief_modern`."""
+        return self._expand(brief, self._exchange(brief))
+
+    def _expand(self, brief: BriefModernCaller, exchange: PostExchange) -> ModernCall:
+        return self._attend(exchange, brief.binding, brief.lane.precedent.envelope, brief.token)
+
+    def _exchange(self, brief: BriefModernCaller) -> PostExchange:
+        return PostExchange(brief.responder, brief.lane.accepts, self._clock, self._drops)
+
+    def _break_silence(self, brief: BriefModernCaller) -> None:
+        exchange = self._exchange(brief)
+        brief.become(self._expand(brief, exchange))
+        exchange.break_silence()
 
     def _tell_of_misuse(self, target: Target, state: str) -> None:
         """Tell the operator where an unknown `requestState` is that of somebody else's call."""

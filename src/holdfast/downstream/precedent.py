@@ -14,8 +14,8 @@ from msgspec import Raw, Struct
 from holdfast.call import Call, Declared, Json
 from holdfast.downstream.envelope import ASKING, NOT_ASKED_FOR, TASKS, Envelope
 from holdfast.downstream.parked import Binding
-from holdfast.downstream.post import Target, Terms
-from holdfast.identity.asker import Asker
+from holdfast.downstream.post import Terms
+from holdfast.identity.asker import Asker, next_nonce
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
@@ -49,24 +49,24 @@ class Precedent(Struct, frozen=True):
     conversation: Conversation | None
     """None where the request had one of its own."""
 
-    def call(self, request: ClientRequest, target: Target) -> tuple[Call, Raw | None] | None:
-        """As `read_call`, what `request` asks for, and the progress token.
+    def call(self, request: ClientRequest, request_id: str) -> tuple[Call, Raw | None] | None:
+        """As `read_call`, what `request` asks for, and the client's progress token.
 
         None, with nothing done, where anything of it needs a closer look. Else its `_meta` is what goes on.
         """
         params = request.params
         meta = params.get("_meta")
         if (
-            request.method != self.method
-            or type(meta) is not dict
-            or not NOT_ASKED_FOR.isdisjoint(params)
+            type(meta) is not dict
+            or request.method != self.method
             or (self.named_by and params.get(self.named_by) != self.name)
-            or not self._is_of(target)
+            or not NOT_ASKED_FOR.isdisjoint(params)
             or type(params.get("arguments", _NO_ARGUMENTS)) is not dict
             or type(params.get("cursor", "")) is not str
+            or self.service.hello is not self.hello
         ):
             return None
-        token = meta.pop(_PROGRESS, None) if type(meta.get(_PROGRESS)) in _TOKEN_TYPES else None
+        token = meta.pop(_PROGRESS) if type(meta.get(_PROGRESS)) in _TOKEN_TYPES else None
         if jsonrpc.encode(meta) != self.said:
             if token is not None:
                 meta[_PROGRESS] = token
@@ -77,28 +77,14 @@ class Precedent(Struct, frozen=True):
             params["_meta"] = self.rest
         else:
             del params["_meta"]
-        call = Call(self.method, params, token is not None, target.request, self.declared, self.envelope.level)
+        call = Call(self.method, params, token is not None, request_id, self.declared, self.envelope.level)
         return call, None if token is None else Raw(jsonrpc.encode(token))
 
-    def belonging(self, target: Target) -> tuple[Asker, Conversation]:
-        """Who asks, and the conversation of the request."""
-        asker, conversation = self.asker, self.conversation
-        if conversation is not None:
-            return asker, conversation
-        named, path, passed = asker.named, asker.path, asker.passed
-        asker = Asker(asker.identity, target.nonce, named, path, None, passed, asker.declares, is_modern=True)
-        return asker, self.service.converse(asker)
-
-    def _is_of(self, target: Target) -> bool:
-        """Whether the same is asked by the same: new settings may have come since."""
+    def another(self) -> Asker:
+        """Who asks in a request with a conversation of its own."""
         asker = self.asker
-        return (
-            target.service is self.service
-            and target.identity is asker.identity
-            and target.chat == asker.path
-            and target.passed == asker.passed
-            and self.service.hello is self.hello
-        )
+        named, path, passed = asker.named, asker.path, asker.passed
+        return Asker(asker.identity, next_nonce(), named, path, None, passed, asker.declares, is_modern=True)
 
 
 def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, conversation: Conversation) -> None:

@@ -43,11 +43,12 @@ _LONGEST: Final = 2**53
 """Milliseconds: the largest integer that every client reads; what is larger may be too large to reckon with."""
 _ADDED: Final = frozenset({"resultType", "_meta"})
 _ADDED_BYTES: Final = frozenset(name.encode() for name in _ADDED)
-_ANSWER: Final = (
-    b'{"jsonrpc":"2.0","id":%%b,"result":{"resultType":"complete","_meta":{"%b":%%b},%%b}' % SERVER_INFO_KEY.encode()
+_PLAIN: Final = b'{"jsonrpc":"2.0","id":%b,"result":'
+_BEGINNING: Final = (
+    b'{"jsonrpc":"2.0","id":%%b,"result":{"resultType":"complete","_meta":{"%b":%%b},' % SERVER_INFO_KEY.encode()
 )
-"""An answer, by its id, the server's `serverInfo` and what its result says behind its first brace."""
-_LISTED: Final = b'{"jsonrpc":"2.0","id":%b,"result":{"ttlMs":%d,"cacheScope":"%b",%b}'
+"""How an answer begins, by its id and the server's `serverInfo`, before what its result says behind its first brace."""
+_WITH_HINTS: Final = b'{"jsonrpc":"2.0","id":%b,"result":{"ttlMs":%d,"cacheScope":"%b",'
 _LARGE: Final = 4096
 """Bytes of a result from which on it is worth it to look for quotes first."""
 _FEW: Final = 32
@@ -58,19 +59,23 @@ _UNUSABLE: Final = frozenset({"tasks"})
 """Capabilities of the handshake era that this revision knows nothing of."""
 
 
-def worded(message_id: bytes, method: str, result: Result, service: Service) -> bytes:
-    """The answer to the request `message_id`: what the server said, as a client of this revision must get it."""
+def in_parts(message_id: bytes, method: str, result: Result, service: Service) -> tuple[bytes, ...]:
+    """The answer to the request `message_id`: what the server said, as a client of this revision must get it.
+
+    Joined, the parts are JSON, with line breaks where the server wrote any.
+    """
     server_info = service.server_info
     if method in _CACHED:
-        return _worded_with_hints(message_id, method, result, service)
+        return _with_hints(message_id, method, result, service)
     if result.modern is not None:
         said = {"resultType": _COMPLETE, **jsonrpc.decode_fields(result.modern)}
     else:
         text = bytes(result.raw)
-        if server_info is not None and _may_be_added_to(text):
-            return jsonrpc.one_line(_ANSWER % (message_id, server_info, memoryview(text)[1:]))
+        fields = {} if len(text) > _LARGE and _has_but_few_strings(text) else jsonrpc.decode_fields(text)
+        if server_info is not None and text.startswith(b'{"') and _ADDED.isdisjoint(fields):
+            return (_BEGINNING % (message_id, server_info), text[1:], b"}")
         said = {**jsonrpc.decode_fields(text), "resultType": _COMPLETE}
-    return jsonrpc.result(message_id, encode_result(said, server_info))
+    return (_PLAIN % message_id, encode_result(said, server_info), b"}")
 
 
 def shaped(outcome: Outcome, abilities: Abilities, service: Service) -> Outcome:
@@ -121,14 +126,14 @@ class _Shaped(Struct, frozen=True):
     """A result that may be kept, in the words of this revision but for the hints, which depend on the moment."""
 
     rest: bytes
-    """What follows them, on one line."""
+    """What follows them."""
     server_info: Raw | None
     """Who is said there to have said it."""
     ttl_ms: int
     is_public: bool
 
 
-def _worded_with_hints(message_id: bytes, method: str, result: Result, service: Service) -> bytes:
+def _with_hints(message_id: bytes, method: str, result: Result, service: Service) -> tuple[bytes, ...]:
     """A server's hints hold as far as they do here: for what is left of the time, and for whom we serve the same."""
     page = result.page
     shaped = None if page is None else page.shaped
@@ -138,7 +143,7 @@ def _worded_with_hints(message_id: bytes, method: str, result: Result, service: 
             page.shaped = shaped
     left = int(max(0.0, shaped.ttl_ms - result.age * 1000)) if shaped.ttl_ms else 0
     scope = b"public" if shaped.is_public and service.is_common else b"private"
-    return _LISTED % (message_id, left, scope, shaped.rest)
+    return (_WITH_HINTS % (message_id, left, scope), shaped.rest, b"}")
 
 
 def _shape(method: str, result: Result, server_info: Raw | None) -> _Shaped:
@@ -153,21 +158,11 @@ def _shape(method: str, result: Result, server_info: Raw | None) -> _Shaped:
         said.pop(name, None)
     ttl = jsonrpc.decode_value(hints["ttlMs"])
     return _Shaped(
-        jsonrpc.one_line(encode_result(said, server_info))[1:],
+        bytes(encode_result(said, server_info))[1:],
         server_info,
         min(ttl, _LONGEST) if isinstance(ttl, int) else 0,
         jsonrpc.decode_value(hints["cacheScope"]) == "public",
     )
-
-
-def _may_be_added_to(text: bytes) -> bool:
-    """Whether what every result says can stand in front of `text`: an object that is not empty and says none of it."""
-    if not text.startswith(b'{"'):
-        return False
-    if len(text) > _LARGE and _has_but_few_strings(text):
-        return True
-    fields = jsonrpc.decode_fields(text)
-    return bool(fields) and fields.keys().isdisjoint(_ADDED)
 
 
 def _has_but_few_strings(text: bytes) -> bool:
