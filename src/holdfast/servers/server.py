@@ -41,6 +41,7 @@ from holdfast.views import ServerView
 from holdfast.wire import jsonrpc
 
 _EMPTY = Result(Raw(b"{}"))
+_NOTHING: Mirrored = {}
 
 Standing: TypeAlias = Literal["idle", "connecting", "ready", "failed"]
 
@@ -413,8 +414,11 @@ class ServerConversation:
         return (self.key.lacks == "chat" or self.key.names_no_chat) and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
+        found = self.server.catalog.mirrored.get(tool)
+        if not found:
+            return _NOTHING
         gate = self.server.gate_of(self.key)
-        return {} if gate is not None and not gate.admits(tool) else self.server.catalog.mirrored(tool)
+        return _NOTHING if gate is not None and not gate.admits(tool) else found
 
     def introduce(self, then: Introduced) -> None:
         self.server.introduce(self.key, then)
