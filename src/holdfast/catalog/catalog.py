@@ -79,6 +79,8 @@ class Catalog:
         self._emit = emit
         self.hello: Hello | None = None
         """What the server last said of itself, if it was ever reached."""
+        self.footing: tuple[bool, ...] | None = None
+        """What of that decides on the session of a request."""
         self._lists = {method: _List() for method in CAPABILITY}
         self._safeties: dict[str, Safety] = {}
         self.mirrored: dict[str, Mirrored] = {}
@@ -166,6 +168,7 @@ class Catalog:
         elif kept is not None and not kept.is_modern and hello.could_shake_hands:
             hello = replace(kept, speaks_both=True, discovery=hello)
         self.hello = hello
+        self.footing = (hello.is_modern, hello.speaks_both, hello.is_stateless, hello.could_shake_hands)
         self._introduce(hello)
 
     def restored(self, key: SessionKey) -> None:

@@ -7,6 +7,7 @@ that is the same.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Final
 
 from msgspec import Raw, Struct
@@ -17,7 +18,6 @@ from holdfast.downstream.parked import Binding
 from holdfast.downstream.post import Terms
 from holdfast.identity.asker import Asker, next_nonce
 from holdfast.servers.service import Conversation, Service
-from holdfast.upstream.transport import Hello
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientRequest
 
@@ -43,8 +43,8 @@ class Precedent(Struct, frozen=True):
     envelope: Envelope
     declared: Declared
     service: Service
-    hello: Hello | None
-    """What the server had said of itself, which may decide on the conversation."""
+    footing: Hashable | None
+    """That of the service."""
     asker: Asker
     conversation: Conversation | None
     """None where the request had one of its own."""
@@ -63,7 +63,7 @@ class Precedent(Struct, frozen=True):
             or not NOT_ASKED_FOR.isdisjoint(params)
             or type(params.get("arguments", _NO_ARGUMENTS)) is not dict
             or type(params.get("cursor", "")) is not str
-            or self.service.hello is not self.hello
+            or self.service.footing != self.footing
         ):
             return None
         token = meta.pop(_PROGRESS) if type(meta.get(_PROGRESS)) in _TOKEN_TYPES else None
@@ -101,7 +101,7 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
     if len(said) > MAX_BYTES:
         return
     named_by = ASKING.get(method, "")
-    hello = target.service.hello
+    footing = target.service.footing
     terms.precedent = Precedent(
         method,
         named_by,
@@ -111,9 +111,9 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
         envelope,
         declared,
         target.service,
-        hello,
+        footing,
         asker,
-        None if hello is None or conversation.is_private else conversation,
+        None if footing is None or conversation.is_private else conversation,
     )
 
 

@@ -81,7 +81,7 @@ class _Messages:
 class _Leased:
     """A `Service` of which every request is of one conversation."""
 
-    hello = None
+    footing = None
 
     def __init__(self, conversation: ServerConversation) -> None:
         self._conversation = conversation

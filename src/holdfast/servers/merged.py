@@ -52,7 +52,7 @@ class Merged:
 
     name = "holdfast"
     server_info = SERVER_INFO
-    hello = None
+    footing = None
     is_common = False
     """Each client may have other servers."""
 

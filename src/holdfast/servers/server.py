@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -101,9 +101,9 @@ class Server:
         return not self._gates and not self._keys.passes and self._is_seen_by_all
 
     @property
-    def hello(self) -> Hello | None:
-        """What it said of itself last; None before it did."""
-        return self.catalog.hello
+    def footing(self) -> Hashable | None:
+        """What of the server decides on the session of a request; None before it was reached."""
+        return self.catalog.footing
 
     @property
     def server_info(self) -> Raw | None:
@@ -111,7 +111,12 @@ class Server:
         hello = self.catalog.hello
         if hello is not self._hello:  # the answer to every call of 2026-07-28 bears it
             self._hello = hello
-            self._server_info = None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+            known, said = (
+                self._server_info,
+                None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo"),
+            )
+            if known is None or said is None or bytes(known) != bytes(said):  # else what was made of it stays good
+                self._server_info = said
         return self._server_info
 
     @property

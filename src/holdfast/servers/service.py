@@ -13,7 +13,6 @@ from holdfast.catalog.mirrored import Mirrored
 from holdfast.identity.asker import Asker
 from holdfast.servers.followed_tasks import FollowedTasks, Follower
 from holdfast.session.watch import Watcher
-from holdfast.upstream.transport import Hello
 
 
 class Conversation(Hashable, Protocol):
@@ -101,11 +100,8 @@ class Service(Protocol):
         ...
 
     @property
-    def hello(self) -> Hello | None:
-        """What it said of itself last: while that stands, requests that say the same have the same conversation.
-
-        None where it says nothing of that.
-        """
+    def footing(self) -> Hashable | None:
+        """While this is equal, requests that say the same have the same conversation; None where that is not known."""
         ...
 
     @property
