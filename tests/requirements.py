@@ -1356,6 +1356,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A request closed before its question is put cancels the call.",
         "threats-and-faults 40",
     ),
+    "modern:parked:walked-away": Requirement(
+        "A question that does not say whose it is goes to the one call of its chat that waits for no answer, if any.",
+        "decision 17",
+    ),
     "modern:parked:bounded": Requirement(
         "Calls that wait for their clients are bounded in all and per named user.",
         "architecture 8, concurrency",
