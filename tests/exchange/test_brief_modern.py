@@ -42,7 +42,7 @@ class Staying(ModernClient):
         reader, writer = self._wire
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         fields: dict[str, str | None] = {"host": "localhost", "accept": BOTH, "content-type": "application/json"}
-        said = mirrored(body) if isinstance(body, dict) else {}
+        said = {} if isinstance(body, bytes) else mirrored(body)
         fields |= self.http.headers | {name.replace("_", "-"): value for name, value in (said | headers).items()}
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items() if value)]
         writer.write("\r\n".join([*lines, f"content-length: {len(sent)}", "", ""]).encode() + sent)

@@ -55,9 +55,10 @@ class Precedent(Struct, frozen=True):
         None, with nothing done, where anything of it needs a closer look. Else its `_meta` is what goes on.
         """
         params = request.params
-        meta = params.get("_meta")
+        said = params.get("_meta")
+        meta: dict[str, Json] = said if isinstance(said, dict) else {}
         if (
-            type(meta) is not dict
+            not meta
             or request.method != self.method
             or (self.named_by and params.get(self.named_by) != self.name)
             or not NOT_ASKED_FOR.isdisjoint(params)
@@ -91,14 +92,16 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
     """Let the request of `binding`, which is about to run as `call`, be the precedent of the next with its head."""
     target, asker, request = binding.target, binding.asker, binding.request
     method, params, declared = request.method, request.params, call.declared
-    meta, rest = params.get("_meta"), call.params.get("_meta")
+    said, rest = params.get("_meta"), call.params.get("_meta")
+    meta: dict[str, Json] = said if isinstance(said, dict) else {}
+    kept: dict[str, Json] = rest if isinstance(rest, dict) else {}
     if not terms.lessons or method in TASKS or not NOT_ASKED_FOR.isdisjoint(params):
         return
-    if declared is None or not isinstance(meta, dict):
+    if declared is None:
         return
     terms.lessons -= 1
-    said = jsonrpc.encode(_without_progress(meta))
-    if len(said) > MAX_BYTES:
+    envelope_bytes = jsonrpc.encode(_without_progress(meta))
+    if len(envelope_bytes) > MAX_BYTES:
         return
     named_by = ASKING.get(method, "")
     footing = target.service.footing
@@ -106,8 +109,8 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
         method,
         named_by,
         str(params.get(named_by)),
-        said,
-        _without_progress(rest) if isinstance(rest, dict) else {},
+        envelope_bytes,
+        _without_progress(kept),
         envelope,
         declared,
         target.service,
