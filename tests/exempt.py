@@ -83,12 +83,6 @@ EXEMPT: Final = (
     Exemption(
         MODERN,
         CHAT,
-        "input-required-result-basic-list-roots",
-        "a question on no call's stream, while a call of the scenario before is still parked: it may be either's",
-    ),
-    Exemption(
-        MODERN,
-        CHAT,
         "input-required-result-ignore-extra-params",
         "a warning, as before a server of 2025-11-25",
         is_warning=True,

@@ -1266,6 +1266,18 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "A 2026-07-28 request names its conversation by header, `_meta` or path, and without a name it is private.",
         "architecture 5, the chat",
     ),
+    "modern:calls:as-before": Requirement(
+        "A request that repeats the head and the envelope of the one before it is answered as if it were the first.",
+        "decision 16",
+    ),
+    "modern:calls:as-before-and-more": Requirement(
+        "A request like the one before it may report, ask, fail, be left or take long, as any other.",
+        "decision 16",
+    ),
+    "modern:units:shaped": Requirement(
+        "What every result of 2026-07-28 says is written into a server's own bytes as it would be into a new object.",
+        "threats-and-faults 20",
+    ),
     "modern:calls:progress-and-logs": Requirement(
         "Progress, and logs where the request asks for them, come on its own stream, and nothing else does.",
         "protocol 4, response",
@@ -1343,6 +1355,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "modern:parked:cancelled": Requirement(
         "A request closed before its question is put cancels the call.",
         "threats-and-faults 40",
+    ),
+    "modern:parked:walked-away": Requirement(
+        "A question that does not say whose it is goes to the one call of its chat that waits for no answer, if any.",
+        "decision 17",
     ),
     "modern:parked:bounded": Requirement(
         "Calls that wait for their clients are bounded in all and per named user.",

@@ -149,6 +149,16 @@ class Call(Struct, frozen=True):
         return value if isinstance(value, str) else None
 
 
+class Page:
+    """Where a page of a list is kept to be served again and again: what was made of it stays beside it."""
+
+    __slots__ = ("shaped",)
+
+    def __init__(self) -> None:
+        self.shaped: object = None
+        """The page in the words of 2026-07-28, as the dialect of its clients keeps it."""
+
+
 class Result(Struct, frozen=True):
     """The server's `result`, in the words of the handshake era: byte for byte where it is of that era."""
 
@@ -159,10 +169,12 @@ class Result(Struct, frozen=True):
     """Seconds since it was true for certain; 0 for what the server says now."""
     is_task: bool = False
     """It is a task that stands for the result (2026-07-28, extension tasks); only its caller's own wish brings one."""
+    page: Page | None = None
+    """None for what is said once."""
 
     def aged(self, age: float) -> Result:
         """The same, which was true for certain `age` seconds ago."""
-        return Result(self.raw, self.modern, age, self.is_task)
+        return Result(self.raw, self.modern, age, self.is_task, self.page)
 
     def copied(self) -> Result:
         """The same in bytes of its own, to be kept."""

@@ -285,6 +285,54 @@ async def test_who_leaves_while_questions_are_gathered_cancels_the_call(
         await running.upstream.until(lambda: entry.outcome == "cancelled")
 
 
+@requirement("modern:parked:walked-away")
+async def test_a_question_that_nobody_came_back_for_does_not_silence_the_next_call_of_its_chat() -> None:
+    """Over stdio, where a question does not say whose call it belongs to."""
+    async with rig("stdio") as running:
+        client = ModernClient(running, chat="c")
+        for _ in range(2):
+            await client.asked(client.tool("ask", message="left"))
+        body = client.tool("ask", message="sure?")
+        result, (key,) = await client.asked(body)
+        assert result["inputRequests"][key]["params"]["message"] == "sure?"
+        assert reply_in(await client.result(client.again(body, result, **{key: YES}))) == YES
+        assert len(running.app.modern.parked) == 2
+        running.app.modern.parked.close()
+
+
+@requirement("modern:parked:walked-away")
+async def test_a_question_that_may_be_of_either_of_two_calls_at_work_is_declined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def outside(call: ToolCall) -> dict[str, Any]:
+        await call.core.wait_at_gate("asking")
+        assert call.session.push is not None
+        answer = await call.session.ask(
+            call.session.push, "elicitation/create", {"message": "?", "requestedSchema": {}}
+        )
+        return text_result(bytes(answer.result or b"").decode())
+
+    async def busy(call: ToolCall) -> dict[str, Any]:
+        await call.core.wait_at_gate("busy")
+        return text_result("done")
+
+    adding(monkeypatch, "outside", outside)
+    adding(monkeypatch, "busy", busy)
+    async with rig() as running:
+        client = ModernClient(running, chat="c")
+        assert text_in(await client.result(client.tool("count"))) == "1"
+        await running.upstream.pushing()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(client.result(client.tool("outside")))
+            working = group.create_task(client.result(client.tool("busy")))
+            await running.upstream.until(lambda: len(running.upstream.calls("busy")) == 1)
+            await running.upstream.until(lambda: len(running.upstream.calls("outside")) == 1)
+            running.upstream.open_gate("asking")
+            assert reply_in(await asking) == {"action": "cancel"}
+            running.upstream.open_gate("busy")
+        assert text_in(working.result()) == "done"
+
+
 @requirement("modern:parked:bounded")
 async def test_parked_calls_are_bounded_and_who_comes_then_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parked, "MAX_PARKED", 3)

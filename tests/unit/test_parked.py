@@ -14,24 +14,36 @@ from holdfast.call import Abilities, Ask, AskId, InputRequired, Outcome, Reply, 
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.exchange import Exchange
 from holdfast.downstream.parked import WRAPPED_TTL, Binding, ModernCall, ParkedCalls, Wrapped
+from holdfast.downstream.post import Target
 from holdfast.downstream.states import Kind, Seals
 from holdfast.identity.caller import Identity
+from holdfast.servers.merged import Merged
 from holdfast.session.key import Principal
 from holdfast.testing.clock import ManualClock
 from holdfast.wire.headers import mirrored_value
+from holdfast.wire.jsonrpc import ClientRequest
 from requirements import requirement
 
 TERMS: Final = b"\x01" * 32
 ORIGIN: Final = b"\x02" * 16
 IDENTITY: Final = Identity(Principal("host", "ann"), None, lacks_user=False)
+REQUEST: Final = ClientRequest(1, "tools/call", {"name": "echo"})
+TARGET: Final = Target(Merged("__", ManualClock()), IDENTITY, None)
+
+
+class Bound(Binding, frozen=True):
+    """A binding whose terms are what they are said to be."""
+
+    said: bytes = b""
+
+    def terms(self) -> bytes:
+        return self.said
 
 
 def parked(terms: bytes = TERMS) -> tuple[ParkedCalls, ModernCall, str]:
     """A call that waits for its client, and its state."""
     desk = ParkedCalls(ManualClock())
-    call = ModernCall(
-        desk, Binding(IDENTITY, lambda: terms), Abilities(), "server", lambda _asks, _state: InputRequired(Raw(b"{}"))
-    )
+    call = ModernCall(desk, Bound(TARGET, TARGET.asker({}), REQUEST, terms), Abilities())
     return desk, call, desk.park(call)[1]
 
 

@@ -77,10 +77,14 @@ class Catalog:
         self._scope = scope
         self._clock = clock
         self._emit = emit
-        self._hello: Hello | None = None
+        self.hello: Hello | None = None
+        """What the server last said of itself, if it was ever reached."""
+        self.footing: tuple[bool, ...] | None = None
+        """What of that decides on the session of a request."""
         self._lists = {method: _List() for method in CAPABILITY}
         self._safeties: dict[str, Safety] = {}
-        self._mirrored: dict[str, Mirrored] = {}
+        self.mirrored: dict[str, Mirrored] = {}
+        """By tool, the arguments that its clients repeat in headers, as far as the list of tools is kept."""
         self._push_since: float | None = None
         """Since when every change is announced; None while that is not so."""
         self._introduced: list[Introduced] = []
@@ -93,19 +97,10 @@ class Catalog:
         """Go by other settings from now on."""
         self._settings = settings
 
-    @property
-    def hello(self) -> Hello | None:
-        """What the server last said of itself, if it was ever reached."""
-        return self._hello
-
-    def mirrored(self, tool: str) -> Mirrored:
-        """The arguments of a tool that its clients repeat in headers, as far as the list of tools is kept."""
-        return self._mirrored.get(tool, {})
-
     def introduce(self, then: Introduced, key: SessionKey) -> None:
         """Call `then` with what the server says of itself, at once if it is known."""
-        if self._hello is not None:
-            then(self._hello)
+        if self.hello is not None:
+            then(self.hello)
         elif len(self._introduced) >= MAX_WAITING:
             then(self._overloaded())
         else:
@@ -126,7 +121,7 @@ class Catalog:
         ):
             return self._pool.start(key, call, caller, watcher)
         waiting = Waiting(key, call, caller, watcher)
-        if self._hello is None or self._lists[call.method].is_stale:
+        if self.hello is None or self._lists[call.method].is_stale:
             caller.status(
                 Status(StatusWord.CONNECTING, f"Asking {self._settings.name} for its {CAPABILITY[call.method]}.")
             )
@@ -166,13 +161,14 @@ class Catalog:
     # Observer: what sessions reveal.
 
     def opened(self, hello: Hello) -> None:
-        kept = self._hello
+        kept = self.hello
         if kept is not None and hello.is_deaf:
             # Others listen, and what they may promise stands.
             hello = replace(kept, speaks_both=hello.speaks_both) if kept.is_modern else kept
         elif kept is not None and not kept.is_modern and hello.could_shake_hands:
             hello = replace(kept, speaks_both=True, discovery=hello)
-        self._hello = hello
+        self.hello = hello
+        self.footing = (hello.is_modern, hello.speaks_both, hello.is_stateless, hello.could_shake_hands)
         self._introduce(hello)
 
     def restored(self, key: SessionKey) -> None:
@@ -208,14 +204,14 @@ class Catalog:
     # Inside.
 
     def _offers(self, method: str) -> bool:
-        return self._hello is not None and CAPABILITY[method] in self._hello.capabilities
+        return self.hello is not None and CAPABILITY[method] in self.hello.capabilities
 
     def _age(self, method: str, kept: _List) -> float:
         """Seconds since what is kept was true for certain: 0 while a change would have been announced."""
         if kept.is_stale:
             return math.inf
-        if self._hello is not None and self._push_since is not None and kept.fetched_at >= self._push_since:
-            capability = jsonrpc.decode_value(self._hello.capabilities.get(CAPABILITY[method], b"null"))
+        if self.hello is not None and self._push_since is not None and kept.fetched_at >= self._push_since:
+            capability = jsonrpc.decode_value(self.hello.capabilities.get(CAPABILITY[method], b"null"))
             if isinstance(capability, dict) and capability.get("listChanged") is True:
                 return 0.0
         return self._clock.now() - kept.fetched_at
@@ -230,7 +226,7 @@ class Catalog:
         if waiting.is_over:
             return
         method = waiting.call.method
-        if waiting.key.prefers_modern and self._hello is not None and self._hello.speaks_both:
+        if waiting.key.prefers_modern and self.hello is not None and self.hello.speaks_both:
             # What is kept is as older revisions have it.
             waiting.running = self._pool.start(waiting.key, waiting.call, waiting.caller, waiting.watcher)
             return
@@ -353,7 +349,7 @@ class Catalog:
         if method == "tools/list":
             raws = [page.raw for page in pages.values()]
             self.tools = sum(length(raw, "tools") for raw in raws)
-            self._mirrored = dict(found for raw in raws for found in mirrored_arguments(raw))
+            self.mirrored = dict(found for raw in raws for found in mirrored_arguments(raw))
             if self._settings.trusted:
                 self._safeties = {name: safety for raw in raws for name, safety in hints(raw)}
         if has_changed and not kept.is_stale:  # else the server has announced it

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Raw
 
-from holdfast.call import Result, RpcError
+from holdfast.call import Page, Result, RpcError
 from holdfast.clock import Clock, timeout
 from holdfast.session.retry import Safety
 from holdfast.session.session import Session
@@ -30,7 +30,8 @@ async def fetch(session: Session, method: str, clock: Clock, patience: float) ->
         outcome = await _ask(session, method, cursor, clock, patience)
         if not isinstance(outcome, Result):
             return outcome
-        pages[cursor] = page = outcome.copied()
+        copy = outcome.copied()
+        pages[cursor] = page = Result(copy.raw, copy.modern, page=Page())
         size += len(page.raw) + (0 if page.modern is None else len(page.modern))
         if size > MAX_LIST_BYTES:
             return Fault(FaultKind.INVALID, f"{method} is larger than {MAX_LIST_BYTES} bytes")

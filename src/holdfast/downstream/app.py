@@ -15,6 +15,7 @@ from holdfast.clock import Clock
 from holdfast.config import GatewaySettings
 from holdfast.downstream.body import Disconnected, check_length, receive_body
 from holdfast.downstream.brief import Lane
+from holdfast.downstream.brief_modern import ModernLane
 from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
@@ -83,8 +84,8 @@ class Kept(Struct):
     """How often such a request may come is bounded."""
     entrance: Entrance
     """By which alone it may come again."""
-    lane: Lane | None = None
-    """What it led to when it came last, where that is a client session."""
+    lane: Lane | ModernLane | None = None
+    """What it led to when it came last, where that is a client session or a call of 2026-07-28."""
 
 
 class Pages(Protocol):
@@ -279,10 +280,11 @@ class App:
         self.take(again, responder)
         kept.lane = self._lane(kept)
 
-    def _lane(self, kept: Kept) -> Lane | None:
-        target, session_id = kept.target, kept.admitted.request.headers.get("mcp-session-id")
+    def _lane(self, kept: Kept) -> Lane | ModernLane | None:
+        target, headers = kept.target, kept.admitted.request.headers
+        session_id = headers.get("mcp-session-id")
         if session_id is None:
-            return None
+            return self.modern.lane(target, kept.terms, headers)
         client = self.sessions.find(session_id, target.identity.principal, target.service)
         if client is None or isinstance(client.push_stream, LiveStream):
             return None

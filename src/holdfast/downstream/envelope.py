@@ -45,7 +45,7 @@ NEEDS_TASKS: Final[Mapping[str, Any]] = {"requiredCapabilities": {"extensions": 
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 _OF_THE_RETRY: Final = frozenset({"inputResponses", "requestState"})
-_NOT_ASKED_FOR: Final = _OF_THE_RETRY | {"task"}
+NOT_ASKED_FOR: Final = _OF_THE_RETRY | {"task"}
 """What a server of the handshake era must not see: no client of this revision says whether there is a task."""
 _OURS: Final = ENVELOPE_KEYS | {LOG_LEVEL_KEY, CHAT_KEY}
 """The `_meta` keys that go no further."""
@@ -120,7 +120,7 @@ def without_tasks(envelope: Envelope) -> Envelope:
 
 def without_envelope(request: ClientRequest) -> ClientRequest:
     """The request as a server of the handshake era may see it."""
-    dropped = frozenset[str]() if request.method in TASKS else _NOT_ASKED_FOR
+    dropped = frozenset[str]() if request.method in TASKS else NOT_ASKED_FOR
     params = {name: value for name, value in request.params.items() if name not in dropped}
     meta = params.get("_meta")
     if isinstance(meta, dict):

@@ -10,8 +10,10 @@ from msgspec import Struct
 from holdfast.clock import Clock
 from holdfast.downstream.answer import Answer
 from holdfast.downstream.callers import Outlet
-from holdfast.downstream.post import Post, Target
+from holdfast.downstream.http import Responder
+from holdfast.downstream.post import Post, Target, Terms
 from holdfast.downstream.replay import Drops
+from holdfast.wire.headers import Accepts
 
 
 class Exchange(Outlet, Protocol):
@@ -49,6 +51,11 @@ class Incoming(Protocol):
         ...
 
     @property
+    def terms(self) -> Terms | None:
+        """Those of its head, where it has one that came before."""
+        ...
+
+    @property
     def takes_stream(self) -> bool:
         """Whether anything but a result reaches the client."""
         ...
@@ -71,18 +78,22 @@ class Posted(Struct, frozen=True):
         return self.post.target
 
     @property
+    def terms(self) -> Terms | None:
+        return self.post.terms
+
+    @property
     def takes_stream(self) -> bool:
         return self.post.accepts.stream
 
     def begin(self) -> Exchange:
-        return _PostExchange(self.post, self.clock, self.drops)
+        return PostExchange(self.post.responder, self.post.accepts, self.clock, self.drops)
 
 
-class _PostExchange(Answer):
+class PostExchange(Answer):
     """The answer to a POST, by the one request that it brought."""
 
-    def __init__(self, post: Post, clock: Clock, drops: Drops) -> None:
-        super().__init__(post.responder, post.accepts, clock, expected=1, is_array=False, drops=drops)
+    def __init__(self, responder: Responder, accepts: Accepts, clock: Clock, drops: Drops) -> None:
+        super().__init__(responder, accepts, clock, expected=1, is_array=False, drops=drops)
 
     @property
     def is_slow(self) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
 from holdfast import events
-from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, RpcError
-from holdfast.clock import Clock
+from holdfast.call import LOG_LEVELS, UNKNOWN_STATE, Declared, Json, Outcome, Result, RpcError
+from holdfast.clock import Clock, Deadlines
 from holdfast.config import Limits
+from holdfast.downstream.answer import SILENCE
+from holdfast.downstream.brief_modern import BriefModernCaller, ModernLane
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.envelope import (
     ASKING,
@@ -31,15 +31,15 @@ from holdfast.downstream.envelope import (
     without_envelope,
     without_tasks,
 )
-from holdfast.downstream.exchange import Exchange, Incoming, Posted
+from holdfast.downstream.exchange import Exchange, Incoming, Posted, PostExchange
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
-from holdfast.downstream.post import Post, Target, read_call
+from holdfast.downstream.post import Post, Target, Terms, read_call
+from holdfast.downstream.precedent import remember
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import Drops
-from holdfast.downstream.shaping import STATUSES, code_of, discovered, input_required, shaped
+from holdfast.downstream.shaping import STATUSES, code_of, discovered, in_parts, shaped
 from holdfast.errors import CallFailed
-from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
 from holdfast.servers.service import Conversation, Service
 from holdfast.upstream.transport import Hello
@@ -47,8 +47,6 @@ from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import ClientNotification, ClientRequest
 from holdfast.wire.revisions import MODERN, SERVED, WITH_SESSIONS
 from holdfast.wire.tasks import has_extension
-
-_NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 
 Offered: TypeAlias = Callable[[Conversation], Sequence[str]]
 
@@ -78,7 +76,10 @@ class Leg(AnswerCaller[Exchange]):
             super().log(params)
 
     def worded(self, outcome: Outcome) -> bytes:
-        outcome = shaped(self._method, outcome, self._envelope.abilities, self._service)
+        if type(outcome) is Result:
+            parts = in_parts(self._message_id, self._method, outcome, self._service)
+            return jsonrpc.one_line(b"".join(parts))
+        outcome = shaped(outcome, self._envelope.abilities, self._service)
         self._answer.status = STATUSES.get(code_of(outcome), 200)
         return super().worded(outcome)
 
@@ -91,6 +92,7 @@ class Modern:
     ) -> None:
         self.parked = ParkedCalls(clock)
         self.listeners = Listeners(limits)
+        self.silences = Deadlines[BriefModernCaller](clock, SILENCE, self._break_silence)
         self._clock = clock
         self._drops = drops
         self._emit = emit
@@ -104,6 +106,7 @@ class Modern:
     def close(self) -> None:
         """End what waits for its client."""
         self.parked.close()
+        self.silences.close()
         self.listeners.send_away()
 
     def post(self, post: Post, headers: Mapping[str, str]) -> None:
@@ -175,11 +178,11 @@ class Modern:
         conversation = target.service.converse(asker)
         if call.method == "tools/call" and headers is not None:
             check_mirrored(request, headers, conversation.mirrored(call.target or ""))
-        terms = partial(_terms, target, asker, request)
         brought: dict[str, Json] = {} if envelope.responses is None else {"inputResponses": {**envelope.responses}}
         origin = b""
+        binding = Binding(target, asker, request)
         if envelope.state is not None:
-            taken = self.parked.take(envelope.state, terms())
+            taken = self.parked.take(envelope.state, binding.terms())
             if taken is None:
                 self._tell_of_misuse(target, envelope.state)
                 raise bad_params(request, UNKNOWN_STATE)
@@ -190,29 +193,45 @@ class Modern:
                 return
             brought["requestState"], origin = taken.state, taken.origin
         call = replace(call, declared=Declared(envelope.capabilities, brought, origin))
-        service = target.service
-        started = ModernCall(
-            self.parked,
-            Binding(target.identity, terms),
-            envelope.abilities,
-            service.name,
-            lambda asks, state: input_required(asks, state, service.server_info),
-        )
-        leg = Leg(incoming.begin(), request, token, envelope, service)
-        leg.way.when_gone(partial(started.leave, leg))
-        started.attend(leg)
+        if incoming.terms is not None:
+            remember(incoming.terms, binding, call, envelope, conversation)
+        started = self._attend(incoming.begin(), binding, envelope, token)
         started.begin(conversation.start(call, started))
+
+    def _attend(self, exchange: Exchange, binding: Binding, envelope: Envelope, token: Raw | None) -> ModernCall:
+        """The caller of a call that begins, and its first leg."""
+        started = ModernCall(self.parked, binding, envelope.abilities)
+        leg = Leg(exchange, binding.request, token, envelope, binding.target.service)
+        exchange.when_gone(partial(started.leave, leg))
+        started.attend(leg)
+        return started
+
+    # Requests with known heads.
+
+    def lane(self, target: Target, terms: Terms, headers: Mapping[str, str]) -> ModernLane | None:
+        """What a head leads to from now on; None where each request is looked at."""
+        accepts, precedent = terms.accepts, terms.precedent
+        if precedent is None or not accepts.json or (accepts.stream and accepts.prefers_stream):
+            return None
+        return ModernLane(self, precedent, target, terms, headers)
+
+    def expand(self, brief: BriefModernCaller) -> ModernCall:
+        """See `holdfast.downstream.brief_modern`."""
+        return self._expand(brief, self._exchange(brief))
+
+    def _expand(self, brief: BriefModernCaller, exchange: PostExchange) -> ModernCall:
+        return self._attend(exchange, brief.binding, brief.lane.precedent.envelope, brief.token)
+
+    def _exchange(self, brief: BriefModernCaller) -> PostExchange:
+        return PostExchange(brief.responder, brief.lane.accepts, self._clock, self._drops)
+
+    def _break_silence(self, brief: BriefModernCaller) -> None:
+        exchange = self._exchange(brief)
+        brief.become(self._expand(brief, exchange))
+        exchange.break_silence()
 
     def _tell_of_misuse(self, target: Target, state: str) -> None:
         """Tell the operator where an unknown `requestState` is that of somebody else's call."""
         owner, caller = self.parked.owner_of(state), target.identity.principal
         if owner is not None and owner != caller:
             self._emit(events.RequestStateMisused(target.service.name, caller.client, owner.client, target.request))
-
-
-def _terms(target: Target, asker: Asker, request: ClientRequest) -> bytes:
-    """Whatever a later leg must say as the first did."""
-    principal = asker.identity.principal
-    who = (target.service.name, principal.client, principal.user, asker.chat, asker.passed)
-    what = {name: value for name, value in request.params.items() if name not in _NOT_OF_THE_CALL}
-    return hashlib.sha256(msgspec.json.encode((who, request.method, what), order="sorted")).digest()

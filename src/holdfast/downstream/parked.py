@@ -7,12 +7,14 @@ of 2026-07-28 ends the call itself, and gives a state that is wrapped: nothing o
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
@@ -34,11 +36,15 @@ from holdfast.call import (
 from holdfast.clock import Clock, Timer
 from holdfast.downstream.callers import AnswerCaller
 from holdfast.downstream.exchange import Exchange
+from holdfast.downstream.post import Target
+from holdfast.downstream.shaping import input_required
 from holdfast.downstream.states import Kind, Seals
 from holdfast.errors import CallFailed, Code, Delivery
+from holdfast.identity.asker import Asker
 from holdfast.identity.caller import Identity
 from holdfast.session.key import Principal
 from holdfast.wire import jsonrpc
+from holdfast.wire.jsonrpc import ClientRequest
 
 MAX_PARKED: Final = 1000
 """Calls with open questions, of all clients together; who comes then cannot be asked."""
@@ -50,6 +56,7 @@ MAX_KEPT: Final = 256 * 1024
 """Bytes of an answer that waits for its client to come back."""
 WRAPPED_TTL: Final = 24 * 3600.0
 """Seconds for which a server's own state is taken back; how long it is good for is the server's to say."""
+_NOT_OF_THE_CALL: Final = frozenset({"_meta", "inputResponses", "requestState"})
 _NAME: Final = 16
 """Bytes that name a parked call."""
 _WRAPPER: Final = struct.Struct(">d16s")
@@ -67,44 +74,45 @@ class Wrapped(Struct, frozen=True):
 class Binding(Struct, frozen=True):
     """Who may go on with a call, and with which request."""
 
-    identity: Identity
-    terms: Callable[[], bytes]
-    """Principal, conversation, method and params: whatever a later leg must say as the first did.
+    target: Target
+    asker: Asker
+    request: ClientRequest
 
-    Made where it is needed: few calls are parked.
-    """
+    @property
+    def identity(self) -> Identity:
+        """Who sent the request."""
+        return self.target.identity
+
+    def terms(self) -> bytes:
+        """Principal, conversation, method and params: whatever a later leg must say as the first did."""
+        asker, request = self.asker, self.request
+        principal = asker.identity.principal
+        who = (self.target.service.name, principal.client, principal.user, asker.chat, asker.passed)
+        what = {name: value for name, value in request.params.items() if name not in _NOT_OF_THE_CALL}
+        return hashlib.sha256(msgspec.json.encode((who, request.method, what), order="sorted")).digest()
 
 
 class ModernCall:
-    """The `Caller` of a call that goes on over several requests."""
+    """The `Caller` of a call that goes on over several requests; most take one."""
 
-    def __init__(
-        self,
-        desk: ParkedCalls,
-        binding: Binding,
-        abilities: Abilities,
-        server: str,
-        question: Callable[[Mapping[str, Ask], str], InputRequired],
-    ) -> None:
-        """`question` makes the result that puts questions."""
+    latest: Fields | None = None
+    """The newest progress, while nobody could be told."""
+    is_over = False
+    _running: Running | None = None
+    _leg: AnswerCaller[Exchange] | None = None
+    _asked = 0
+    _gathering: Timer | None = None
+    _expiry: Timer | None = None
+    _name = b""
+    """Under which it is parked."""
+    _outcome: Outcome | None = None
+
+    def __init__(self, desk: ParkedCalls, binding: Binding, abilities: Abilities) -> None:
         self.binding = binding
         self._desk = desk
         self._own_abilities = abilities
-        self._server = server
-        self._question = question
-        self._running: Running | None = None
-        self._leg: AnswerCaller[Exchange] | None = None
         self._asks: dict[str, tuple[Ask, float]] = {}
         """The open questions by their keys, and until when the server waits for each."""
-        self._asked = 0
-        self._gathering: Timer | None = None
-        self._expiry: Timer | None = None
-        self._name = b""
-        """Under which it is parked."""
-        self.latest: Fields | None = None
-        """The newest progress, while nobody could be told."""
-        self._outcome: Outcome | None = None
-        self.is_over = False
 
     # What its client does.
 
@@ -200,11 +208,12 @@ class ModernCall:
         self._running = None  # it holds us
         leg, self._leg = self._leg, None
         if leg is not None:
-            self._stop_timers()
-            self._desk.release(self)
+            if self._asked:
+                self._stop_timers()
+                self._desk.release(self)
             leg.answer(outcome)
         else:
-            self._outcome = _fit_to_keep(outcome, self._server)
+            self._outcome = _fit_to_keep(outcome, self.binding.target.service.name)
 
     # Inside.
 
@@ -218,7 +227,8 @@ class ModernCall:
         first = min(until for _, until in self._asks.values())
         self._expiry = self._desk.clock.call_later(max(0.0, first - now), self._expire)
         self._name, state = self._desk.park(self)
-        leg.answer(self._question({key: ask for key, (ask, _) in self._asks.items()}, state))
+        asks = {key: ask for key, (ask, _) in self._asks.items()}
+        leg.answer(input_required(asks, state, self.binding.target.service.server_info))
 
     def _expire(self) -> None:
         self._expiry = None

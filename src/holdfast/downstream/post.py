@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw, Struct, field
 
@@ -14,9 +14,13 @@ from holdfast.identity.asker import Asker, next_nonce
 from holdfast.identity.caller import Identity
 from holdfast.servers.service import Service
 from holdfast.wire import jsonrpc
+from holdfast.wire.familiar import LESSONS
 from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientReply, ClientRequest
 from holdfast.wire.revisions import ENVELOPE_KEYS, HANDSHAKE_REVISIONS, MODERN, SERVED
+
+if TYPE_CHECKING:
+    from holdfast.downstream.precedent import Precedent
 
 MAX_MESSAGES: Final = 1000
 """Of one array: they are all taken up before anything else runs."""
@@ -73,6 +77,8 @@ class Post(Struct, frozen=True):
     is_array: bool
     is_modern: bool = False
     """It is of revision 2026-07-28, or means to be."""
+    terms: Terms | None = None
+    """Those of its head, where that came before."""
 
     @property
     def requests(self) -> list[ClientRequest]:
@@ -80,12 +86,16 @@ class Post(Struct, frozen=True):
         return [m for m in self.messages if isinstance(m, ClientRequest)]
 
 
-class Terms(Struct, frozen=True):
-    """What the head of a POST says of its body and of the answer."""
+class Terms(Struct):
+    """What the head of a POST says of its body and of the answer, and what is known of the requests that it led."""
 
     accepts: Accepts
     version: str | None
     """The `MCP-Protocol-Version` header."""
+    precedent: Precedent | None = None
+    """The last request of 2026-07-28 with this head from which something follows for the next."""
+    lessons: int = LESSONS
+    """Precedents that are still made in vain before none is any more."""
 
 
 def read_terms(headers: Mapping[str, str]) -> Terms:
@@ -101,6 +111,7 @@ def read_terms(headers: Mapping[str, str]) -> Terms:
 
 def read_post(request: Request, responder: Responder, target: Target, terms: Terms | None = None) -> Post:
     """Check and decode a POST; `terms` are those of its head, if that was read before. Raises `Refusal`."""
+    is_known = terms is not None
     if terms is None:
         terms = read_terms(request.headers)
     try:
@@ -120,7 +131,9 @@ def read_post(request: Request, responder: Responder, target: Target, terms: Ter
             _check_request(decoded)
     if not has_modern and version is not None and version not in HANDSHAKE_REVISIONS:
         raise Refusal(400, f"Unsupported MCP-Protocol-Version; supported are {', '.join(SERVED)}.")
-    return Post(target, responder, terms.accepts, messages, decoded is messages, has_modern)
+    return Post(
+        target, responder, terms.accepts, messages, decoded is messages, has_modern, terms if is_known else None
+    )
 
 
 def check_messages(decoded: ClientMessage | list[ClientMessage], *, takes_modern: bool = False) -> list[ClientMessage]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from holdfast.call import Abilities, Ask, Fields, InputRequired, Outcome, Result, RpcError
 from holdfast.downstream.envelope import (
@@ -41,24 +41,46 @@ _HINTS: Final[Fields] = {"ttlMs": Raw(b"0"), "cacheScope": Raw(b'"private"')}
 a client that does not listen would not hear of it. The same where a server gives none."""
 _LONGEST: Final = 2**53
 """Milliseconds: the largest integer that every client reads; what is larger may be too large to reckon with."""
+_ADDED: Final = frozenset({"resultType", "_meta"})
+_ADDED_BYTES: Final = frozenset(name.encode() for name in _ADDED)
+_PLAIN: Final = b'{"jsonrpc":"2.0","id":%b,"result":'
+_BEGINNING: Final = (
+    b'{"jsonrpc":"2.0","id":%%b,"result":{"resultType":"complete","_meta":{"%b":%%b},' % SERVER_INFO_KEY.encode()
+)
+"""How an answer begins, by its id and the server's `serverInfo`, before what its result says behind its first brace."""
+_WITH_HINTS: Final = b'{"jsonrpc":"2.0","id":%b,"result":{"ttlMs":%d,"cacheScope":"%b",'
+_LARGE: Final = 4096
+"""Bytes of a result from which on it is worth it to look for quotes first."""
+_FEW: Final = 32
+_LONGEST_KEY: Final = 6 * max(map(len, _ADDED))
+"""Bytes of a name of which each character is escaped."""
+_BACKSLASH: Final = ord("\\")
 _UNUSABLE: Final = frozenset({"tasks"})
 """Capabilities of the handshake era that this revision knows nothing of."""
 
 
-def shaped(method: str, outcome: Outcome, abilities: Abilities, service: Service) -> Outcome:
-    """What the server said, as a client of this revision must get it."""
-    if isinstance(outcome, Result):
-        hints = _HINTS if method in _CACHED else {}
-        if outcome.modern is None:
-            said = jsonrpc.decode_fields(without_support(outcome.raw) if method == "tools/list" else outcome.raw)
-            return Result(encode_result({**said, "resultType": _COMPLETE, **hints}, service.server_info))
-        said = {"resultType": _COMPLETE, **hints, **jsonrpc.decode_fields(outcome.modern)}
-        if hints:
-            said |= _true_hints(said, outcome.age, is_common=service.is_common)
-        return Result(encode_result(said, service.server_info))
-    if isinstance(outcome, RpcError):
-        return _error(outcome, abilities, service.server_info)
-    return outcome
+def in_parts(message_id: bytes, method: str, result: Result, service: Service) -> tuple[bytes, ...]:
+    """The answer to the request `message_id`: what the server said, as a client of this revision must get it.
+
+    Joined, the parts are JSON, with line breaks where the server wrote any.
+    """
+    server_info = service.server_info
+    if method in _CACHED:
+        return _with_hints(message_id, method, result, service)
+    if result.modern is not None:
+        said = {"resultType": _COMPLETE, **jsonrpc.decode_fields(result.modern)}
+    else:
+        text = bytes(result.raw)
+        fields = {} if len(text) > _LARGE and _has_but_few_strings(text) else jsonrpc.decode_fields(text)
+        if server_info is not None and text.startswith(b'{"') and _ADDED.isdisjoint(fields):
+            return (_BEGINNING % (message_id, server_info), text[1:], b"}")
+        said = {**jsonrpc.decode_fields(text), "resultType": _COMPLETE}
+    return (_PLAIN % message_id, encode_result(said, server_info), b"}")
+
+
+def shaped(outcome: Outcome, abilities: Abilities, service: Service) -> Outcome:
+    """Whatever ended a call but a result, as a client of this revision must get it."""
+    return _error(outcome, abilities, service.server_info) if isinstance(outcome, RpcError) else outcome
 
 
 def discovered(hello: Hello, revisions: Sequence[str]) -> Result:
@@ -100,12 +122,67 @@ def encode_result(fields: Mapping[str, Any], server_info: Raw | None) -> Raw:
     return Raw(jsonrpc.encode({**fields, "_meta": {**meta, SERVER_INFO_KEY: server_info}}))
 
 
-def _true_hints(said: Fields, age: float, *, is_common: bool) -> Fields:
-    """A server's hints as far as they hold here: for what is left of the time, and for whom we serve the same."""
-    ttl = jsonrpc.decode_value(said["ttlMs"])
-    left = int(max(0.0, min(ttl, _LONGEST) - age * 1000)) if isinstance(ttl, int) else 0
-    is_public = is_common and jsonrpc.decode_value(said["cacheScope"]) == "public"
-    return {"ttlMs": Raw(b"%d" % left), "cacheScope": Raw(b'"public"') if is_public else _HINTS["cacheScope"]}
+class _Shaped(Struct, frozen=True):
+    """A result that may be kept, in the words of this revision but for the hints, which depend on the moment."""
+
+    rest: bytes
+    """What follows them."""
+    server_info: Raw | None
+    """Who is said there to have said it."""
+    ttl_ms: int
+    is_public: bool
+
+
+def _with_hints(message_id: bytes, method: str, result: Result, service: Service) -> tuple[bytes, ...]:
+    """A server's hints hold as far as they do here: for what is left of the time, and for whom we serve the same."""
+    page = result.page
+    shaped = None if page is None else page.shaped
+    if type(shaped) is not _Shaped or shaped.server_info is not service.server_info:
+        shaped = _shape(method, result, service.server_info)
+        if page is not None:
+            page.shaped = shaped
+    left = int(max(0.0, shaped.ttl_ms - result.age * 1000)) if shaped.ttl_ms else 0
+    scope = b"public" if shaped.is_public and service.is_common else b"private"
+    return (_WITH_HINTS % (message_id, left, scope), shaped.rest, b"}")
+
+
+def _shape(method: str, result: Result, server_info: Raw | None) -> _Shaped:
+    if result.modern is None:
+        said = jsonrpc.decode_fields(without_support(result.raw) if method == "tools/list" else result.raw)
+        said["resultType"] = _COMPLETE
+        hints = _HINTS
+    else:
+        said = {"resultType": _COMPLETE, **jsonrpc.decode_fields(result.modern)}
+        hints = _HINTS | said
+    for name in _HINTS:
+        said.pop(name, None)
+    ttl = jsonrpc.decode_value(hints["ttlMs"])
+    return _Shaped(
+        bytes(encode_result(said, server_info))[1:],
+        server_info,
+        min(ttl, _LONGEST) if isinstance(ttl, int) else 0,
+        jsonrpc.decode_value(hints["cacheScope"]) == "public",
+    )
+
+
+def _has_but_few_strings(text: bytes) -> bool:
+    """Whether the strings of `text`, which is JSON, are few and none of them may be one of `_ADDED`.
+
+    To look for the quotes of a large text costs less than to look at all of it: the most of it is often one string,
+    such as an image. Where there are many quotes, or escaped ones, nothing is said.
+    """
+    end = 0
+    for _ in range(_FEW):
+        start = text.find(b'"', end) + 1
+        if not start:
+            return True
+        end = text.find(b'"', start)
+        if text[end - 1] == _BACKSLASH:
+            return False
+        if end - start <= _LONGEST_KEY and (b"\\" in (key := text[start:end]) or key in _ADDED_BYTES):
+            return False
+        end += 1
+    return False
 
 
 def _error(error: RpcError, abilities: Abilities, server_info: Raw | None) -> Outcome:

@@ -83,6 +83,7 @@ class _Line(Struct, frozen=True):
     target: Target
     begin: Callable[[], LineExchange]
     headers: None = None
+    terms: None = None
     takes_stream: bool = True
 
 

@@ -81,6 +81,8 @@ class _Messages:
 class _Leased:
     """A `Service` of which every request is of one conversation."""
 
+    footing = None
+
     def __init__(self, conversation: ServerConversation) -> None:
         self._conversation = conversation
         self.passes = frozenset[str]()

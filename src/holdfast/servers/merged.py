@@ -52,6 +52,7 @@ class Merged:
 
     name = "holdfast"
     server_info = SERVER_INFO
+    footing = None
     is_common = False
     """Each client may have other servers."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
@@ -41,6 +41,7 @@ from holdfast.views import ServerView
 from holdfast.wire import jsonrpc
 
 _EMPTY = Result(Raw(b"{}"))
+_NOTHING: Mirrored = {}
 
 Standing: TypeAlias = Literal["idle", "connecting", "ready", "failed"]
 
@@ -100,12 +101,22 @@ class Server:
         return not self._gates and not self._keys.passes and self._is_seen_by_all
 
     @property
+    def footing(self) -> Hashable | None:
+        """What of the server decides on the session of a request; None before it was reached."""
+        return self.catalog.footing
+
+    @property
     def server_info(self) -> Raw | None:
         """Who the server says it is; None before it did."""
         hello = self.catalog.hello
         if hello is not self._hello:  # the answer to every call of 2026-07-28 bears it
             self._hello = hello
-            self._server_info = None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo")
+            known, said = (
+                self._server_info,
+                None if hello is None else jsonrpc.decode_fields(hello.raw).get("serverInfo"),
+            )
+            if known is None or said is None or bytes(known) != bytes(said):  # else what was made of it stays good
+                self._server_info = said
         return self._server_info
 
     @property
@@ -408,8 +419,11 @@ class ServerConversation:
         return (self.key.lacks == "chat" or self.key.names_no_chat) and self.server.remembers
 
     def mirrored(self, tool: str) -> Mirrored:
+        found = self.server.catalog.mirrored.get(tool)
+        if not found:
+            return _NOTHING
         gate = self.server.gate_of(self.key)
-        return {} if gate is not None and not gate.admits(tool) else self.server.catalog.mirrored(tool)
+        return _NOTHING if gate is not None and not gate.admits(tool) else found
 
     def introduce(self, then: Introduced) -> None:
         self.server.introduce(self.key, then)

@@ -100,6 +100,11 @@ class Service(Protocol):
         ...
 
     @property
+    def footing(self) -> Hashable | None:
+        """While this is equal, requests that say the same have the same conversation; None where that is not known."""
+        ...
+
+    @property
     def is_common(self) -> bool:
         """Whether what is not one caller's own is the same for every client that there is."""
         ...

@@ -159,6 +159,11 @@ class RunningCall:
         return self.phase in {Phase.SENT, Phase.SUSPENDED}
 
     @property
+    def is_asking(self) -> bool:
+        """A question of the server was put to its caller, and is not answered yet."""
+        return bool(self._asks)
+
+    @property
     def leaves_traces(self) -> bool:
         """Whether what it does is remembered, so that a person would miss it."""
         return retry.leaves_traces(self.call, self.safety)

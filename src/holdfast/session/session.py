@@ -49,6 +49,11 @@ class InFlight(Exchange, Protocol):
         ...
 
     @property
+    def is_asking(self) -> bool:
+        """A question of the server was put to its caller, and is not answered yet."""
+        ...
+
+    @property
     def watcher(self) -> Watcher | None:
         """The client session that it came from, if it has one."""
         ...
@@ -351,12 +356,18 @@ class Session:
         run, watcher = only(in_flight), only(self.watchers)
         if self._is_mixed and (not self._serial or self._has_abandoned or run is None):
             self.decline(ask)  # nothing says whose call it belongs to
-        elif run is not None:
+        elif run is not None or (run := self._at_work(in_flight)) is not None:
             run.ask(ask)
         elif in_flight or watcher is None or not watcher.abilities.can_answer(ask):
             self.decline(ask)
         else:
             self._push_ask(ask, watcher)
+
+    def _at_work(self, in_flight: list[InFlight]) -> InFlight | None:
+        """Of the calls of one chat, the only one whose server does not wait for an answer (decision 17)."""
+        is_of_one_chat = self.key is not None and self.key.scope == "chat" and not self.key.names_no_chat
+        at_work = [run for run in in_flight if not run.is_asking]
+        return only(at_work) if is_of_one_chat and not self._is_mixed else None
 
     def asked_too_late(self, ask: Ask) -> None:
         self.decline(ask)
