@@ -236,11 +236,9 @@ def tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print the tools as the server sent them.")] = False,
 ) -> int:
     """List the tools of a server."""
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     from holdfast.cli import tools as command  # noqa: PLC0415
 
     return command.tools(found, chat=chat or None, limit=check_limit(timeout), is_json=as_json)
@@ -303,12 +301,10 @@ def bench(
 ) -> int:
     """Measure a server, directly and through Holdfast."""
     from holdfast.cli import bench as command  # noqa: PLC0415
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
     wanted = command.parse_wanted(tool, arguments, connections, seconds, is_json=as_json)
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     return command.bench(found, wanted)
 
 
@@ -338,11 +334,9 @@ def doctor(
 ) -> int:
     """Find out how a server treats sessions, and which settings suit it."""
     from holdfast.cli import doctor as command  # noqa: PLC0415
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     wanted = command.parse_wanted(to_call, write, read)
     check_limit(timeout)
     written = command.headers_as_written(header or (), key)
