@@ -20,7 +20,6 @@ from holdfast.cli.arguments import parse_arguments
 from holdfast.cli.bench_calls import Connections, Request, Tally, call_for, fault_of, send_message
 from holdfast.cli.bench_gateway import GatewayFailed, GatewayProcess
 from holdfast.cli.bench_view import SAID, Calls, Message, Report, Way, as_json, draw
-from holdfast.cli.call import unknown_tool
 from holdfast.cli.peer import Peer, run
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import ServerSettings
@@ -165,7 +164,9 @@ async def _try(peer: Peer, request: Request) -> list[Raw]:
         raise Unfit(f"{peer.server_name}: {fault_of(tools)}", failures.FAILED)
     names = [_text(jsonrpc.decode_fields(tool).get("name", b"null")) for tool in tools]
     if request.tool is not None and request.tool not in names:
-        raise Unfit(unknown_tool(request.tool, peer.server_name, [each for each in names if each]), failures.MISUSED)
+        raise Unfit(
+            failures.unknown_tool(request.tool, peer.server_name, [each for each in names if each]), failures.MISUSED
+        )
     try:
         reason = fault_of(await request.ask(peer))
     except TimeoutError:
