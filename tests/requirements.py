@@ -915,6 +915,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Nothing that is shown holds a credential, an argument, or a session id that a client or server knows.",
         "threats-and-faults 21",
     ),
+    "observe:log:who-is-not-let-in": Requirement(
+        "Who is refused for a key, a token, a host or an origin is told to the operator, and never what was sent.",
+        "threats-and-faults 11",
+    ),
     "observe:feed:one-failure-harms-nobody": Requirement(
         "Whoever takes events and fails harms neither calls nor the others who take them.",
         "architecture 6, concurrency",
