@@ -340,7 +340,12 @@ def test_nothing_is_said_where_nothing_is_lost(line: str) -> None:
     assert remarks(f"    url: http://h/mcp\n    {line}\n") == []
 
 
-OAUTH = "    client_id: os.environ/ID\n    client_secret: os.environ/SECRET\n    token_url: https://h/token\n    scopes: [a]\n"
+OAUTH = """\
+    client_id: os.environ/ID
+    client_secret: os.environ/SECRET
+    token_url: https://h/token
+    scopes: [a]
+"""
 
 
 @requirement("import:litellm:nothing-silently")

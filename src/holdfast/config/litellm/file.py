@@ -132,7 +132,7 @@ def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
 
 
 def _aliases(root: Item, entries: Mapping[str, Item], reading: Reading) -> dict[str, str]:
-    """By a server's name, its alias in `litellm_settings.mcp_aliases`; those of servers that are not among `entries` are said."""
+    """By a server's name, its alias in `litellm_settings.mcp_aliases`; says which are of none of `entries`."""
     where: Where = ("litellm_settings", "mcp_aliases")
     settings = root.get("litellm_settings")
     item = settings.get("mcp_aliases") if settings is not None else None
