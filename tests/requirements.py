@@ -798,6 +798,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "interop:call:giving-up-is-told-upstream": Requirement(
         "Ctrl-C and --timeout cancel the call at the server.", "MCP 2025-11-25, Cancellation"
     ),
+    "interop:call:any-server": Requirement(
+        "`tools` and `call` reach every server that a gateway can stand before: of either era, over every transport.",
+        "issue: what new users stumble over",
+    ),
     "interop:call:questions": Requirement(
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",

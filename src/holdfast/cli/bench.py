@@ -140,10 +140,11 @@ async def measure(server: ServerSettings, wanted: Wanted, steps: Steps) -> Repor
     steps.begin(f"{server.name}: connecting")
     async with Peer(server) as peer:
         name, tools = one_line(peer.server_name), await _try(peer, wanted.request)
+        found = peer.found  # found out once, and not with each connection
     steps.done()
     steps.begin("Holdfast: starting")
     async with GatewayProcess(server) as gateway:
-        ways = {Way.DIRECT: server, Way.HOLDFAST: _through(gateway, server)}
+        ways = {Way.DIRECT: found, Way.HOLDFAST: _through(gateway, server)}
         calls = await _measure_calls(ways, gateway, wanted, steps, clock)
         steps.begin("messages of a host that connects for each")
         messages = await _measure_messages(ways, gateway, wanted, clock)
@@ -162,6 +163,11 @@ async def _try(peer: Peer, request: Request) -> list[Raw]:
     tools = await peer.list_tools()
     if not isinstance(tools, list):
         raise Unfit(f"{peer.server_name}: {fault_of(tools)}", failures.FAILED)
+    if request.tool is None and peer.hello.is_modern:
+        such = "".join(f", such as {name}" for name in [name for name in map(_harmless, tools) if name][:1])
+        raise Unfit(
+            f"{peer.server_name} speaks 2026-07-28, which has no ping: name a tool with --tool{such}", failures.MISUSED
+        )
     names = [_text(jsonrpc.decode_fields(tool).get("name", b"null")) for tool in tools]
     if request.tool is not None and request.tool not in names:
         raise Unfit(

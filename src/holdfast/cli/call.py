@@ -13,7 +13,7 @@ from holdfast.call import LOG_LEVELS, Json, Result, RpcError
 from holdfast.cli import failures
 from holdfast.cli.contents import describe_result, for_terminal
 from holdfast.cli.elicitation import Questions
-from holdfast.cli.peer import Answer, Peer, run
+from holdfast.cli.peer import Answer, Peer, run, sent
 from holdfast.cli.progress import CallView
 from holdfast.clock import LoopClock
 from holdfast.config import ServerSettings
@@ -91,7 +91,7 @@ def _show(result: Result, *, is_json: bool) -> int:
     fields = jsonrpc.decode_value(result.raw)
     has_failed = isinstance(fields, dict) and fields.get("isError") is True
     if is_json:
-        print(bytes(result.raw).decode(errors="replace"))
+        print(bytes(sent(result)).decode(errors="replace"))
         return failures.FAILED if has_failed else 0
     text = describe_result(fields if isinstance(fields, dict) else {})
     stream = sys.stderr if has_failed else sys.stdout
