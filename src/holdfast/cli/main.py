@@ -14,7 +14,7 @@ import typer
 
 from holdfast import __version__
 from holdfast.cli import garbage
-from holdfast.cli.dashes import DashedCommand, after_dashes
+from holdfast.cli.dashes import DashedCommand, PlainCommand, after_dashes
 from holdfast.cli.options import (
     BENCH_EXAMPLES,
     CALL_EXAMPLES,
@@ -67,7 +67,7 @@ def options(
     """Keep MCP sessions alive between the programs that chat and the servers that remember."""
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(cls=PlainCommand, epilog=EXAMPLES)
 def run(
     target: Annotated[
         list[str] | None,
@@ -140,7 +140,7 @@ def run(
     command.run(settings, log_level)
 
 
-@app.command()
+@app.command(cls=PlainCommand, short_help="Keep the sessions of the servers in a settings file.")
 def serve(
     file: SettingsFile = DEFAULT_FILE,
     log_level: Annotated[
@@ -156,7 +156,12 @@ def serve(
     return command.serve(file, log_level)
 
 
-@app.command(cls=DashedCommand, epilog=STDIO_EXAMPLES, options_metavar="[OPTIONS]")
+@app.command(
+    cls=DashedCommand,
+    epilog=STDIO_EXAMPLES,
+    options_metavar="[OPTIONS]",
+    short_help="Keep sessions for a client that starts this as its server.",
+)
 def stdio(
     context: typer.Context,
     target: Annotated[
@@ -189,7 +194,7 @@ def stdio(
     return command.stdio(target or [], after_dashes(context), options, log_level)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def check(
     file: SettingsFile = DEFAULT_FILE,
 ) -> int:
@@ -207,7 +212,12 @@ def schema() -> None:
     print(command.schema())
 
 
-@app.command(name="import", epilog=IMPORT_EXAMPLES)
+@app.command(
+    name="import",
+    cls=PlainCommand,
+    epilog=IMPORT_EXAMPLES,
+    short_help="Turn LiteLLM's MCP servers into a settings file.",
+)
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The config file of LiteLLM's proxy.")],
     output: Annotated[
@@ -343,7 +353,7 @@ def doctor(
     return command.doctor(found, wanted, total=timeout, written=written, is_json=as_json)
 
 
-@app.command(epilog=TOP_EXAMPLES)
+@app.command(cls=PlainCommand, epilog=TOP_EXAMPLES)
 def top(
     url: Annotated[
         str, typer.Argument(metavar="URL", help="The gateway, or one of its MCP endpoints.")
