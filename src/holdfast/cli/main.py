@@ -153,7 +153,7 @@ def serve(
 
     if log_level is not None:
         _check_log_level(log_level)
-    return command.serve(file, log_level)
+    return command.serve(_named(file), log_level)
 
 
 @app.command(
@@ -201,7 +201,7 @@ def check(
     """Say what is wrong with a settings file, without starting anything."""
     from holdfast.cli import check as command  # noqa: PLC0415
 
-    return command.check(file)
+    return command.check(_named(file))
 
 
 @app.command()
@@ -370,6 +370,13 @@ def top(
     from holdfast.cli.settings import parse_key  # noqa: PLC0415
 
     return command.top(parse_address(url), parse_key(key), is_once=once, is_json=as_json)
+
+
+def _named(file: Path) -> Path:
+    """A settings file; who named none is told how to, where there is none of the usual name."""
+    if file == DEFAULT_FILE and not file.exists():
+        raise ConfigError(f"there is no {file} here; name a settings file, or one server: holdfast run URL")
+    return file
 
 
 def _check_log_level(level: str) -> None:
