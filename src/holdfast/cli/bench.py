@@ -20,7 +20,8 @@ from holdfast.cli.arguments import parse_arguments
 from holdfast.cli.bench_calls import Connections, Request, Tally, call_for, fault_of, send_message
 from holdfast.cli.bench_gateway import GatewayFailed, GatewayProcess
 from holdfast.cli.bench_view import SAID, Calls, Message, Report, Way, as_json, draw
-from holdfast.cli.peer import Peer, run
+from holdfast.cli.loop import run
+from holdfast.cli.peer import Peer
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import ServerSettings
 from holdfast.errors import ConfigError, OpenFailed

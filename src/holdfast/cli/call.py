@@ -13,7 +13,8 @@ from holdfast.call import LOG_LEVELS, Json, Result, RpcError
 from holdfast.cli import failures
 from holdfast.cli.contents import describe_result, for_terminal
 from holdfast.cli.elicitation import Questions
-from holdfast.cli.peer import Answer, Peer, run, sent
+from holdfast.cli.loop import run
+from holdfast.cli.peer import Answer, Peer, sent
 from holdfast.cli.progress import CallView
 from holdfast.clock import LoopClock
 from holdfast.config import ServerSettings

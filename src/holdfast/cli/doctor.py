@@ -15,7 +15,7 @@ from rich.text import Text
 
 from holdfast.cli import failures
 from holdfast.cli.arguments import parse_arguments
-from holdfast.cli.peer import run
+from holdfast.cli.loop import run
 from holdfast.cli.settings import name_of
 from holdfast.config import ServerSettings
 from holdfast.config.servers import legal_name

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Literal, Protocol, Self, TypeAlias
+from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from msgspec import Raw
 
@@ -25,12 +24,12 @@ from holdfast.call import (
     Result,
     RpcError,
 )
-from holdfast.cli import garbage
 from holdfast.clock import Clock, LoopClock, timeout
 from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
 from holdfast.errors import OpenFailed
 from holdfast.tasks import TaskScope
 from holdfast.upstream.connector import Connector
+from holdfast.upstream.era import PROBE_TIMEOUT
 from holdfast.upstream.handshake import Misunderstood
 from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Listener, Upstream
 from holdfast.upstream.watchdog import Watchdog
@@ -112,9 +111,13 @@ class Peer:
         except Misunderstood as refusal:
             if self._server.transport == "sse":  # a transport of that era alone
                 raise
+            # What is no MCP server may not answer at all; a process must start anew for it.
+            half = self._server.open_timeout / 2
+            limit = half if self._server.url is None else min(PROBE_TIMEOUT, half)
             try:
-                await self._converse(stack, watchdog, "modern")
-            except OpenFailed:
+                async with timeout(self._clock, limit):
+                    await self._converse(stack, watchdog, "modern")
+            except (OpenFailed, TimeoutError):
                 raise refusal from None  # it is of neither
 
     async def _converse(self, stack: AsyncExitStack, watchdog: Watchdog, era: Era) -> None:
@@ -300,24 +303,6 @@ class _Listener(Listener):
     def suspected(self, fault: Fault) -> None: ...
 
     def lost(self, fault: Fault) -> None: ...
-
-
-def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` and return its status; Ctrl-C and SIGTERM cancel it, with the status that shells give them."""
-
-    async def watched() -> int:
-        task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        garbage.settle()
-        return await work
-
-    try:
-        return asyncio.run(watched())
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
 
 
 def sent(result: Result) -> Raw:
