@@ -60,9 +60,14 @@ async def main(model: str) -> None:
     """Answer the lines of standard input: who says it, in which chat, and what."""
     async with SessionPool.open(os.environ.get("HOLDFAST_SETTINGS", "holdfast.yaml")) as pool:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            user, chat, text = line.split(maxsplit=2)
-            sys.stdout.write(await reply(pool, model, user, chat, text) + "\n")
+            match line.split(maxsplit=2):
+                case [user, chat, text]:
+                    sys.stdout.write(await reply(pool, model, user, chat, text) + "\n")
+                case _:
+                    sys.stderr.write("say: USER CHAT MESSAGE\n")
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/library_pydantic_ai.py MODEL    (a model such as openai:gpt-5)")
     asyncio.run(main(sys.argv[1]))

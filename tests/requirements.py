@@ -798,6 +798,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "interop:call:giving-up-is-told-upstream": Requirement(
         "Ctrl-C and --timeout cancel the call at the server.", "MCP 2025-11-25, Cancellation"
     ),
+    "interop:call:any-server": Requirement(
+        "`tools` and `call` reach every server that a gateway can stand before: of either era, over every transport.",
+        "issue: what new users stumble over",
+    ),
     "interop:call:questions": Requirement(
         "A server's question is put to the person at a terminal, and cancelled where there is none.",
         "MCP 2025-11-25, Elicitation",
@@ -914,6 +918,10 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
     "observe:log:no-secret-and-no-foreign-id": Requirement(
         "Nothing that is shown holds a credential, an argument, or a session id that a client or server knows.",
         "threats-and-faults 21",
+    ),
+    "observe:log:who-is-not-let-in": Requirement(
+        "Who is refused for a key, a token, a host or an origin is told to the operator, and never what was sent.",
+        "threats-and-faults 11",
     ),
     "observe:feed:one-failure-harms-nobody": Requirement(
         "Whoever takes events and fails harms neither calls nor the others who take them.",

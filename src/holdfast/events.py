@@ -43,6 +43,25 @@ class Limit(StrEnum):
     """Of a user, or of the gateway."""
 
 
+class Denial(StrEnum):
+    """Why a request was not let in, for programs; `RequestDenied.reason` says it in a sentence."""
+
+    NO_KEY = "no_key"
+    UNKNOWN_KEY = "unknown_key"
+    NO_OPERATOR_KEY = "no_operator_key"
+    """The operator has set none, and the request may come from another machine."""
+    UNSIGNED_USER = "unsigned_user"
+    """It names a user without the token that proves it."""
+    BAD_SIGNATURE = "bad_signature"
+    EXPIRED_TOKEN = "expired_token"  # noqa: S105 (a word for it)
+    WRONG_ISSUER = "wrong_issuer"
+    WRONG_AUDIENCE = "wrong_audience"
+    BAD_TOKEN = "bad_token"  # noqa: S105 (a word for it)
+    """It cannot be read, or lacks a claim."""
+    FOREIGN_HOST = "foreign_host"
+    FOREIGN_ORIGIN = "foreign_origin"
+
+
 class SessionOpening(Struct, frozen=True):
     """A connection to a server is being made; `key` is the digest of whom it is for, empty for a spare."""
 
@@ -172,6 +191,23 @@ class RequestStateMisused(Struct, frozen=True):
     request: str = ""
 
 
+class RequestDenied(Struct, frozen=True):
+    """An HTTP request was not let in, for its key, its token, or the address that it named or came from.
+
+    Told once a minute for each `kind` and `address`, which is the client's, or its proxy's; empty where
+    it is not known, or where there are too many to tell them apart. `more` were denied since the last
+    one that was told. `reason` is what the client was told.
+    """
+
+    route: str
+    address: str
+    kind: Denial
+    status: int
+    reason: str
+    more: int = 0
+    request: str = ""
+
+
 class CircuitOpened(Struct, frozen=True):
     """A server failed so often that it is left alone for `seconds`; then one attempt shows whether it is back."""
 
@@ -239,6 +275,7 @@ Event: TypeAlias = (
     | CallEnded
     | SessionIdMisused
     | RequestStateMisused
+    | RequestDenied
     | CircuitOpened
     | CircuitClosed
     | ServerAdded

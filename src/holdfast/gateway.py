@@ -162,8 +162,9 @@ class Gateway:
         for old, new in replaced:
             new.succeed(old)
             self.app.sessions.move(old, new)
-        for old in (*(old for old, _ in replaced), *removed):
-            self._retire(old)
+            notes = (*notes, *new.untold_of(old))
+        for old, heir in (*replaced, *((old, None) for old in removed)):
+            self._retire(old, heir)
         self.app.sessions.shut_out(change.clients_gone | change.clients_narrowed)
         for server in (*servers.values(), *self.leaving):
             for client in change.barred_from(server.name):
@@ -195,10 +196,10 @@ class Gateway:
         old = self.servers.find(settings.name)
         return old if old is not None and old.can_become(settings) else self._serve(settings)
 
-    def _retire(self, server: Server) -> None:
+    def _retire(self, server: Server, heir: Server | None = None) -> None:
         """Let a server's last calls end, and its sessions with them; it is never opened again."""
         self.leaving[server] = None
-        server.pool.retire()
+        server.retire(heir)
         learning = self._learning.get(server)
         if learning is not None:
             learning.cancel()

@@ -7,7 +7,10 @@ digest of their key.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+SESSION_STATES: Final = ("new", "opening", "idle", "active", "draining", "lost", "closed")
+"""Those of the lifecycle, by the name that is shown."""
 
 
 @dataclass(frozen=True, slots=True)

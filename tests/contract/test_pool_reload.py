@@ -296,6 +296,33 @@ async def test_nothing_is_inherited_where_it_is_resumed_or_told_already() -> Non
         await new.answered(heir(new.key("a")))
 
 
+@pytest.mark.parametrize("is_inherited", [True, False])
+async def test_the_log_says_that_a_caller_is_told_only_where_one_will_be(is_inherited: bool) -> None:
+    async with pool_rig() as rig:
+        await rig.answered(rig.key("idle"))
+        await rig.call(key=rig.key("running"))
+        rig.pool.retire("srv has other settings", is_inherited=is_inherited)
+        rig.fake.calls[-1].text("done")
+        await settle()
+        closed = rig.seen(events.SessionClosed)
+        assert [event.reason for event in closed] == ["srv has other settings"] * 2
+        assert [event.was_dirty for event in closed] == [is_inherited] * 2
+
+
+async def test_a_drain_keeps_to_what_was_said_when_the_server_was_retired() -> None:
+    async with pool_rig() as rig:
+        await rig.call()
+        rig.pool.retire("srv has other settings", is_inherited=True)
+        rig.scope.start(rig.pool.drain(), "drain")
+        await settle()
+        assert "srv has other settings" in (await rig.call()).failure.message
+        rig.fake.calls[-1].text("done")
+        await settle()
+        assert [(event.reason, event.was_dirty) for event in rig.seen(events.SessionClosed)] == [
+            ("srv has other settings", True)
+        ]
+
+
 async def test_a_server_that_goes_amid_failed_openings_is_tried_no_more() -> None:
     fake = FakeServer()
     fake.open_fault = Fault(FaultKind.INVALID, "it speaks HTML")

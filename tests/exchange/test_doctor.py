@@ -11,7 +11,7 @@ from holdfast.config import ServerSettings
 from holdfast.doctor.advice import advise
 from holdfast.doctor.examine import examine
 from holdfast.doctor.findings import Findings
-from holdfast.doctor.named import Named, Wanted
+from holdfast.doctor.named import Named, UnknownTool, Wanted
 from holdfast.testing.server import ScriptedServer, ServerOptions
 from requirements import requirement
 
@@ -226,14 +226,24 @@ async def test_what_changes_by_being_read_shows_nothing_and_nothing_is_written()
     assert "count gives something else each time" in it.state.problem
 
 
-@requirement("doctor:findings:as-the-server-is")
-async def test_a_pair_that_does_not_exist_is_said_not_to() -> None:
-    wanted = Wanted(write=Named("no_such_tool"), read=Named("recall", {"key": "k"}))
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(call=Named("no_such_tool")),
+        Wanted(write=Named("no_such_tool"), read=Named("recall", {"key": "k"})),
+        Wanted(write=Named("remember", {"key": "k", "value": "v"}), read=Named("no_such_tool")),
+    ],
+)
+@requirement("doctor:nothing-is-left")
+async def test_a_tool_that_does_not_exist_is_said_not_to_before_anything_is_called(wanted: Wanted) -> None:
     async with asyncio.timeout(120), ScriptedServer() as server:
-        it = await examined(server, wanted)
-    assert it.state is not None
-    assert it.state.same is None
-    assert "no_such_tool" in it.state.problem
+        with pytest.raises(UnknownTool) as raised:
+            await examined(server, wanted)
+        assert server.calls() == []
+        await server.until(lambda: not server.sessions)
+        await server.until(lambda: not server.connections)
+    assert raised.value.tool == "no_such_tool"
+    assert "remember" in raised.value.known
 
 
 @requirement("doctor:nothing-is-left")

@@ -158,6 +158,26 @@ async def test_a_server_that_changes_is_replaced_and_its_state_missed_once(kind:
 
 
 @requirement("reload:changed:replaces-the-server")
+@pytest.mark.parametrize(("fields", "is_told"), [({"headers": {"x-version": "2"}}, True), ({"scope": "user"}, False)])
+async def test_of_a_replaced_server_the_log_says_that_its_settings_changed_and_who_is_told(
+    fields: dict[str, Any], is_told: bool
+) -> None:
+    async with house("a") as home:
+        client = await home.connected("/mcp/a")
+        await client.count()
+        home.change("a", **fields)
+        (closed,) = [event for event in home.told(events.SessionClosed) if event.key]
+        assert closed.reason == "the settings of a have changed, and its sessions cannot go on under the new ones"
+        assert closed.was_dirty is is_told
+        (reloaded,) = home.told(events.SettingsReloaded)
+        assert bool(reloaded.notes) is not is_told
+        assert all("scope" in note and "no caller is told" in note for note in reloaded.notes)
+        assert (await client.ask(client.tool("count"))).get("error", {}).get("code") == (
+            Code.SESSION_LOST if is_told else None
+        )
+
+
+@requirement("reload:changed:replaces-the-server")
 async def test_who_left_nothing_in_a_replaced_server_is_told_nothing() -> None:
     async with house("a", others=["new"]) as home:
         client = await home.connected("/mcp/a")

@@ -24,6 +24,8 @@ class OddServer:
     def __init__(self) -> None:
         self.odd: Odd
         self.to_get = NO_GET
+        self.tools: tuple[str, ...] = ("count",)
+        """What it lists."""
         self.greeting: bytes | None = None
         """What `initialize` is answered with, instead of a result."""
         self.received: list[dict[str, Any]] = []
@@ -64,7 +66,7 @@ class OddServer:
             case "ping", _:
                 result = {}
             case "tools/list", _:
-                result = {"tools": [{"name": "count", "inputSchema": {"type": "object"}}]}
+                result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
             case "tools/call", "count":
                 self._counters[request.headers["mcp-session-id"]] += 1
                 result = text(str(self._counters[request.headers["mcp-session-id"]]))

@@ -44,6 +44,7 @@ class Peculiar(OddServer):
         self.peculiar: dict[tuple[str, str], bytes | None] = {}
         """By what `of` says: what is written; None leaves the request without an answer."""
         self.odd = self.knows_no_more
+        self.tools = ("count", "fragile", "endless", "long")
         self.clock = ManualClock()
         self.hangs_for = HANG
 

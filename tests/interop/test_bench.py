@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,6 +80,16 @@ def test_a_terminal_shows_a_bar_and_then_the_figures() -> None:
     assert "Holdfast, later" in table
 
 
+@requirement("bench:shows:direct-and-through-holdfast")
+@pytest.mark.parametrize("flags", [("--era", "modern"), ("--sse",)], ids=["2026-07-28", "HTTP+SSE"])
+def test_servers_of_every_kind_are_measured_both_ways(flags: tuple[str, ...]) -> None:
+    with start(sys.executable, "-m", "holdfast.testing.server", *flags) as server:
+        url = server.wait_for_line(r"http://\S+")[0]
+        found = figures(url, "--tool", "echo", "--arguments", '{"text": "x"}', *SHORT)
+    assert all(row["answers"] > 0 and row["errors"] == 0 for row in found["calls"])
+    assert all(message["errors"] == 0 for message in found["messages"])
+
+
 @requirement("bench:mistakes:one-line")
 @pytest.mark.parametrize(
     ("arguments", "status", "what"),
@@ -87,6 +98,7 @@ def test_a_terminal_shows_a_bar_and_then_the_figures() -> None:
         ([], 2, "name a server"),
         (["http://127.0.0.1:1/mcp", "extra"], 2, "one word too many"),
         (["http://127.0.0.1:1/mcp", "--connections", "none"], 2, "--connections takes numbers"),
+        ([*STDIO, "--era", "modern"], 2, "speaks 2026-07-28, which has no ping: name a tool with --tool, such as "),
         (["--tool", "recal", *STDIO], 2, "has no tool 'recal'; it has recall"),
         (["--tool", "remember", *STDIO], 1, "there is nothing to measure"),
     ],

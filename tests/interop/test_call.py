@@ -11,7 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -69,8 +69,27 @@ def settings(tmp_path: Path) -> Path:
     command = json.dumps(TEST_SERVER_STDIO)
     path.write_text(
         f"servers:\n  notes: {{command: {command}}}\n  other: {{url: http://127.0.0.1:{free_port()}/mcp}}\n"
+        f"  pinned: {{command: {json.dumps([*TEST_SERVER_STDIO, '--era', 'modern'])}, era: handshake}}\n"
     )
     return path
+
+
+DEAF: Final = """
+import json
+while True:
+    answer = {"jsonrpc": "2.0", "id": json.loads(input()).get("id"), "error": {"code": -32601, "message": "not here"}}
+    print(json.dumps(answer), flush=True)
+"""
+"""Refuses everything."""
+KINDS: Final[dict[str, tuple[str, ...]]] = {"2026-07-28": ("--era", "modern"), "HTTP+SSE": ("--sse",)}
+"""Servers that do not shake hands over Streamable HTTP."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def other_url(request: pytest.FixtureRequest) -> Generator[str]:
+    """The URL of a server of one of `KINDS`."""
+    with start(sys.executable, "-m", "holdfast.testing.server", *KINDS[request.param]) as process:
+        yield process.wait_for_line(r"http://\S+")[0]
 
 
 # Tools.
@@ -170,6 +189,42 @@ def test_headers_reach_the_server_and_its_session_ends(url: str) -> None:
     assert told["capabilities"].keys() == {"elicitation"}
 
 
+# Servers of every kind.
+
+
+@requirement("interop:call:any-server")
+def test_servers_of_every_kind_are_listed_and_called(other_url: str) -> None:
+    assert {tool["name"] for tool in json.loads(said("tools", other_url, "--json"))} >= TOOLS.keys() - {"extra"}
+    done = run("call", other_url, "progress", "steps=2")
+    assert (done.stdout, done.stderr) == ("done\n", "50% step 1 of 2\n100% step 2 of 2\n")
+    logged = run("call", other_url, "log", "level=warning", "message=hello", "--log-level", "info")
+    assert (logged.stdout, logged.stderr) == ("logged\n", "warning test: hello\n")
+    assert run("call", other_url, "fail", "message=no luck").returncode == 1
+    unknown = run("call", other_url, "recal")
+    assert unknown.returncode == 2
+    assert "has no tool 'recal'; it has recall, " in unknown.stderr
+
+
+@requirement("interop:call:any-server")
+def test_a_command_of_2026_is_listed_and_called() -> None:
+    assert "count\t" in said("tools", *STDIO, "--era", "modern")
+    told = json.loads(said("call", "echo", "text=hello", *STDIO, "--era", "modern"))
+    assert told["arguments"] == {"text": "hello"}
+
+
+@requirement("interop:call:any-server")
+def test_as_json_what_a_server_of_2026_sent_stands_on_stdout() -> None:
+    told = json.loads(said("call", "count", "--json", *STDIO, "--era", "modern"))
+    assert told["resultType"] == "complete"
+
+
+@requirement("interop:call:any-server")
+def test_whoever_cannot_be_talked_to_in_either_era_is_told_what_was_said_to_the_handshake() -> None:
+    done = run("tools", "--", sys.executable, "-c", DEAF)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(r"holdfast: \S+: the server refused to initialize: not here\n", done.stderr)
+
+
 # What goes wrong.
 
 
@@ -187,9 +242,9 @@ def test_each_kind_of_failure_has_its_line_and_status(url: str, gateway: str, se
         (["call", nowhere, "recall"], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
         (["tools", nowhere], 3, r"holdfast: connection to \S+ refused \(start it, or correct the URL\)"),
         (
-            ["tools", *STDIO, "--era", "modern"],
+            ["tools", "--config", settings, "pinned"],
             3,
-            r"holdfast: .*Unsupported protocol version \(it speaks 2026-07-28: a gateway .* holdfast run does\)",
+            r"holdfast: .*Unsupported protocol version \(it speaks 2026-07-28, which era: auto finds out\)",
         ),
         (
             ["tools", "--config", settings, "other"],
@@ -268,7 +323,10 @@ def test_a_mistake_is_one_line_with_status_2(arguments: list[str], words: str) -
 @requirement("interop:call:failures-are-one-line")
 def test_a_name_that_the_settings_do_not_have_is_told_with_those_they_have(settings: Path) -> None:
     done = run("tools", "--config", settings, "note")
-    assert (done.returncode, done.stderr) == (2, f"holdfast: {settings} has no server 'note'; it has notes, other\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"holdfast: {settings} has no server 'note'; it has notes, other, pinned\n",
+    )
 
 
 @requirement("interop:call:failures-are-one-line")
@@ -301,6 +359,19 @@ def test_a_signal_cancels_the_call_at_the_server(number: signal.Signals, through
 
 
 @requirement("interop:call:giving-up-is-told-upstream")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_cancels_the_call_at_servers_of_every_kind(kind: str) -> None:
+    with start(sys.executable, "-m", "holdfast.testing.server", *KINDS[kind]) as server:
+        url = server.wait_for_line(r"http://\S+")[0]
+        with start(HOLDFAST, "call", url, "progress", "steps=2", "gate=never") as process:
+            process.wait_for_line("50% step 1 of 2")
+            process.send(signal.SIGINT)
+            assert process.wait() == 130
+            assert "Traceback" not in process.output
+        wait_until(lambda: "cancelled" in outcomes(url, "progress"), "the call is cancelled")
+
+
+@requirement("interop:call:giving-up-is-told-upstream")
 def test_ctrl_c_leaves_no_process_of_the_server_and_no_bar() -> None:
     with at_terminal(HOLDFAST, "call", "slow", "gate=never", *STDIO) as terminal:
         terminal.wait_for("slow ━")
@@ -330,9 +401,19 @@ def test_an_answer_counts_though_the_farewell_takes_too_long() -> None:
 
 def cancellations(server: str) -> int:
     """How often the server was told that a call is cancelled."""
-    with urllib.request.urlopen(server.replace("/mcp", "/ledger"), timeout=PATIENCE) as answer:
-        ledger = json.loads(answer.read())
-    return sum(entry["method"] == "notifications/cancelled" for entry in ledger["entries"])
+    return sum(entry["method"] == "notifications/cancelled" for entry in entries(server))
+
+
+def outcomes(server: str, tool: str) -> set[str]:
+    """What became of the calls of a tool at the server."""
+    return {entry["outcome"] for entry in entries(server) if entry["tool"] == tool}
+
+
+def entries(server: str) -> list[dict[str, Any]]:
+    """What the server was sent."""
+    with urllib.request.urlopen(f"{server.rpartition('/')[0]}/ledger", timeout=PATIENCE) as answer:
+        ledger: dict[str, list[dict[str, Any]]] = json.loads(answer.read())
+    return ledger["entries"]
 
 
 # Questions.
@@ -354,6 +435,15 @@ def test_at_a_terminal_the_person_is_asked(url: str, keys: str, answer: str) -> 
         terminal.type(keys)
         assert terminal.wait() == 0
         assert terminal.text.rstrip().endswith(answer)
+
+
+@requirement("interop:call:any-server")
+def test_at_a_terminal_the_person_is_asked_by_servers_of_every_kind(other_url: str) -> None:
+    with at_terminal(HOLDFAST, "call", other_url, "ask", "message=Which colour?") as terminal:
+        terminal.wait_for(r"answer \(text\): $")
+        terminal.type("blue\n")
+        assert terminal.wait() == 0
+        assert terminal.text.rstrip().endswith('{"action":"accept","content":{"answer":"blue"}}')
 
 
 @requirement("interop:call:questions")

@@ -295,7 +295,7 @@ def test_a_server_that_is_not_there_is_one_sentence_and_status_3(is_json: bool) 
     assert done.stderr == f"holdfast: connection to {url[7:-4]} refused\n"
     if is_json:
         told = json.loads(done.stdout)
-        assert (told["usable"], told["advice"], told["settings"]) == (False, [], "")
+        assert (told["usable"], told["advice"], told["remarks"], told["settings"]) == (False, [], [], "")
         assert told["findings"]["problem"]
 
 
@@ -315,6 +315,15 @@ def test_a_mistake_is_one_sentence_and_status_2(words: list[str], said: str) -> 
     done = doctor(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["--call", "--write"])
+def test_a_tool_that_the_server_does_not_have_is_one_sentence_and_status_2(option: str) -> None:
+    read = ["--read", "count"] if option == "--write" else []
+    done = doctor(option, "cuont", *read, "--", *TEST_SERVER_STDIO)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no tool 'cuont'; it has count," in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -78,5 +78,14 @@ EXAMPLES: Final[tuple[events.Event, ...]] = (
     events.RequestEnded("mcp", "POST", 200),
     events.SessionIdMisused("notes", "agent", "open-webui", "r8"),
     events.RequestStateMisused("notes", "agent", "open-webui", "r9"),
+    events.RequestDenied(
+        "mcp",
+        "10.0.0.7",
+        events.Denial.UNKNOWN_KEY,
+        401,
+        "This key is not known here: send one as Authorization: Bearer KEY.",
+        12,
+        "r10",
+    ),
 )
 """Every kind of event, in an order that could be."""

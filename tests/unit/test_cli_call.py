@@ -18,10 +18,9 @@ from typer.main import get_command
 
 from holdfast.call import Ask, AskId, Json, RpcError
 from holdfast.cli.arguments import parse_arguments
-from holdfast.cli.call import unknown_tool
 from holdfast.cli.contents import describe_result, for_terminal, readable_size
 from holdfast.cli.elicitation import Questions, parse_field
-from holdfast.cli.failures import unanswered
+from holdfast.cli.failures import unanswered, unknown_tool
 from holdfast.cli.main import app
 from holdfast.cli.progress import CallView
 from holdfast.cli.target import find_server

@@ -71,6 +71,13 @@ def test_without_a_name_it_is_printed_and_what_is_lost_goes_to_stderr(run: Run) 
     assert "  github:\n" not in told
 
 
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_who_names_no_settings_file_and_has_none_is_told_what_to_name(run: Run, command: str) -> None:
+    status, out, told = run(command)
+    assert (status, out) == (2, "")
+    assert told == "holdfast: there is no holdfast.yaml here; name a settings file, or one server: holdfast run URL\n"
+
+
 @requirement("import:litellm:mistakes")
 def test_a_file_that_is_there_is_not_written_over(run: Run) -> None:
     Path("holdfast.yaml").write_text("mine")

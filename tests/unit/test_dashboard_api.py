@@ -13,6 +13,7 @@ from holdfast.dashboard.api import MAX_LIMIT, Api
 from holdfast.downstream.app import PAGES
 from holdfast.downstream.http import Request
 from holdfast.testing.clock import ManualClock
+from holdfast.views import SESSION_STATES
 from requirements import requirement
 from unit.made_up import MadeUpGateway, server, session
 from unit.recorded import RecordedResponder
@@ -243,9 +244,28 @@ def test_sessions_can_be_filtered() -> None:
 
 
 @requirement("operator:api:mistakes-say-what-there-is")
-@pytest.mark.parametrize("query", ["sever=a", "limit=-1", "limit=ten", f"limit={MAX_LIMIT + 1}", "limit=²", "a&" * 200])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sever=a",
+        "state=foo",
+        "state=idle&state=foo",
+        "state=",
+        "limit=-1",
+        "limit=ten",
+        f"limit={MAX_LIMIT + 1}",
+        "limit=²",
+        "a&" * 200,
+    ],
+)
 def test_a_parameter_that_means_nothing_is_refused(query: str) -> None:
     assert Case().ask(f"/api/sessions?{query}").status == 400
+
+
+@requirement("operator:api:mistakes-say-what-there-is")
+def test_who_asks_for_a_state_that_there_is_not_is_told_those_that_there_are() -> None:
+    said = message(Case().ask("/api/sessions?state=foo"))
+    assert all(state in said for state in SESSION_STATES)
 
 
 @requirement("operator:api:a-session-can-be-ended")

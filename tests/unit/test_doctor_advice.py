@@ -214,6 +214,11 @@ def test_nothing_is_advised_for_a_server_that_cannot_be_talked_to() -> None:
     assert advise(found(problem="connection refused")) == []
 
 
+def test_of_a_server_that_cannot_be_talked_to_nothing_is_remarked_that_supposes_sessions() -> None:
+    assert remarks(found(problem="connection refused")) == []
+    assert len(remarks(found(problem="the time was over", is_cut=True, left_behind=1))) == 2
+
+
 # What else to know.
 
 

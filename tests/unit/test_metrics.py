@@ -15,10 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from holdfast import events
 from holdfast.errors import Code
 from holdfast.observe.counts import CALL_SECONDS, METHODS, OTHER, OUTCOMES
-from holdfast.observe.exposition import SESSION_STATES
 from holdfast.observe.metrics import CONTENT_TYPE, Metrics
 from holdfast.session.lifecycle import State
-from holdfast.views import ServerView
+from holdfast.views import SESSION_STATES, ServerView
 from requirements import requirement
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from holdfast.config import ClientSettings, Trust
+from holdfast.events import Denial
 from holdfast.identity.caller import Clients, Identity
 from holdfast.identity.tokens import OVERTIME, TokensInUse, UnprovenUser
 from holdfast.session.key import Principal
@@ -134,6 +135,24 @@ def test_a_token_that_was_made_up_is_refused_with_a_sentence_that_does_not_repea
     assert said.endswith(".")
     assert token not in said
     assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        ("another secret", Denial.BAD_SIGNATURE),
+        ("another issuer", Denial.WRONG_ISSUER),
+        ("for somebody else", Denial.WRONG_AUDIENCE),
+        ("expired", Denial.EXPIRED_TOKEN),
+        ("no expiry", Denial.BAD_TOKEN),
+        ("a user without letters", Denial.BAD_TOKEN),
+        ("no token", Denial.BAD_TOKEN),
+    ],
+)
+def test_the_log_is_told_what_is_wrong_with_a_token(case: str, kind: Denial) -> None:
+    with pytest.raises(UnprovenUser) as refused:
+        Door().identify(FORGED[case])
+    assert refused.value.kind is kind
 
 
 @row(11)

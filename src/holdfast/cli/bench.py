@@ -20,8 +20,8 @@ from holdfast.cli.arguments import parse_arguments
 from holdfast.cli.bench_calls import Connections, Request, Tally, call_for, fault_of, send_message
 from holdfast.cli.bench_gateway import GatewayFailed, GatewayProcess
 from holdfast.cli.bench_view import SAID, Calls, Message, Report, Way, as_json, draw
-from holdfast.cli.call import unknown_tool
-from holdfast.cli.peer import Peer, run
+from holdfast.cli.loop import run
+from holdfast.cli.peer import Peer
 from holdfast.clock import Clock, LoopClock
 from holdfast.config import ServerSettings
 from holdfast.errors import ConfigError, OpenFailed
@@ -141,10 +141,11 @@ async def measure(server: ServerSettings, wanted: Wanted, steps: Steps) -> Repor
     steps.begin(f"{server.name}: connecting")
     async with Peer(server) as peer:
         name, tools = one_line(peer.server_name), await _try(peer, wanted.request)
+        found = peer.found  # found out once, and not with each connection
     steps.done()
     steps.begin("Holdfast: starting")
     async with GatewayProcess(server) as gateway:
-        ways = {Way.DIRECT: server, Way.HOLDFAST: _through(gateway, server)}
+        ways = {Way.DIRECT: found, Way.HOLDFAST: _through(gateway, server)}
         calls = await _measure_calls(ways, gateway, wanted, steps, clock)
         steps.begin("messages of a host that connects for each")
         messages = await _measure_messages(ways, gateway, wanted, clock)
@@ -163,9 +164,16 @@ async def _try(peer: Peer, request: Request) -> list[Raw]:
     tools = await peer.list_tools()
     if not isinstance(tools, list):
         raise Unfit(f"{peer.server_name}: {fault_of(tools)}", failures.FAILED)
+    if request.tool is None and peer.hello.is_modern:
+        such = "".join(f", such as {name}" for name in [name for name in map(_harmless, tools) if name][:1])
+        raise Unfit(
+            f"{peer.server_name} speaks 2026-07-28, which has no ping: name a tool with --tool{such}", failures.MISUSED
+        )
     names = [_text(jsonrpc.decode_fields(tool).get("name", b"null")) for tool in tools]
     if request.tool is not None and request.tool not in names:
-        raise Unfit(unknown_tool(request.tool, peer.server_name, [each for each in names if each]), failures.MISUSED)
+        raise Unfit(
+            failures.unknown_tool(request.tool, peer.server_name, [each for each in names if each]), failures.MISUSED
+        )
     try:
         reason = fault_of(await request.ask(peer))
     except TimeoutError:

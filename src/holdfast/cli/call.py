@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,19 +13,17 @@ from holdfast.call import LOG_LEVELS, Json, Result, RpcError
 from holdfast.cli import failures
 from holdfast.cli.contents import describe_result, for_terminal
 from holdfast.cli.elicitation import Questions
-from holdfast.cli.peer import Answer, Peer, run
+from holdfast.cli.loop import run
+from holdfast.cli.peer import Answer, Peer, sent
 from holdfast.cli.progress import CallView
 from holdfast.clock import LoopClock
 from holdfast.config import ServerSettings
 from holdfast.errors import ConfigError, OpenFailed
-from holdfast.observe.log import one_line
 from holdfast.observe.terminal import set_up_logging
 from holdfast.wire import jsonrpc
 
 _LIST_TIMEOUT: Final = 5.0
 """For the names of a server's tools, once a call has failed."""
-_NAMES: Final = 10
-"""Tools that are named to whom asked for one that there is not; a gateway may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ async def _call(server: ServerSettings, wanted: Wanted, console: Console) -> int
     if answer is None:
         return failures.fail(f"{server.name}: no answer within {wanted.limit:g} s; the call was cancelled")
     if known and wanted.tool not in known:
-        return failures.fail(unknown_tool(wanted.tool, peer.server_name, known), failures.MISUSED)
+        return failures.fail(failures.unknown_tool(wanted.tool, peer.server_name, known), failures.MISUSED)
     if not isinstance(answer, Result):
         return failures.unanswered(server.name, answer)
     return _show(answer, is_json=wanted.is_json)
@@ -96,7 +92,7 @@ def _show(result: Result, *, is_json: bool) -> int:
     fields = jsonrpc.decode_value(result.raw)
     has_failed = isinstance(fields, dict) and fields.get("isError") is True
     if is_json:
-        print(bytes(result.raw).decode(errors="replace"))
+        print(bytes(sent(result)).decode(errors="replace"))
         return failures.FAILED if has_failed else 0
     text = describe_result(fields if isinstance(fields, dict) else {})
     stream = sys.stderr if has_failed else sys.stdout
@@ -124,15 +120,3 @@ async def _tool_names(peer: Peer) -> list[str] | None:
         return None
     names = (jsonrpc.decode_value(jsonrpc.decode_fields(tool).get("name", b"null")) for tool in listed)
     return [name for name in names if isinstance(name, str)]
-
-
-def unknown_tool(tool: str, server: str, known: Iterable[str]) -> str:
-    """What to say of a tool that a server does not have."""
-
-    def distance(name: str) -> float:
-        return -difflib.SequenceMatcher(None, tool.lower(), name.lower()).ratio()
-
-    names = sorted(known, key=distance)
-    shown, more = names[:_NAMES], len(names) - _NAMES
-    rest = f" and {more} more, which holdfast tools lists" if more > 0 else ""
-    return f"{one_line(server)} has no tool {tool!r}; it has {', '.join(shown)}{rest}"

@@ -15,14 +15,14 @@ from rich.text import Text
 
 from holdfast.cli import failures
 from holdfast.cli.arguments import parse_arguments
-from holdfast.cli.peer import run
+from holdfast.cli.loop import run
 from holdfast.cli.settings import name_of
 from holdfast.config import ServerSettings
 from holdfast.config.servers import legal_name
 from holdfast.doctor.advice import Advice, advise, remarks
 from holdfast.doctor.examine import examine
 from holdfast.doctor.findings import Findings
-from holdfast.doctor.named import Named, Wanted
+from holdfast.doctor.named import Named, UnknownTool, Wanted
 from holdfast.doctor.pasted import paste, variables
 from holdfast.doctor.report import report
 from holdfast.doctor.words import Mark, Row, rows
@@ -73,6 +73,9 @@ async def _doctor(
             findings = await examine(server, wanted, total=total, on_step=on_step)
         except ValueError as error:
             return failures.fail(f"{server.name}: {error}", failures.MISUSED)
+        except UnknownTool as error:
+            sentence = failures.unknown_tool(error.tool, error.server or server.name, error.known)
+            return failures.fail(sentence, failures.MISUSED)
     server = server.model_copy(update={"name": _name_of(server, findings)})
     advice = advise(findings)
     yaml = "" if findings.problem else paste(server, advice, written, moved_to=findings.moved_to)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
+from collections.abc import Iterable
 from typing import Final
 
 from holdfast.call import RpcError
@@ -22,6 +24,8 @@ _DELIVERIES: Final = {
     Delivery.DELIVERED: "it was executed",
 }
 _NOT_EXECUTED: Final = frozenset({FaultKind.NOT_SENT, FaultKind.REFUSED, FaultKind.UNAUTHORIZED})
+_NAMES: Final = 10
+"""Tools that are named to whom asked for one that there is not; a gateway may have hundreds."""
 _CREDENTIAL_HINT: Final = "give a credential with --key or --header"
 
 
@@ -80,3 +84,15 @@ def refusal(error: RpcError) -> str:
             "the same call may be sent again" if data.get("retryable") is True else "find out before repeating"
         )
     return f"{sentence} ({'; '.join(words)})" if words else sentence
+
+
+def unknown_tool(tool: str, server: str, known: Iterable[str]) -> str:
+    """What to say of a tool that a server does not have."""
+
+    def distance(name: str) -> float:
+        return -difflib.SequenceMatcher(None, tool.lower(), name.lower()).ratio()
+
+    names = sorted(known, key=distance)
+    shown, more = names[:_NAMES], len(names) - _NAMES
+    rest = f" and {more} more, which holdfast tools lists" if more > 0 else ""
+    return f"{one_line(server)} has no tool {tool!r}; it has {', '.join(shown)}{rest}"

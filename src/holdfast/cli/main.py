@@ -14,7 +14,7 @@ import typer
 
 from holdfast import __version__
 from holdfast.cli import garbage
-from holdfast.cli.dashes import DashedCommand, after_dashes
+from holdfast.cli.dashes import DashedCommand, PlainCommand, after_dashes
 from holdfast.cli.options import (
     BENCH_EXAMPLES,
     CALL_EXAMPLES,
@@ -67,7 +67,7 @@ def options(
     """Keep MCP sessions alive between the programs that chat and the servers that remember."""
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(cls=PlainCommand, epilog=EXAMPLES)
 def run(
     target: Annotated[
         list[str] | None,
@@ -140,7 +140,7 @@ def run(
     command.run(settings, log_level)
 
 
-@app.command()
+@app.command(cls=PlainCommand, short_help="Keep the sessions of the servers in a settings file.")
 def serve(
     file: SettingsFile = DEFAULT_FILE,
     log_level: Annotated[
@@ -153,10 +153,15 @@ def serve(
 
     if log_level is not None:
         _check_log_level(log_level)
-    return command.serve(file, log_level)
+    return command.serve(_named(file), log_level)
 
 
-@app.command(cls=DashedCommand, epilog=STDIO_EXAMPLES, options_metavar="[OPTIONS]")
+@app.command(
+    cls=DashedCommand,
+    epilog=STDIO_EXAMPLES,
+    options_metavar="[OPTIONS]",
+    short_help="Keep sessions for a client that starts this as its server.",
+)
 def stdio(
     context: typer.Context,
     target: Annotated[
@@ -189,14 +194,14 @@ def stdio(
     return command.stdio(target or [], after_dashes(context), options, log_level)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def check(
     file: SettingsFile = DEFAULT_FILE,
 ) -> int:
     """Say what is wrong with a settings file, without starting anything."""
     from holdfast.cli import check as command  # noqa: PLC0415
 
-    return command.check(file)
+    return command.check(_named(file))
 
 
 @app.command()
@@ -207,7 +212,12 @@ def schema() -> None:
     print(command.schema())
 
 
-@app.command(name="import", epilog=IMPORT_EXAMPLES)
+@app.command(
+    name="import",
+    cls=PlainCommand,
+    epilog=IMPORT_EXAMPLES,
+    short_help="Turn LiteLLM's MCP servers into a settings file.",
+)
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The config file of LiteLLM's proxy.")],
     output: Annotated[
@@ -236,11 +246,9 @@ def tools(
     as_json: Annotated[bool, typer.Option("--json", help="Print the tools as the server sent them.")] = False,
 ) -> int:
     """List the tools of a server."""
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     from holdfast.cli import tools as command  # noqa: PLC0415
 
     return command.tools(found, chat=chat or None, limit=check_limit(timeout), is_json=as_json)
@@ -303,12 +311,10 @@ def bench(
 ) -> int:
     """Measure a server, directly and through Holdfast."""
     from holdfast.cli import bench as command  # noqa: PLC0415
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
     wanted = command.parse_wanted(tool, arguments, connections, seconds, is_json=as_json)
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     return command.bench(found, wanted)
 
 
@@ -338,18 +344,16 @@ def doctor(
 ) -> int:
     """Find out how a server treats sessions, and which settings suit it."""
     from holdfast.cli import doctor as command  # noqa: PLC0415
-    from holdfast.cli.target import find_server  # noqa: PLC0415
+    from holdfast.cli.target import find_only_server  # noqa: PLC0415
 
-    found, rest = find_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
-    if rest:
-        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    found = find_only_server(server or [], after_dashes(context), config=config, headers=header or (), key=key)
     wanted = command.parse_wanted(to_call, write, read)
     check_limit(timeout)
     written = command.headers_as_written(header or (), key)
     return command.doctor(found, wanted, total=timeout, written=written, is_json=as_json)
 
 
-@app.command(epilog=TOP_EXAMPLES)
+@app.command(cls=PlainCommand, epilog=TOP_EXAMPLES)
 def top(
     url: Annotated[
         str, typer.Argument(metavar="URL", help="The gateway, or one of its MCP endpoints.")
@@ -366,6 +370,13 @@ def top(
     from holdfast.cli.settings import parse_key  # noqa: PLC0415
 
     return command.top(parse_address(url), parse_key(key), is_once=once, is_json=as_json)
+
+
+def _named(file: Path) -> Path:
+    """A settings file; who named none is told how to, where there is none of the usual name."""
+    if file == DEFAULT_FILE and not file.exists():
+        raise ConfigError(f"there is no {file} here; name a settings file, or one server: holdfast run URL")
+    return file
 
 
 def _check_log_level(level: str) -> None:

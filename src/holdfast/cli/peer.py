@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+import random
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final, Literal, Protocol, Self, TypeAlias
 
 from msgspec import Raw
 
 from holdfast.call import (
-    NOBODY,
     Abilities,
     Answered,
     Ask,
@@ -26,16 +24,14 @@ from holdfast.call import (
     Result,
     RpcError,
 )
-from holdfast.cli import garbage
 from holdfast.clock import Clock, LoopClock, timeout
-from holdfast.config import ServerSettings
+from holdfast.config import MAX_MESSAGE_BYTES, ServerSettings
 from holdfast.errors import OpenFailed
 from holdfast.tasks import TaskScope
-from holdfast.upstream.handshake import HandshakeUpstream
-from holdfast.upstream.http1 import HttpClient
-from holdfast.upstream.stdio import StdioLink
-from holdfast.upstream.streamable_http import StreamableHttpLink
-from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Link, Listener
+from holdfast.upstream.connector import Connector
+from holdfast.upstream.era import PROBE_TIMEOUT
+from holdfast.upstream.handshake import Misunderstood
+from holdfast.upstream.transport import Exchange, Fault, FaultKind, Hello, Listener, Upstream
 from holdfast.upstream.watchdog import Watchdog
 from holdfast.wire import jsonrpc
 
@@ -43,12 +39,13 @@ CHAT_KEY: Final = "dev.holdfast/chat"
 """The `_meta` key by which a gateway is told the chat."""
 MAX_PAGES: Final = 1000
 
-_CAPABILITIES: Final[Mapping[str, Any]] = {"elicitation": {"form": {}, "url": {}}}
+_ABILITIES: Final = Abilities(elicitation_form=True, elicitation_url=True)
 _CANCEL: Final = Reply(Raw(b'{"action":"cancel"}'))
 _NO_ROOTS: Final = Reply(Raw(b'{"roots":[]}'))
 """Nobody meant to show a server the folder that they happen to be in."""
 
 Answer: TypeAlias = Result | RpcError | Fault
+Era: TypeAlias = Literal["handshake", "modern"]
 Elicit: TypeAlias = Callable[[Ask], Awaitable[Raw]]
 """Puts a question to the person; returns the `ElicitResult`."""
 
@@ -69,12 +66,16 @@ class Hearer(Protocol):
 class Peer:
     """One session with `server`, open within its async context; entering raises `OpenFailed`.
 
+    A server whose era is not set is asked to shake hands, and spoken to in 2026-07-28 where it cannot: one
+    conversation is no reason to ask every server of the older kind first what it does not know.
     Without a `hearer` the server is not heard between its answers. Questions go to `elicit`, one
     at a time; without it they are answered with `cancel`. Leaving ends the session in order, and
     leaves no process; cancelled meanwhile, at once.
     """
 
     hello: Hello
+    found: ServerSettings
+    """Of the server, with the era and the transport that it was found to speak."""
 
     def __init__(self, server: ServerSettings, chat: str | None = None) -> None:
         self._server = server
@@ -91,18 +92,58 @@ class Peer:
             watchdog = Watchdog(self._clock)
             stack.push_async_callback(watchdog.aclose)
             self._scope = await stack.enter_async_context(TaskScope())
-            link = self._link(stack, watchdog)
-            self._upstream = HandshakeUpstream(link, _Listener(self), _CAPABILITIES, clock=self._clock)
-            stack.callback(self._upstream.terminate)
-            stack.push_async_callback(self._upstream.close)
             limit = self._server.open_timeout
             try:
                 async with timeout(self._clock, limit):
-                    self.hello = await self._upstream.open()
+                    await self._open(stack, watchdog)
             except TimeoutError:
                 raise OpenFailed(f"no answer to initialize within {limit:g} s", advice="is it an MCP server?") from None
             self._stack = stack.pop_all()
         return self
+
+    async def _open(self, stack: AsyncExitStack, watchdog: Watchdog) -> None:
+        era = self._server.era
+        if era != "auto":
+            await self._converse(stack, watchdog, era)
+            return
+        try:
+            await self._converse(stack, watchdog, "handshake")
+        except Misunderstood as refusal:
+            if self._server.transport == "sse":  # a transport of that era alone
+                raise
+            # What is no MCP server may not answer at all; a process must start anew for it.
+            half = self._server.open_timeout / 2
+            limit = half if self._server.url is None else min(PROBE_TIMEOUT, half)
+            try:
+                async with timeout(self._clock, limit):
+                    await self._converse(stack, watchdog, "modern")
+            except (OpenFailed, TimeoutError):
+                raise refusal from None  # it is of neither
+
+    async def _converse(self, stack: AsyncExitStack, watchdog: Watchdog, era: Era) -> None:
+        """Open a conversation of `era`, which `stack` closes; one that cannot be opened is closed at once."""
+        settings = self._server.model_copy(update={"era": era})
+        async with AsyncExitStack() as attempt:
+            try:
+                connector = Connector(
+                    settings,
+                    lambda: MAX_MESSAGE_BYTES,
+                    scope=self._scope,
+                    clock=self._clock,
+                    rng=random.Random(),
+                    watchdog=watchdog,
+                )
+                attempt.callback(connector.close)
+                # In 2026-07-28 all that belongs to a call comes on its own stream.
+                listens = era == "handshake" and self.hearer is not None
+                self._upstream: Upstream = connector(_Listener(self), declares=_ABILITIES, listens=listens)
+                attempt.callback(self._upstream.terminate)
+                attempt.push_async_callback(self._upstream.close)
+                self.hello = await self._upstream.open()
+            except ValueError as error:  # a URL or a header that cannot be sent
+                raise OpenFailed(str(error)) from None
+            self.found = settings.model_copy(update={"transport": "sse"}) if connector.is_legacy else settings
+            stack.push_async_exit(attempt.pop_all())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -138,7 +179,7 @@ class Peer:
                 return []
             if not isinstance(answer, Result):
                 return answer
-            page = jsonrpc.decode_fields(answer.raw)
+            page = jsonrpc.decode_fields(sent(answer))
             with suppress(ValueError):
                 tools += jsonrpc.decode_array(bytes(page.get("tools", b"[]")))
             cursor = jsonrpc.decode_value(page.get("nextCursor", b"null"))
@@ -149,7 +190,7 @@ class Peer:
     async def _request(self, method: str, params: Mapping[str, Json]) -> Answer:
         exchange = _Exchange(self)
         wants_progress = self.hearer is not None and method == "tools/call"
-        sent = self._upstream.send(Call(method, {**params, **self._meta}, wants_progress), exchange)
+        sent = self._upstream.settled.send(Call(method, {**params, **self._meta}, wants_progress), exchange)
         try:
             return await exchange.outcome
         except asyncio.CancelledError:
@@ -160,21 +201,6 @@ class Peer:
         finally:
             for task in self._questions.values():
                 task.cancel()
-
-    def _link(self, stack: AsyncExitStack, watchdog: Watchdog) -> Link:
-        server = self._server
-        if server.url is None:
-            env = {name: value.get_secret_value() for name, value in server.env.items()}
-            return StdioLink(server.command or (), env=env, cwd=server.cwd, clock=self._clock, watchdog=watchdog)
-        headers = {name: value.get_secret_value() for name, value in server.headers.items()}
-        parts = urlsplit(server.url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        try:
-            client = HttpClient(server.url, self._scope, self._clock)
-            stack.callback(client.close)
-            return StreamableHttpLink(client, target, headers, self._clock, wants_push=self.hearer is not None)
-        except ValueError as error:
-            raise OpenFailed(str(error)) from None
 
     # What the server says.
 
@@ -219,8 +245,8 @@ class _Exchange(Exchange):
 
     @property
     def abilities(self) -> Abilities:
-        """Those that the session was opened with: a server of the handshake era is told once."""
-        return NOBODY
+        """Those that the session was opened with: a server of 2026-07-28 is told with each request."""
+        return _ABILITIES
 
     def answered(self, outcome: Answered) -> None:
         if isinstance(outcome, InputRequired):
@@ -279,22 +305,9 @@ class _Listener(Listener):
     def lost(self, fault: Fault) -> None: ...
 
 
-def run(work: Coroutine[Any, Any, int]) -> int:
-    """Run `work` and return its status; Ctrl-C and SIGTERM cancel it, with the status that shells give them."""
-
-    async def watched() -> int:
-        task = asyncio.current_task()
-        if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        garbage.settle()
-        return await work
-
-    try:
-        return asyncio.run(watched())
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except asyncio.CancelledError:
-        return 128 + signal.SIGTERM
+def sent(result: Result) -> Raw:
+    """A result as the server sent it."""
+    return result.raw if result.modern is None else result.modern
 
 
 def error_code(error: RpcError) -> Json:

@@ -36,6 +36,24 @@ def find_server(
         return _find_server(words, dashed, config, headers, key)
 
 
+def find_only_server(
+    words: Sequence[str],
+    dashed: Sequence[str] | None,
+    *,
+    config: Path | None,
+    headers: Sequence[str],
+    key: str | None,
+) -> ServerSettings:
+    """The server that is meant, where nothing else is said.
+
+    Raises `ConfigError`.
+    """
+    server, rest = find_server(words, dashed, config=config, headers=headers, key=key)
+    if rest:
+        raise ConfigError(f"there is one word too many: {rest[0]!r}")
+    return server
+
+
 def _find_server(
     words: Sequence[str], dashed: Sequence[str] | None, config: Path | None, headers: Sequence[str], key: str | None
 ) -> tuple[ServerSettings, list[str]]:

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.cli import failures
-from holdfast.cli.peer import Peer, run
+from holdfast.cli.loop import run
+from holdfast.cli.peer import Peer
 from holdfast.config import ServerSettings
 from holdfast.errors import OpenFailed
 from holdfast.observe.log import one_line

@@ -18,7 +18,7 @@ from rich.live import Live
 
 from holdfast.cli import failures
 from holdfast.cli.api import Address, ApiClient, ApiFailed, Overview
-from holdfast.cli.peer import run
+from holdfast.cli.loop import run
 from holdfast.cli.top_view import Picture, draw
 from holdfast.clock import Clock, LoopClock
 from holdfast.tasks import TaskScope

@@ -17,9 +17,10 @@ from holdfast.config import GatewaySettings, key_digest
 from holdfast.dashboard.stream import EventStream, resume_at
 from holdfast.downstream.http import Headers, Request, Responder
 from holdfast.downstream.refusal import Refusal
+from holdfast.events import Denial
 from holdfast.observe.feed import EventFeed
 from holdfast.observe.metrics import CONTENT_TYPE
-from holdfast.views import ServerView, SessionView
+from holdfast.views import SESSION_STATES, ServerView, SessionView
 from holdfast.wire.headers import bearer_token, host_name, is_loopback_name
 
 DEFAULT_LIMIT: Final = 100
@@ -96,14 +97,19 @@ class Api:
         self._run = secrets.token_hex(4)
         """Part of events' ids, whose numbers begin anew with each gateway."""
 
-    def dispatch(self, request: Request, responder: Responder) -> None:
-        """Answer a request. That to HEAD is given as to GET: it is the HTTP server that leaves the body out."""
+    def dispatch(self, request: Request, responder: Responder) -> Refusal | None:
+        """Answer a request; returns with what it was refused, if it was.
+
+        HEAD is answered as GET: it is the HTTP server that leaves the body out.
+        """
         try:
             self._route(request, responder)
         except Refusal as refusal:
             # As in a JSON-RPC error, so that programs read these and the gateway's other refusals alike.
             body = msgspec.json.encode({"error": {"message": refusal.message}})
             responder.answer(refusal.status, (*_JSON, *refusal.headers), (body,))
+            return refusal
+        return None
 
     def apply(self, settings: GatewaySettings) -> None:
         """Decide by new settings from now on; readers of events who were let in by another key are sent away."""
@@ -151,16 +157,18 @@ class Api:
         if digest is not None:
             token = bearer_token(headers.get("authorization"))
             if token is None:
-                what = "The operator's key is needed"
+                what, denial = "The operator's key is needed", Denial.NO_KEY
             elif not hmac.compare_digest(key_digest(token), digest):
-                what = "This is not the operator's key"
+                what, denial = "This is not the operator's key", Denial.UNKNOWN_KEY
             else:
                 return
-            raise Refusal(401, f"{what}: send it as Authorization: Bearer KEY.", headers=_CHALLENGE)
+            raise Refusal(401, f"{what}: send it as Authorization: Bearer KEY.", headers=_CHALLENGE, denial=denial)
         if not self._settings.is_loopback:
-            raise Refusal(403, "The gateway can be reached from other machines, so this needs a key: set operator_key.")
+            words = "The gateway can be reached from other machines, so this needs a key: set operator_key."
+            raise Refusal(403, words, denial=Denial.NO_OPERATOR_KEY)
         if _FORWARDED & headers.keys() or not is_loopback_name(host_name(headers.get("host", ""))):
-            raise Refusal(403, "This came through a proxy, and so from anywhere: set operator_key.")
+            words = "This came through a proxy, and so from anywhere: set operator_key."
+            raise Refusal(403, words, denial=Denial.NO_OPERATOR_KEY)
 
     def _status(self) -> str:
         if self._operations.is_draining:
@@ -177,6 +185,9 @@ class Api:
 
     def _sessions(self, query: Mapping[str, list[str]]) -> dict[str, object]:
         limit = _count(query, "limit", DEFAULT_LIMIT, MAX_LIMIT)
+        for state in query.get("state", ()):
+            if state not in SESSION_STATES:
+                raise Refusal(400, f"There is no such state; there are {', '.join(SESSION_STATES)}.")
         wanted = [(name, frozenset(query[name])) for name in _FILTERS if name in query]
         found = [
             view

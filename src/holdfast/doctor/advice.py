@@ -40,7 +40,8 @@ def advise(findings: Findings) -> list[Advice]:
 
 def remarks(findings: Findings) -> list[str]:
     """What to know beside the settings."""
-    rules = (_bumped, _unnoticed_loss, _open_door, _no_proof, _both_eras, _left_behind, _cut)
+    of_sessions = () if findings.problem else (_bumped, _unnoticed_loss, _open_door, _no_proof, _both_eras)
+    rules = (*of_sessions, _left_behind, _cut)
     return [remark for rule in rules if (remark := rule(findings))]
 
 

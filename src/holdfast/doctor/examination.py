@@ -9,7 +9,7 @@ from holdfast.clock import Clock
 from holdfast.doctor import probes
 from holdfast.doctor.conversation import Conversation, Opener, Patience
 from holdfast.doctor.findings import Ending, Findings, Handshake, SecondConnection
-from holdfast.doctor.http import ModernRequests, Session
+from holdfast.doctor.http import HttpConversation
 from holdfast.doctor.linked import LinkedSession
 from holdfast.doctor.memory import Memory
 from holdfast.doctor.named import Wanted, pair_of
@@ -45,11 +45,13 @@ class Examination:
         findings = self.findings
         self._on_step("list what it has")
         findings.lists = await probes.lists(session, capabilities)
+        if findings.lists.answer.is_served:
+            self._wanted.check(server, findings.lists.tools)
         self._on_step("ask several things at once")
         named = self._wanted.call
         findings.parallel, replies = await probes.parallel(session, self._clock, named)
         if named is not None:
-            has_streams = isinstance(session, Session | ModernRequests)
+            has_streams = isinstance(session, HttpConversation)
             findings.call = probes.call(named, replies, has_streams=has_streams)
         pair = pair_of(self._wanted, server, findings.lists.tools)
         if pair is not None:

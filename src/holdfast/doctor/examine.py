@@ -32,7 +32,7 @@ async def examine(
     """Find out how `server` treats sessions, within `total` seconds and some for the ending of what was opened.
 
     Never raises for what a server does. Cancelled, it still ends its sessions. Raises `ValueError`
-    for a URL or a header that cannot be sent.
+    for a URL or a header that cannot be sent, and `UnknownTool` before anything is called.
     """
     if clock is None:
         clock = LoopClock()

@@ -160,16 +160,15 @@ def refusal(question: ServerMessage) -> bytes:
     return jsonrpc.error(bytes(question.id), error)
 
 
-class Session:
-    """A session of Streamable HTTP, with an id or without."""
+class HttpConversation:
+    """What both eras have in common: each request is a POST."""
 
-    def __init__(self, wire: Wire, session_id: str | None, revision: str) -> None:
+    def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self.id = session_id
-        self.headers = {_VERSION_HEADER: revision}
-        if session_id is not None:
-            self.headers[SESSION_HEADER] = session_id
-            wire.open_ids[session_id] = revision
+
+    def _told(self, method: str, params: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, dict[str, str]]:
+        """Params and headers as they go with a request."""
+        raise NotImplementedError
 
     async def ask(
         self,
@@ -181,9 +180,33 @@ class Session:
         host: str = "",
     ) -> Reply:
         number = next(self._wire.ids)
-        message = jsonrpc.request(number, method, params)
+        whole, own = self._told(method, params)
         limit = within or self._wire.patience.answer
-        return await self._wire.post(message, number, {**self.headers, **(headers or {})}, within=limit, host=host)
+        message = jsonrpc.request(number, method, whole)
+        return await self._wire.post(message, number, {**own, **(headers or {})}, within=limit, host=host)
+
+    async def end(self) -> Reply:
+        return Reply(words="there is nothing to end")
+
+    async def reconnect(self) -> bool:
+        self._wire.reconnect()
+        return True
+
+
+class Session(HttpConversation):
+    """A session of Streamable HTTP, with an id or without."""
+
+    def __init__(self, wire: Wire, session_id: str | None, revision: str) -> None:
+        super().__init__(wire)
+        self.id = session_id
+        self.headers = {_VERSION_HEADER: revision}
+        if session_id is not None:
+            self.headers[SESSION_HEADER] = session_id
+            wire.open_ids[session_id] = revision
+
+    def _told(self, method: str, params: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, dict[str, str]]:
+        del method
+        return params, self.headers
 
     async def stream(self, last_event_id: str | None = None) -> Reply:
         """GET the stream, or take one up after an event; the stream is left at once."""
@@ -193,41 +216,16 @@ class Session:
 
     async def end(self) -> Reply:
         if self.id is None or self.id not in self._wire.open_ids:
-            return Reply(words="there is nothing to end")
+            return await super().end()
         return await self._wire.end(self.id)
 
-    async def reconnect(self) -> bool:
-        self._wire.reconnect()
-        return True
 
-
-class ModernRequests:
+class ModernRequests(HttpConversation):
     """Requests of 2026-07-28, each for itself."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    async def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        within: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        host: str = "",
-    ) -> Reply:
-        number = next(self._wire.ids)
+    def _told(self, method: str, params: Mapping[str, Any] | None) -> tuple[Mapping[str, Any] | None, dict[str, str]]:
         whole = modern_params(params or {})
-        own = {_VERSION_HEADER: MODERN, **dict(request_headers(method, whole)), **(headers or {})}
-        limit = within or self._wire.patience.answer
-        return await self._wire.post(jsonrpc.request(number, method, whole), number, own, within=limit, host=host)
-
-    async def end(self) -> Reply:
-        return Reply(words="there is nothing to end")
-
-    async def reconnect(self) -> bool:
-        self._wire.reconnect()
-        return True
+        return whole, {_VERSION_HEADER: MODERN, **dict(request_headers(method, whole))}
 
 
 class HttpOpener:

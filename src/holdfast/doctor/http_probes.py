@@ -6,7 +6,7 @@ import uuid
 from typing import Final
 
 from holdfast.doctor.findings import Allowance, Ending, PushStream, Refusal, Resumption, UnknownId
-from holdfast.doctor.http import HttpOpener, ModernRequests, Session, Wire
+from holdfast.doctor.http import HttpConversation, HttpOpener, Session, Wire
 from holdfast.doctor.reply import Reply
 from holdfast.wire.headers import is_loopback_name
 from holdfast.wire.revisions import LATEST
@@ -55,12 +55,12 @@ async def resumption(session: Session) -> Resumption:
     return Resumption(seconds=reply.seconds, has_event_ids=True, is_resumed=reply.kind == "stream", answer=reply.answer)
 
 
-async def foreign_origin(session: Session | ModernRequests) -> Refusal:
+async def foreign_origin(session: HttpConversation) -> Refusal:
     """A request as a page of some other site would have a browser send it."""
     return _refusal(await session.ask(_asking(session), {}, headers={"origin": f"https://{FOREIGN}"}))
 
 
-async def foreign_host(session: Session | ModernRequests, wire: Wire) -> Refusal | None:
+async def foreign_host(session: HttpConversation, wire: Wire) -> Refusal | None:
     """A request to a name that is not the server's; only on this machine, where DNS rebinding leads to."""
     if not is_on_loopback(wire):
         return None
@@ -89,7 +89,7 @@ def allowance(wire: Wire) -> Allowance | None:
     return Allowance(limit=last.limit or 0, left=last.left or 0, is_exceeded=wire.is_turned_away)
 
 
-def _asking(session: Session | ModernRequests) -> str:
+def _asking(session: HttpConversation) -> str:
     return "ping" if isinstance(session, Session) else "tools/list"
 
 

@@ -22,6 +22,17 @@ class Named:
         return params if token is None else {**params, "_meta": {"progressToken": token}}
 
 
+class UnknownTool(Exception):
+    """A tool was named that the server does not list; none was called."""
+
+    def __init__(self, tool: str, server: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{server} has no tool {tool!r}")
+        self.tool = tool
+        self.server = server
+        """What it calls itself; may be empty."""
+        self.known = known
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which tools may be called. None other is: `readOnlyHint` is a claim of the server, and reading may cost, too."""
@@ -34,6 +45,12 @@ class Wanted:
     def pair(self) -> tuple[Named, Named] | None:
         """What writes and what reads, where both are known."""
         return None if self.write is None or self.read is None else (self.write, self.read)
+
+    def check(self, server: str, known: tuple[str, ...]) -> None:
+        """Raises `UnknownTool` for the first that is not among those that `server` lists."""
+        for named in (self.call, self.write, self.read):
+            if named is not None and named.tool not in known:
+                raise UnknownTool(named.tool, server, known)
 
 
 def pair_of(wanted: Wanted, server: str, tools: tuple[str, ...]) -> tuple[Named, Named] | None:

@@ -17,6 +17,7 @@ from holdfast.downstream.body import Disconnected, check_length, receive_body
 from holdfast.downstream.brief import Lane
 from holdfast.downstream.brief_modern import ModernLane
 from holdfast.downstream.clients import ClientSession, ClientSessions
+from holdfast.downstream.denials import Denials
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
 from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import (
@@ -91,8 +92,8 @@ class Kept(Struct):
 class Pages(Protocol):
     """What is served beside MCP: health, metrics and the operator's API."""
 
-    def dispatch(self, request: Request, responder: Responder) -> None:
-        """Answer a request to one of `PAGES`."""
+    def dispatch(self, request: Request, responder: Responder) -> Refusal | None:
+        """Answer a request to one of `PAGES`; returns with what it was refused, if it was."""
 
 
 class App:
@@ -126,6 +127,7 @@ class App:
         self.tokens = TokensInUse(clock, settings.client_idle_timeout)
         self.entrance = Entrance(settings, self.tokens)
         """Changes with the settings: what one has let in, the next may not."""
+        self._denials = Denials(clock, emit)
         self._rates = Rates(settings.limits, clock)
         self.request_bytes = settings.limits.request_bytes
         self.open_requests: dict[HttpResponder, Identity] = {}
@@ -167,7 +169,8 @@ class App:
 
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         extensions: Message = scope.get("extensions") or {}
-        responder = AsgiResponder(self.clock, extensions[ABORT]["abort"] if ABORT in extensions else None)
+        peer = scope.get("client") or ("",)
+        responder = AsgiResponder(self.clock, extensions[ABORT]["abort"] if ABORT in extensions else None, peer[0])
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         head = Head(scope["method"], path.partition(b"?")[0], scope.get("query_string", b""), scope["headers"])
         try:
@@ -218,7 +221,9 @@ class App:
             if route != "health":
                 entrance.check_address(request.headers)
             if route != "mcp" and parts != _WARM:
-                self._pages.dispatch(request, responder)
+                refusal = self._pages.dispatch(request, responder)
+                if refusal is not None:
+                    self._note(refusal, route, responder)
                 return None
             identity = entrance.identify(request.headers)
             self._charge(identity, 1)
@@ -226,7 +231,7 @@ class App:
             if method == "POST":
                 check_length(request.headers, self.request_bytes)
         except Exception as error:  # noqa: BLE001 (said and logged there)
-            self._refuse(responder, error)
+            self._refuse(responder, error, route)
             return None
         self.open_requests[responder] = identity
         if identity.token is not None:
@@ -304,13 +309,20 @@ class App:
         except Exception as error:  # noqa: BLE001 (said and logged there)
             self._refuse(responder, error)
 
-    def _refuse(self, responder: HttpResponder, error: Exception) -> None:
+    def _refuse(self, responder: HttpResponder, error: Exception, route: str = "mcp") -> None:
         if isinstance(error, Refusal):
+            self._note(error, route, responder)
             refuse(responder, error)
         else:
             logger.error("a request failed", exc_info=error)
             failed = Refusal(500, "The gateway failed; its log says why.", code=-32603)
             responder.cut(lambda each: refuse(each, failed))  # a stream may have been opened
+
+    def _note(self, refusal: Refusal, route: str, responder: HttpResponder) -> None:
+        """Tell the operator of who was not let in."""
+        if (kind := refusal.denial) is not None:
+            name, status, reason = responder.request_id, refusal.status, refusal.message
+            self._denials.take(events.RequestDenied(route, responder.peer, kind, status, reason, request=name))
 
     def dispatch(self, request: Request, responder: Responder, target: Target, terms: Terms | None = None) -> None:
         """Hand a request whose head was checked to its dialect; `terms` as in `read_post`. Raises `Refusal`."""

@@ -105,6 +105,11 @@ class DirectResponder(HttpResponder):
         self._on_over = on_over
 
     @property
+    def peer(self) -> str:
+        address: tuple[str, int] | str | None = self._wire.transport.get_extra_info("peername")
+        return address[0] if isinstance(address, tuple) else ""
+
+    @property
     def is_slow(self) -> bool:
         return self._is_slow
 

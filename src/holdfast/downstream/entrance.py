@@ -10,6 +10,7 @@ from holdfast.config import GatewaySettings
 from holdfast.downstream.http import Head, Request
 from holdfast.downstream.post import check_name
 from holdfast.downstream.refusal import Refusal
+from holdfast.events import Denial
 from holdfast.identity.caller import Clients, Identity
 from holdfast.identity.tokens import TokensInUse, UnprovenUser
 from holdfast.wire.headers import host_name, is_loopback_name, origin_host
@@ -68,21 +69,22 @@ class Entrance:
         """Against DNS rebinding: a page on the web must not reach a gateway on this machine. Raises `Refusal`."""
         host = host_name(headers.get("host", ""))
         if host not in self._hosts and not is_loopback_name(host):
-            raise Refusal(421, "This gateway does not serve that host: allow the name (allowed_hosts, --allow-host).")
+            words = "This gateway does not serve that host: allow the name (allowed_hosts, --allow-host)."
+            raise Refusal(421, words, denial=Denial.FOREIGN_HOST)
         origin = headers.get("origin")
         if origin is None or origin.lower() in self._origins:
             return
         if not (self._is_loopback and is_loopback_name(origin_host(origin))):
-            raise Refusal(403, "Pages of that origin may not call this gateway.")
+            raise Refusal(403, "Pages of that origin may not call this gateway.", denial=Denial.FOREIGN_ORIGIN)
 
     def identify(self, headers: Mapping[str, str]) -> Identity:
         """Who is calling. Raises `Refusal`."""
         try:
             identity = self._clients.identify(headers)
         except UnprovenUser as error:
-            raise Refusal(403, str(error)) from None
+            raise Refusal(403, str(error), denial=error.kind) from None
         if identity is None:
-            raise unknown_key() if "authorization" in headers else _unauthorized("A key is needed")
+            raise unknown_key() if "authorization" in headers else _unauthorized("A key is needed", Denial.NO_KEY)
         check_name(identity.principal.user or "", "user")
         check_name(identity.chat or "", "chat")
         return identity
@@ -94,12 +96,12 @@ class Entrance:
 
 def unknown_key() -> Refusal:
     """The key of a request opens nothing, or does no longer."""
-    return _unauthorized("This key is not known here")
+    return _unauthorized("This key is not known here", Denial.UNKNOWN_KEY)
 
 
-def _unauthorized(what: str) -> Refusal:
+def _unauthorized(what: str, denial: Denial) -> Refusal:
     challenge = ((b"www-authenticate", b"Bearer"),)
-    return Refusal(401, f"{what}: send one as Authorization: Bearer KEY.", headers=challenge)
+    return Refusal(401, f"{what}: send one as Authorization: Bearer KEY.", headers=challenge, denial=denial)
 
 
 def given_request_id(headers: Mapping[str, str]) -> str | None:

@@ -110,12 +110,18 @@ class HttpResponder(ABC):
     on_drained: Callable[[], None] | None = None
     on_begun: Callable[[int], None] | None = None
     """Called with the status once the answer begins."""
+    _peer = ""
     _has_begun = False
     _is_over = False
     """Nothing more is written: the answer is whole, or the client has left."""
 
     def __init__(self) -> None:
         self.request_id = next_request_id()
+
+    @property
+    def peer(self) -> str:
+        """The address from which the request came; empty where that is not known."""
+        return self._peer
 
     @property
     def is_gone(self) -> bool:
@@ -171,8 +177,9 @@ class HttpResponder(ABC):
 class AsgiResponder(HttpResponder):
     """A `Responder` that is emptied by `run` into ASGI's `send`."""
 
-    def __init__(self, clock: Clock, abort: Abort | None = None) -> None:
+    def __init__(self, clock: Clock, abort: Abort | None = None, peer: str = "") -> None:
         super().__init__()
+        self._peer = peer
         self._clock = clock
         self._abort = abort
         self._bound = Bound()

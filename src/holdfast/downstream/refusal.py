@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.downstream.http import Headers, Responder
+from holdfast.events import Denial
 from holdfast.wire import jsonrpc
 from holdfast.wire.jsonrpc import BadMessage, RequestId
 
@@ -25,7 +26,9 @@ class Refusal(Exception):
         request_id: RequestId | None = None,
         headers: Headers = (),
         data: Mapping[str, Any] | None = None,
+        denial: Denial | None = None,
     ) -> None:
+        """`denial`: whoever sent it is not let in, which the operator is told."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -33,6 +36,7 @@ class Refusal(Exception):
         self.request_id = request_id
         self.headers = headers
         self.data = data
+        self.denial = denial
 
 
 def bad_message(error: BadMessage) -> Refusal:

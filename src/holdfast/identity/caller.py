@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.config import ClientSettings, key_digest
+from holdfast.events import Denial
 from holdfast.identity.tokens import SignedUsers, TokensInUse, UnprovenUser
 from holdfast.session.key import Principal
 from holdfast.wire.headers import bearer_token
@@ -80,7 +81,8 @@ class Clients:
             return signed.user(token)
         if plain is not None:
             what = f"names a user in {trust.user} alone, and is believed only in {trust.jwt}"
-            raise UnprovenUser(f"This client {what}: set FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI.")
+            words = f"This client {what}: set FORWARD_USER_INFO_HEADER_JWT_SECRET in Open WebUI."
+            raise UnprovenUser(Denial.UNSIGNED_USER, words)
         return None, None
 
     def admits(self, identity: Identity) -> bool:

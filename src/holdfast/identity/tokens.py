@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from holdfast.clock import Clock
+from holdfast.events import Denial
 
 ISSUER: Final = "open-webui"
 OVERTIME: Final = 3600.0
@@ -15,10 +16,19 @@ OVERTIME: Final = 3600.0
 _LEEWAY: Final = 30.0
 """By which the clocks of two machines may differ."""
 _ALGORITHM: Final = "HS256"
+_KINDS: Final[Mapping[str, Denial]] = {
+    "InvalidAudienceError": Denial.WRONG_AUDIENCE,
+    "InvalidIssuerError": Denial.WRONG_ISSUER,
+}
+"""By the names of PyJWT's errors, which is loaded only where there is a secret."""
 
 
 class UnprovenUser(Exception):
     """A request names its user in a way that proves nothing; the message says what to do."""
+
+    def __init__(self, kind: Denial, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class TokensInUse:
@@ -92,19 +102,21 @@ class SignedUsers:
             claims = self._tokens.decode(token, self._secret, algorithms=[_ALGORITHM], issuer=ISSUER, leeway=_LEEWAY)
         except jwt.InvalidSignatureError:
             what = "is not signed with this gateway's secret (jwt_secret, --jwt-secret): give both sides the same one"
-            raise UnprovenUser(f"{self._header} {what}.") from None
-        except jwt.PyJWTError:
+            raise UnprovenUser(Denial.BAD_SIGNATURE, f"{self._header} {what}.") from None
+        except jwt.PyJWTError as error:
+            kind = _KINDS.get(type(error).__name__, Denial.BAD_TOKEN)
             terms = (
                 f"signed by {_ALGORITHM}, of the issuer {ISSUER}, with a user (sub), an expiry and no audience (aud)"
             )
-            what = f"holds no user's token: one is {terms}"
-            raise UnprovenUser(f"{self._header} {what}.") from None
+            what = f"holds no user's token ({kind.replace('_', ' ')}): one is {terms}"
+            raise UnprovenUser(kind, f"{self._header} {what}.") from None
         user: object = claims["sub"]
         if not isinstance(user, str) or not user:
-            raise UnprovenUser(f"{self._header} holds a token that names no user.")
+            raise UnprovenUser(Denial.BAD_TOKEN, f"{self._header} holds a token that names no user.")
         digest = hashlib.sha256(token.encode()).digest()
         if self._has_expired(claims["exp"], digest):
-            raise UnprovenUser(f"{self._header} has expired: connect again, or set the clocks of both machines.")
+            words = "has expired: connect again, or set the clocks of both machines"
+            raise UnprovenUser(Denial.EXPIRED_TOKEN, f"{self._header} {words}.")
         return user, digest
 
     def _has_expired(self, expires: object, digest: bytes) -> bool:

@@ -14,9 +14,8 @@ from prometheus_client.registry import Collector
 
 from holdfast import __version__
 from holdfast.observe.counts import Counts, Histogram, ServerCounts
-from holdfast.views import ServerView
+from holdfast.views import SESSION_STATES, ServerView
 
-SESSION_STATES: Final = ("new", "opening", "idle", "active", "draining", "lost", "closed")
 SERVER_STATES: Final = ("idle", "connecting", "ready", "failed")
 CIRCUIT_STATES: Final = ("closed", "open", "half-open")
 

@@ -94,6 +94,8 @@ class EventLog:
                 self._take_call(event)
             case events.RequestEnded(route, method, status):
                 _say(logging.DEBUG, event, f"{method} of {route} was answered with {status}")
+            case events.RequestDenied():
+                _denied(event)
             case events.ListsLearned(server, tools):
                 self._learned(event, server, tools)
             case events.SessionIdMisused(_, client, owner):
@@ -213,8 +215,18 @@ class EventLog:
             _say(logging.DEBUG, event, f"{sentence}{_request(event)}")
             return
         self._floods[event.server, kind] = (now, 0)
-        followed = f" (and {more} more since the last such line)" if more else ""
-        _say(level, event, f"{sentence}{followed}{_request(event)}")
+        _say(level, event, f"{sentence}{_more(more)}{_request(event)}")
+
+
+def _denied(event: events.RequestDenied) -> None:
+    level = logging.INFO if event.kind is events.Denial.NO_KEY else logging.WARNING  # who asks how to come in has none
+    who = f"a request from {event.address}" if event.address else "a request"
+    words = f"{who} was refused ({event.status}): {event.reason.removesuffix('.')}"
+    _say(level, event, f"{words}{_more(event.more)}{_request(event)}")
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more since the last such line)" if count else ""
 
 
 def _say(level: int, event: events.Event, sentence: str) -> None:

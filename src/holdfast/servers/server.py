@@ -167,6 +167,22 @@ class Server:
             renew = partial(replace, revision=self._keys.revision, credential=self._keys.credential)
             self._explicit.inherit(old._explicit, renew)
 
+    def untold_of(self, old: Server) -> list[str]:
+        """What the operator may want to know of a server whose place this one takes: what nobody else is told."""
+        if self.settings.scope == old.settings.scope or not old.pool.remembered():
+            return []
+        return [
+            f"{self.name}: its scope has changed, so what its sessions remembered is gone, and no caller is told so"
+        ]
+
+    def retire(self, heir: Server | None) -> None:
+        """Begin no call any more, and end each session with its last one; `heir` takes its place."""
+        if heir is None:
+            self.pool.retire()
+        else:
+            sentence = f"the settings of {self.name} have changed, and its sessions cannot go on under the new ones"
+            self.pool.retire(sentence, is_inherited=heir.pool.can_inherit(self.pool))
+
     def close_sessions_of(
         self, client: str, user: str | None = None, *, kind: events.Ending = events.Ending.CLIENT_REMOVED
     ) -> None:

@@ -165,9 +165,10 @@ class Closing:
 
     # All of them.
 
-    def retire(self, sentence: str | None = None) -> None:
+    def retire(self, sentence: str | None = None, *, is_inherited: bool = False) -> None:
         """Serve nothing any more: see `Pool.retire`."""
         sentence = sentence or f"{self.settings.name} is no longer served"
+        self._settling.are_markers_heeded = is_inherited
         self._part(sentence, retry.parted(self.settings.name, sentence))
         for session in list(self._roster):
             if session.state is State.ACTIVE:
@@ -178,7 +179,8 @@ class Closing:
 
     async def drain(self, sentence: str | None = None, limit: float = DRAIN_TIMEOUT) -> None:
         """Serve nothing any more, and return when all is over: see `Pool.drain`."""
-        self.retire(sentence)
+        if self.parting is None:
+            self.retire(sentence)
         try:
             async with timeout(self._clock, limit):
                 await self._emptied()

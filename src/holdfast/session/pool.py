@@ -196,23 +196,28 @@ class Pool(Joining):
         Its keys are those of `old` with the new `revision` and `credential`; call it before or after `old`
         is retired.
         """
-        for key in old.remembered():
-            if key.scope == self.settings.scope and self.settings.on_loss == "tell":
+        if self.can_inherit(old):
+            for key in old.remembered():
                 self._markers.add(replace(key, revision=revision, credential=credential))
+
+    def can_inherit(self, old: Pool) -> bool:
+        """Whether the keys of `old` have their like here, and whoever comes back for them is told what is gone."""
+        return self.settings.scope == old.settings.scope and self.settings.on_loss == "tell"
 
     def remembered(self) -> list[SessionKey]:
         """The keys for which something is remembered, or was, and nobody has been told."""
         return self._settling.remembered()
 
-    def retire(self, sentence: str | None = None) -> None:
+    def retire(self, sentence: str | None = None, *, is_inherited: bool = False) -> None:
         """Serve nothing any more: calls that wait, and those that come, get -31001 with `sentence`.
 
         Sessions without calls close at once and the others with their last call; none is opened any more.
+        `is_inherited`: another pool tells whoever comes back that what they remembered is gone.
         """
-        self._closing.retire(sentence)
+        self._closing.retire(sentence, is_inherited=is_inherited)
 
     async def drain(self, sentence: str | None = None, limit: float = DRAIN_TIMEOUT) -> None:
-        """Retire, and return when every session has ended: calls under way have `limit` seconds.
+        """Retire, if not done yet, and return when every session has ended: calls under way have `limit` seconds.
 
         Cancelled, it drops what is left at once.
         """

@@ -55,6 +55,8 @@ class Settling:
         rng: Random,
     ) -> None:
         self.markers = Markers(clock)
+        self.are_markers_heeded = True
+        """Whoever comes back is told here, or by the pool that inherits them."""
         self._survivors = survivors
         self.settings = settings
         self._roster = roster
@@ -118,12 +120,12 @@ class Settling:
             self.leave(session)
 
     def leave_marker(self, session: Session) -> bool:
-        """What `session` remembered is gone: whoever comes back for it is told, unless that has been done."""
+        """What `session` remembered is gone; whether whoever comes back for it will be told, and has not been yet."""
         key = session.key
         if key is None or not session.is_dirty or not self._may_miss(session):
             return False
         self.markers.add(key)
-        return True
+        return self.are_markers_heeded
 
     def remembered(self) -> list[SessionKey]:
         """The keys that have a marker, and those whose sessions would leave one, by a call under way perhaps."""

@@ -64,13 +64,16 @@ class Connector:
         declares: Abilities,
         passed: tuple[tuple[str, str], ...] = (),
         prefers_modern: bool = False,
+        listens: bool = True,
     ) -> Upstream:
         """A conversation that is not open yet.
 
         `declares`: what the server is told that can be asked. `passed`: headers of the caller's that go
         with every request. `prefers_modern`: it speaks 2026-07-28 where the server speaks both.
+        Without `listens`, and where nothing can be asked, what the server pushes beside answers is not heard.
         """
         can_ask = declares.can_answer_any
+        listens = can_ask and listens
 
         def converse(link: Link) -> HandshakeUpstream:
             return HandshakeUpstream(
@@ -87,12 +90,13 @@ class Connector:
                 link,
                 listener,
                 declares=can_ask,
+                listens=listens,
                 mirrored=self._mirrored,
                 clock=self._clock,
                 jitter=self._rng.random,
             )
 
-        openings = self._openings(converse, converse_modern, passed, wants_push=can_ask)
+        openings = self._openings(converse, converse_modern, passed, wants_push=listens)
         match self._settings.era:
             case "handshake":
                 return openings.handshake()
@@ -105,6 +109,11 @@ class Connector:
                 return ProbingUpstream(
                     self._era, openings, self._clock, prefers_modern=prefers_modern, probe_timeout=limit
                 )
+
+    @property
+    def is_legacy(self) -> bool:
+        """A server was found to speak the HTTP+SSE of 2024-11-05."""
+        return self._habit.is_legacy
 
     def _openings(
         self,

@@ -78,7 +78,7 @@ class _OpenAsk:
 
 
 _UNSUPPORTED_VERSION: Final = -32022
-_IS_MODERN: Final = "it speaks 2026-07-28: a gateway with era: auto goes between, as holdfast run does"
+_IS_MODERN: Final = "it speaks 2026-07-28, which era: auto finds out"
 
 _OF_THE_SESSION: Final = frozenset(
     {

@@ -37,8 +37,8 @@ _EMPTY: Final = Result(Raw(b"{}"))
 class ModernUpstream:
     """An `Upstream` of revision 2026-07-28, and the `Receiver` of its link.
 
-    `declares`: callers may be asked what they can be asked, and changes are listened for; else
-    neither. `mirrored` is shared by the conversations with one server. `jitter` returns 0 to 1.
+    `declares`: callers may be asked what they can be asked, and where it `listens`, changes are listened for;
+    else neither. `mirrored` is shared by the conversations with one server. `jitter` returns 0 to 1.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class ModernUpstream:
         mirrored: MirroredArguments,
         clock: Clock,
         jitter: Callable[[], float],
+        listens: bool = True,
     ) -> None:
         self.clock = clock
         self.jitter = jitter
@@ -57,6 +58,7 @@ class ModernUpstream:
         self._link = link
         self._listener = listener
         self._declares = declares
+        self._listens = declares and listens
         self._next_id = 0
         self._legs: dict[int, Leg] = {}
         self._calls: dict[ModernCall, None] = {}
@@ -80,8 +82,8 @@ class ModernUpstream:
             await self.discover()
         discovery = self._discovery or Raw(b"{}")
         self._link.established(MODERN)
-        self._can_subscribe = self._declares and can_subscribe(discovery)
-        kinds = list_kinds(discovery) if self._declares else frozenset[str]()
+        self._can_subscribe = self._listens and can_subscribe(discovery)
+        kinds = list_kinds(discovery) if self._listens else frozenset[str]()
         self._listening = listening = Listening(self, self._listener, kinds)
         known = asyncio.Event()
         listening.start(known.set)
@@ -89,7 +91,7 @@ class ModernUpstream:
         if self._lost is not None:
             raise OpenFailed(self._lost.detail, advice=ADVICE.get(self._lost.kind, ""))
         hello = hello_of(discovery, listening.announced, has_updates=self._can_subscribe)
-        hello = replace(hello, is_deaf=not self._declares)
+        hello = replace(hello, is_deaf=not self._listens)
         self._offers_logging = "logging" in hello.capabilities
         self._is_open = True
         listening.promise(listening.announced)

@@ -340,6 +340,33 @@ def test_nothing_is_said_where_nothing_is_lost(line: str) -> None:
     assert remarks(f"    url: http://h/mcp\n    {line}\n") == []
 
 
+OAUTH = """\
+    client_id: os.environ/ID
+    client_secret: os.environ/SECRET
+    token_url: https://h/token
+    scopes: [a]
+"""
+
+
+@requirement("import:litellm:nothing-silently")
+@pytest.mark.parametrize("target", ["url: http://h/mcp", "{command}"])
+def test_all_that_fetches_tokens_for_a_server_is_one_line(target: str) -> None:
+    lines = "    command: x\n" if target == "{command}" else f"    {target}\n    auth_type: oauth2\n"
+    (said,) = [each for each in remarks(lines + OAUTH) if "tokens" in each]
+    assert all(key in said for key in ("client_id", "client_secret", "token_url", "scopes"))
+
+
+@requirement("import:litellm:nothing-silently")
+@pytest.mark.parametrize(
+    ("aliases", "told"),
+    [("{x: a, y: b}", "y is left out: its server is not"), ("{y: b, z: c}", "y, z are left out: their servers are")],
+)
+def test_aliases_of_servers_that_are_not_there_are_one_line(aliases: str, told: str) -> None:
+    text = f"litellm_settings: {{mcp_aliases: {aliases}}}\nmcp_servers: {{a: {{url: 'http://h/'}}}}"
+    (said,) = [each for each in imported(text).remarks if "mcp_aliases" in each]
+    assert told in said
+
+
 def test_a_description_becomes_a_comment() -> None:
     assert (
         "\n  # Two lines.\n  one:\n"

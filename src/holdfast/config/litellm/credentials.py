@@ -26,6 +26,21 @@ _BEYOND: Final = (
     "oauth_delegate",
 )
 AUTH_TYPES: Final = ("none", *_SLOTS, *_BEYOND)
+OF_TOKENS: Final = frozenset(
+    (
+        *("client_id", "client_secret", "oauth2_flow", "issuer", "authorization_url", "token_url", "scopes"),
+        *("registration_url", "token_endpoint_auth_method", "dcr_bridge", "per_server_oauth_discovery"),
+        *("delegate_auth_to_upstream", "oauth_passthrough", "token_validation", "oauth_identity_binding"),
+        *("token_exchange_endpoint", "token_exchange_profile", "audience", "subject_token_type"),
+        *("upstream_resource", "client_private_key", "client_private_key_id", "client_assertion_signing_alg"),
+        *("id_jag_resource_token_endpoint", "id_jag_resource", "id_jag_subject_source"),
+        *("id_jag_resource_client_id", "id_jag_resource_client_secret"),
+        *("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region_name"),
+        *("aws_service_name", "aws_role_name", "aws_session_name"),
+    )
+)
+"""What LiteLLM fetches and exchanges tokens with."""
+NO_TOKENS: Final = "Holdfast fetches and exchanges no tokens"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _WITHOUT: Final = "the server is asked without a credential until headers has one"
 
@@ -65,13 +80,25 @@ def read_passed(entries: dict[str, Item], headers: dict[str, str], where: Where,
     return list(passed.values())
 
 
+def is_beyond(entries: dict[str, Item]) -> bool:
+    """Whether the credential is one that would have to be fetched, exchanged or made for each request."""
+    kind = entries.get("auth_type")
+    return kind is not None and kind.text in _BEYOND
+
+
+def token_keys(entries: dict[str, Item]) -> list[str]:
+    """The keys of `OF_TOKENS` that say something, in the order of the file."""
+    return [key for key, entry in entries.items() if key in OF_TOKENS and entry.value not in (None, "", [], {})]
+
+
 def _credential(entries: dict[str, Item], where: Where, reading: Reading) -> dict[str, str]:
     kind, slot = entries.get("auth_type"), entries.get("upstream_token_header")
     key = "authentication_token" if "authentication_token" in entries else "auth_value"
     value = entries.get(key)
     chosen = None if kind is None or kind.value is None else reading.choice(kind, (*where, "auth_type"), AUTH_TYPES)
     if kind is not None and chosen in _BEYOND:
-        what = f"{chosen} is not carried over, as Holdfast sends nothing but what stands here; {_WITHOUT}"
+        rest = "".join(f", nor {', '.join(keys)}" for keys in [token_keys(entries)] if keys)
+        what = f"{chosen} is not carried over{rest}: {NO_TOKENS}; {_WITHOUT}"
         reading.remark(kind, (*where, "auth_type"), what)
         return {}
     if value is None or value.value is None:

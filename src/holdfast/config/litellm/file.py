@@ -98,11 +98,11 @@ def convert(root: Item, path: Path, separator: str = SEPARATOR) -> Imported:
 def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
     where: Where = ("mcp_servers",)
     item = root.nearest(where)
-    aliases = _aliases(root, reading)
+    entries = reading.mapping(item, where)
+    aliases = _aliases(root, entries, reading)
     named: list[_Named] = []
     taken: set[str] = set()
     """Names, and what the names of tools begin with."""
-    entries = reading.mapping(item, where)
     if not entries and not reading.problems:
         reading.problems.add(item.line, where, "names no server")
     for key, entry in entries.items():
@@ -131,14 +131,18 @@ def _servers(root: Item, separator: str, reading: Reading) -> list[_Named]:
     return named
 
 
-def _aliases(root: Item, reading: Reading) -> dict[str, str]:
-    """By a server's name, its alias in `litellm_settings.mcp_aliases`."""
+def _aliases(root: Item, entries: Mapping[str, Item], reading: Reading) -> dict[str, str]:
+    """By a server's name, its alias in `litellm_settings.mcp_aliases`; says which are of none of `entries`."""
     where: Where = ("litellm_settings", "mcp_aliases")
     settings = root.get("litellm_settings")
     item = settings.get("mcp_aliases") if settings is not None else None
     aliases: dict[str, str] = {}
     for alias, server in reading.mapping(item, where).items() if item is not None else ():
         aliases.setdefault(server.text, alias)
+    absent = [alias for server, alias in aliases.items() if server not in entries and alias.isprintable()]
+    if item is not None and absent:
+        are, their = ("is", "its server is") if len(absent) == 1 else ("are", "their servers are")
+        reading.remark(item, where, f"{', '.join(absent)} {are} left out: {their} not in this file")
     return aliases
 
 

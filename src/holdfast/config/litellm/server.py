@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.config.litellm.credentials import read_headers, read_passed
+from holdfast.config.litellm.credentials import NO_TOKENS, OF_TOKENS, is_beyond, read_headers, read_passed, token_keys
 from holdfast.config.litellm.reading import Reading, is_reference, literal
 from holdfast.config.servers import is_command_line
 from holdfast.config.settings import url_fault
@@ -27,7 +27,6 @@ _MAPPED: Final = _TARGET | _CREDENTIAL | {"alias", "env_vars", "allowed_tools", 
 _READ: Final = _MAPPED | {"timeout", "max_concurrent_requests", "protocol_version", "mcp_info", "description"}
 _NO_LOSS: Final = frozenset({"server_id", "allow_all_keys"})
 """LiteLLM's name for the server in its own records, and what is so for every server here."""
-_TOKENS: Final = "is not carried over: Holdfast fetches and exchanges no tokens"
 _LOST: Final = {
     "access_groups": "is not carried over: which client sees which server stands in clients: {NAME: {servers: […]}}",
     "allowed_params": "is not carried over: every argument of a tool is passed on",
@@ -38,20 +37,6 @@ _LOST: Final = {
     "allow_sampling": "is not carried over: who can be asked is asked",
     "allow_elicitation": "is not carried over: who can be asked is asked",
     "spec_version": "is not carried over: the revision is agreed on with the server",
-    **dict.fromkeys(
-        (
-            *("client_id", "client_secret", "oauth2_flow", "issuer", "authorization_url", "token_url", "scopes"),
-            *("registration_url", "token_endpoint_auth_method", "dcr_bridge", "per_server_oauth_discovery"),
-            *("delegate_auth_to_upstream", "oauth_passthrough", "token_validation", "oauth_identity_binding"),
-            *("token_exchange_endpoint", "token_exchange_profile", "audience", "subject_token_type"),
-            *("upstream_resource", "client_private_key", "client_private_key_id", "client_assertion_signing_alg"),
-            *("id_jag_resource_token_endpoint", "id_jag_resource", "id_jag_subject_source"),
-            *("id_jag_resource_client_id", "id_jag_resource_client_secret"),
-            *("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_region_name"),
-            *("aws_service_name", "aws_role_name", "aws_session_name"),
-        ),
-        _TOKENS,
-    ),
 }
 _HARMLESS: Final = {
     "available_on_public_internet": True,
@@ -89,8 +74,11 @@ def read_server(item: Item, where: Where, names: Iterable[str], reading: Reading
     settings |= _era(entries, target, where, reading)
     settings |= _tools(entries, where, [*names], reading)
     settings |= _limits(entries, where, reading)
+    if "url" not in target or not is_beyond(entries):
+        _remark_on_tokens(entries, where, reading)
     for key, entry in entries.items():
-        _remark(key, entry, where, reading)
+        if key not in OF_TOKENS:
+            _remark(key, entry, where, reading)
     return Imported(settings, _description(entries))
 
 
@@ -225,6 +213,14 @@ def _leave(entries: dict[str, Item], keys: Iterable[str], what: str, where: Wher
         item = entries.get(key)
         if item is not None and item.value not in (None, "", [], {}) and item.text != "none":
             reading.remark(item, (*where, key), what)
+
+
+def _remark_on_tokens(entries: dict[str, Item], where: Where, reading: Reading) -> None:
+    """Say in one line what would fetch or exchange a token."""
+    first, *more = token_keys(entries) or [""]
+    if first:
+        rest = f", nor {', '.join(more)}" if more else ""
+        reading.remark(entries[first], (*where, first), f"is not carried over{rest}: {NO_TOKENS}")
 
 
 def _remark(key: str, entry: Item, where: Where, reading: Reading) -> None:
