@@ -74,9 +74,10 @@ class Lane:
         if message_id in client.calls:
             return False
         params, token = request.params, None
-        if "_meta" not in params:
+        meta = params.get("_meta")
+        if meta is None:
             call = Call(request.method, params, False, responder.request_id)
-        elif CHAT_KEY in params["_meta"] or not ENVELOPE_KEYS.isdisjoint(params["_meta"]):
+        elif not isinstance(meta, dict) or CHAT_KEY in meta or not ENVELOPE_KEYS.isdisjoint(meta):
             return False
         else:
             call, token = read_call(request, responder.request_id)

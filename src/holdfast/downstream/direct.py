@@ -116,7 +116,7 @@ class DirectResponder(HttpResponder):
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         if self._is_over:
             return
-        pieces = parts if type(parts) is tuple else tuple(parts)
+        pieces: tuple[bytes, ...] = tuple(parts)  # which a tuple is already
         size = 0
         for piece in pieces:
             size += len(piece)
@@ -128,7 +128,7 @@ class DirectResponder(HttpResponder):
             self.on_begun(status)
         if size > JOIN_LIMIT:
             for piece in (head, *pieces):
-                self._put(piece)
+                self._put(bytes(piece))  # a part of the server's answer is none yet
             self._last()
             return
         whole = b"".join((head, *pieces))

@@ -8,7 +8,7 @@ that is the same.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final, cast
+from typing import Final
 
 from msgspec import Raw, Struct
 
@@ -56,7 +56,7 @@ class Precedent(Struct, frozen=True):
         """
         params = request.params
         said = params.get("_meta")
-        meta = cast("dict[str, Json]", said) if isinstance(said, dict) else {}
+        meta = said if isinstance(said, dict) else {}
         if (
             not meta
             or request.method != self.method
@@ -93,7 +93,7 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
     target, asker, request = binding.target, binding.asker, binding.request
     method, params, declared = request.method, request.params, call.declared
     said, rest = params.get("_meta"), call.params.get("_meta")
-    meta = cast("dict[str, Json]", said) if isinstance(said, dict) else {}
+    meta = said if isinstance(said, dict) else {}
     kept: dict[str, Json] = rest if isinstance(rest, dict) else {}
     if not terms.lessons or method in TASKS or not NOT_ASKED_FOR.isdisjoint(params):
         return

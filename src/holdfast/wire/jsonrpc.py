@@ -10,7 +10,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -45,6 +45,10 @@ _ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-
 """An escape of JSON; the group is a half of a surrogate pair that stands alone."""
 
 RequestId: TypeAlias = int | float | str
+if TYPE_CHECKING:
+    Params: TypeAlias = dict[str, Json]
+else:
+    Params: TypeAlias = dict[str, Any]  # msgspec decodes no type that holds itself
 
 
 class BadMessage(ValueError):
@@ -60,9 +64,9 @@ class BadMessage(ValueError):
 class ClientRequest(Struct, frozen=True):
     """A request of a client, whole and checked."""
 
-    id: int | float | str
+    id: RequestId
     method: str
-    params: dict[str, Any]
+    params: Params
 
 
 class ClientNotification(Struct, frozen=True):
