@@ -1,0 +1,204 @@
+"""Answers whose heads came before: taken whole, and exactly as the parser would have read them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.upstream.http1 import HttpFault
+from holdfast.upstream.http1_connection import Connection, Exchange
+from holdfast.upstream.http1_response import KnownHead, KnownHeads
+from requirements import requirement
+from unit.scripted_http import plain
+
+SESSION: Final = "mcp-session-id: s"
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.socket = socket.socket()
+        self.is_closed = False
+        self.is_read = True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.socket if name == "socket" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def abort(self) -> None:
+        self.is_closed = True
+        self.socket.close()
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+
+class Sink:
+    """Notes what an answer was, whichever way it came."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.content = b""
+        self.ends = 0
+        self.wholes = 0
+        self.faults: list[HttpFault] = []
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.headers = {name: value for name, value in headers.items() if name != "content-length"}
+
+    def body(self, chunk: bytes) -> None:
+        assert chunk
+        self.content += chunk
+
+    def end(self) -> None:
+        self.ends += 1
+
+    def whole(self, head: KnownHead, body: bytes) -> None:
+        self.wholes += 1
+        self.head(head.status, head.headers)
+        self.body(body)
+        self.end()
+
+    def failed(self, fault: HttpFault) -> None:
+        self.faults.append(fault)
+
+
+class Line:
+    """A connection on which an answer with the usual head has come before, if it may know it again."""
+
+    def __init__(self, heads: KnownHeads | None) -> None:
+        self.kept: list[float] = []
+        self.wire = Wire()
+        self.connection = Connection("peer", lambda _, keep_for: self.kept.append(keep_for), self._lost, is_tls=False)
+        self.connection.connection_made(self.wire)
+        self.heads = heads
+        first, _ = self.ask()
+        self.connection.data_received(plain(b'{"first":1}', "200 OK", "application/json", SESSION))
+        assert first.ends == 1
+        self.kept.clear()
+
+    def _lost(self, connection: Connection) -> None: ...
+
+    def ask(self) -> tuple[Sink, Exchange]:
+        sink = Sink()
+        exchange = Exchange(b"", None, sink, None if self.heads is None else sink, self.heads)
+        assert self.connection.begin(exchange)
+        return sink, exchange
+
+    def heard(self, sink: Sink) -> tuple[object, ...]:
+        """All that anybody can tell of the answer."""
+        faults = [(fault.is_sent, fault.is_malformed) for fault in sink.faults]
+        if sink.ends == 0:
+            return faults, self.kept, self.wire.is_closed
+        return sink.status, sink.headers, sink.content, sink.ends, faults, self.kept, self.wire.is_closed
+
+
+def outcome(answer: bytes, cuts: list[int], heads: KnownHeads | None, ending: str) -> tuple[tuple[object, ...], int]:
+    line = Line(heads)
+    sink, exchange = line.ask()
+    places = sorted({0, len(answer), *(cut % (len(answer) + 1) for cut in cuts)})
+    for start, end in itertools.pairwise(places):
+        if not line.kept and not line.wire.is_closed:
+            line.connection.data_received(answer[start:end])
+    if ending == "aborted":
+        exchange.abort()
+    elif ending == "reset":
+        line.connection.connection_lost(ConnectionResetError())
+    elif ending == "closed":
+        line.connection.eof_received()
+    heard = line.heard(sink)
+    line.wire.abort()
+    return heard, sink.wholes
+
+
+BODIES = st.binary(max_size=60)
+ENDINGS = st.sampled_from(["open", "aborted", "reset", "closed"])
+
+
+@requirement("upstream:http:familiar")
+@given(BODIES, st.binary(max_size=5), st.lists(st.integers(0, 400), max_size=4), st.integers(0, 40), ENDINGS)
+def test_an_answer_is_heard_alike_whether_its_head_came_before_or_not(
+    body: bytes, excess: bytes, cuts: list[int], missing: int, ending: str
+) -> None:
+    answer = plain(body, "200 OK", "application/json", SESSION) + excess
+    answer = answer[: len(answer) - missing]
+    heard, wholes = outcome(answer, cuts, KnownHeads(), ending)
+    parsed, _ = outcome(answer, cuts, None, ending)
+    assert heard == parsed
+    if body and not cuts and not excess and not missing:
+        assert wholes == 1
+
+
+@given(st.lists(st.integers(0, 400), max_size=4), st.integers(1, 50))
+def test_a_known_answer_over_the_limit_is_given_on_as_it_comes(cuts: list[int], limit: int) -> None:
+    answer = plain(b"x" * 50, "200 OK", "application/json", SESSION)
+    heard, wholes = outcome(answer, cuts, KnownHeads(limit), "open")
+    assert heard == outcome(answer, cuts, None, "open")[0]
+    assert limit == 50 or wholes == 0
+
+
+@requirement("upstream:http:familiar")
+def test_an_answer_of_which_head_and_body_come_one_after_the_other_is_taken_whole() -> None:
+    line = Line(KnownHeads())
+    answer = plain(b"{}" * 50, "200 OK", "application/json", SESSION)
+    at = answer.index(b"\r\n\r\n") + 4
+    for _ in range(3):
+        sink, _ = line.ask()
+        for part in (answer[:at], answer[at : at + 30], answer[at + 30 :]):
+            assert sink.ends == 0
+            line.connection.data_received(part)
+        assert (sink.wholes, sink.content) == (1, b"{}" * 50)
+    assert line.kept == [4.0] * 3
+    line.wire.abort()
+
+
+def test_a_head_is_learned_though_its_body_is_still_to_come() -> None:
+    line = Line(KnownHeads())
+    other = plain(b"{}", "200 OK", "application/json", "mcp-session-id: t")
+    for wholes in (0, 1):
+        sink, _ = line.ask()
+        line.connection.data_received(other[:-2])
+        line.connection.data_received(other[-2:])
+        assert (sink.wholes, sink.content) == (wholes, b"{}")
+    line.wire.abort()
+
+
+def test_an_answer_being_gathered_can_be_paused_and_leaves_a_connection_that_is_read() -> None:
+    line = Line(KnownHeads())
+    answer = plain(b"{}", "200 OK", "application/json", SESSION)
+    sink, exchange = line.ask()
+    line.connection.data_received(answer[:-1])
+    exchange.pause()
+    assert not line.wire.is_read
+    exchange.resume()
+    assert line.wire.is_read
+    line.connection.data_received(answer[-1:])
+    assert sink.wholes == 1
+    line.wire.abort()
+
+
+def test_a_connection_that_is_lost_amid_an_answer_fails_it_once() -> None:
+    line = Line(KnownHeads())
+    sink, _ = line.ask()
+    line.connection.data_received(plain(b"{}", "200 OK", "application/json", SESSION)[:-1])
+    line.connection.eof_received()
+    line.connection.connection_lost(None)
+    assert [(fault.is_sent, fault.has_answer) for fault in sink.faults] == [(True, False)], "nothing was told of it"
+    assert sink.ends == 0
