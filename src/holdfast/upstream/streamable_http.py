@@ -49,6 +49,10 @@ class _State(Enum):
     OVER = auto()
 
 
+_OPEN: Final = _State.OPEN
+"""By this name: to find a member of an enum takes Python 3.11 as long as two calls."""
+
+
 class StreamableHttpLink:
     """A `Link` over an `HttpClient` that all sessions of a server may share; it closes only what is its own.
 
@@ -72,7 +76,7 @@ class StreamableHttpLink:
         )
         self._wants_push = wants_push
         self._posts = Posts(self._session)
-        self._state = _State.OPEN
+        self._state = _OPEN
 
     @property
     def may_be_legacy(self) -> bool:
@@ -93,7 +97,7 @@ class StreamableHttpLink:
             request = Request(session, request_id, message, _INITIALIZE)
         else:
             request = Request(session, request_id, message)
-        if self._state is not _State.OPEN:
+        if self._state is not _OPEN:
             request.refuse("the session has ended")
             return request
         if session.first is None:
@@ -148,7 +152,7 @@ class StreamableHttpLink:
 
     @property
     def _is_open(self) -> bool:
-        return self._state is _State.OPEN
+        return self._state is _OPEN
 
     @property
     def _is_over(self) -> bool:

@@ -322,6 +322,12 @@ def is_utf8(text: bytes) -> bool:
     """Whether `text` is UTF-8, as JSON must be; a server's results are passed on without being decoded."""
     if text.isascii():
         return True
+    if len(text) <= _UTF8_SLICE:
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(text), _UTF8_SLICE):  # decoded at once, 16 MiB may take 64
