@@ -8,14 +8,19 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.upstream.http1 import HttpFault
 from holdfast.upstream.http1_connection import Connection, Exchange
 from holdfast.upstream.http1_response import KnownHead, KnownHeads
+from holdfast.upstream.streamable_answer import response_of
+from holdfast.upstream.transport import Fault
+from holdfast.wire.jsonrpc import decode_result
 from requirements import requirement
-from unit.scripted_http import plain
+from unit.scripted_http import ScriptedServer, plain
+from unit.streamable_rig import answering, rig
 
 SESSION: Final = "mcp-session-id: s"
 
@@ -202,3 +207,71 @@ def test_a_connection_that_is_lost_amid_an_answer_fails_it_once() -> None:
     line.connection.connection_lost(None)
     assert [(fault.is_sent, fault.has_answer) for fault in sink.faults] == [(True, False)], "nothing was told of it"
     assert sink.ends == 0
+
+
+# What the messages are.
+
+ODD = [
+    b'{"jsonrpc":"2.0","id":2,"error":{"code":-1,"message":"no"}}',
+    b'{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"no"}}',
+    b'{"jsonrpc":"2.0","error":{"code":-1,"message":"no"}}',
+    b'{"jsonrpc":"2.0","id":2,"error":{"code":"x"}}',
+    b'{"jsonrpc":"2.0","id":2,"error":{"code":-1,"message":"no"},"result":{}}',
+    b'{"jsonrpc":"2.0","id":2,"result":[]}',
+    b'{"jsonrpc":"2.0","id":2,"result":null}',
+    b'{"jsonrpc":"2.0","id":2,"result":"x"}',
+    b'{"jsonrpc":"2.0","id":2}',
+    b'{"jsonrpc":"2.0","id":"2","result":{}}',
+    b'{"jsonrpc":"2.0","id":2.0,"result":{}}',
+    b'{"jsonrpc":"2.0","id":3,"result":{}}',
+    b'{"jsonrpc":"2.0","id":2,"method":"ping"}',
+    b'{"jsonrpc":"2.0","id":2,"method":"ping","result":{}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{}',
+    b'{"jsonrpc":"2.0","id":2,"result":{}}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":"\xff"}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":"\xc3\xa4"}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":"\\ud800"}}',
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":"\n"}}',
+    b' {"jsonrpc":"2.0", "result":{ }, "id" : 2} ',
+    b'[{"jsonrpc":"2.0","id":2,"result":{}}]',
+    b'[{"jsonrpc":"2.0","id":3,"result":{}}]',
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}",
+    b'{"jsonrpc":"2.0","id":2,"result":{"a":"' + b"x" * 65_536 + b'"}}',
+    b"null",
+    b"<html>",
+]
+
+
+@requirement("upstream:http:familiar")
+@pytest.mark.parametrize("message", ODD, ids=range(len(ODD)))
+async def test_an_odd_message_behind_a_known_head_is_what_it_is_behind_a_new_one(message: bytes) -> None:
+    async with rig(answering(plain(message))) as r:
+        await r.open()
+        new = told(await r.call(), r.server)
+    usual = [b'{"jsonrpc":"2.0","id":%d,"result":{}}' % number for number in (7, 8, 9)]
+    async with rig(answering(*map(plain, usual), plain(message))) as r:
+        await r.open()
+        for number, answer in enumerate(usual, 7):
+            assert await r.call(number) == answer
+        assert told(await r.call(), r.server) == new
+
+
+def told(outcome: bytes | Fault, server: ScriptedServer) -> str:
+    return repr(outcome).replace(f":{server.port}", "")
+
+
+@given(
+    st.sampled_from([b"2", b"2.0", b'"2"', b"null", b"3", b"02", b"[2]"]),
+    st.sampled_from([b"{}", b"[]", b"null", b'{"a":1}', b" {}", b'{"a"}', b'{"a":"\xc3\xa4"}', b'{"a":"\xff"}']),
+    st.sampled_from([b"", b',"error":{"code":1,"message":"m"}', b',"error":null', b',"method":"m"', b',"id":2']),
+    st.sampled_from([b"", b" ", b"}", b"\n"]),
+)
+def test_a_plain_result_is_what_any_reader_takes_for_the_response(
+    own_id: bytes, result: bytes, more: bytes, end: bytes
+) -> None:
+    message = b'{"jsonrpc":"2.0","id":%b,"result":%b%b}%b' % (own_id, result, more, end)
+    envelope = decode_result(message, 2)
+    if envelope is not None:
+        assert envelope == response_of(message, 2)
+        assert envelope.result
+        assert not envelope.error
