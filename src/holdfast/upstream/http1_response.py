@@ -153,9 +153,10 @@ class KnownHeads(HeadMemory[KnownHead]):
         """Know the head again with which `data` began, the first that `reader` was given of an answer."""
         if reader.head is None or reader.keep_for <= 0 or not self.learns:
             return
-        (status, headers), end = reader.head, data.find(b"\r\n\r\n") + 4
-        if status != 200 or "transfer-encoding" in headers or "content-length" not in headers:
+        status, headers = reader.head
+        if "content-length" not in headers or "transfer-encoding" in headers or status != 200:
             return
+        end = data.find(b"\r\n\r\n") + 4
         if sum(map(len, reader.chunks)) != len(data) - end:
             return  # it begins with an interim answer, or there is more than an answer
         rest = {name: value for name, value in headers.items() if name != "content-length"}

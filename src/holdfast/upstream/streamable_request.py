@@ -156,8 +156,9 @@ class Request(Struct, eq=False):
         self.outlive_session()
         if self._timer is not None:
             self._timer.cancel()
-        if self._exchange is not None:
-            self._exchange.abort()
+        exchange, self._exchange = self._exchange, None  # each holds the other
+        if exchange is not None:
+            exchange.abort()
         if session.on_dropped is not None and session.first is self:
             session.on_dropped()
 
