@@ -217,13 +217,13 @@ def ids_as_integers(patch: Patch) -> None:
 def ids_not_minted_anew(patch: Patch) -> None:
     """As where the ids of clients, who all count from one, go on to the server."""
     numbers = itertools.count()
+    genuine = HandshakeUpstream.transmit
 
-    def mint(self: HandshakeUpstream, exchange: Exchange) -> int:
-        request_id = next(numbers) % 4
-        self._exchanges[request_id] = exchange
-        return request_id
+    def transmit(self: HandshakeUpstream, call: Call, exchange: Exchange) -> Sent:
+        self._next_id = next(numbers) % 4
+        return genuine(self, call, exchange)
 
-    patch.setattr(HandshakeUpstream, "_mint", mint)
+    patch.setattr(HandshakeUpstream, "transmit", transmit)
 
 
 def progress_tokens_not_minted_anew(patch: Patch) -> None:

@@ -159,7 +159,8 @@ class HandshakeUpstream:
             "capabilities": self._capabilities,
             "clientInfo": {"name": "holdfast", "version": __version__},
         }
-        request_id = self._mint(opening)
+        request_id = self.mint()
+        self._exchanges[request_id] = opening
         self._link.request(request_id, jsonrpc.request(request_id, "initialize", hello))
         outcome = await opening.outcome
         if isinstance(outcome, Fault):
@@ -196,17 +197,19 @@ class HandshakeUpstream:
         if call.declared is not None and "requestState" in call.declared.input:
             exchange.answered(_FOREIGN_STATE)  # the server was of 2026-07-28 when it gave that
             return _Refused()
-        taken = self._tasks.take(call, exchange) if self._tasks.is_offered else None
-        return taken or self.transmit(call, exchange)
+        if self._tasks.is_offered and (taken := self._tasks.take(call, exchange)) is not None:
+            return taken
+        return self.transmit(call, exchange)
 
     def transmit(self, call: Call, exchange: Exchange) -> Sent:
         """Send `call` as it is."""
-        request_id = self._mint(exchange)
+        self._next_id = request_id = self._next_id + 1
+        self._exchanges[request_id] = exchange
         params: Mapping[str, Any] = call.params
         if call.wants_progress:
             meta = params.get("_meta")
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), "progressToken": request_id}}
-        message = jsonrpc.request(request_id, call.method, params)
+        message = jsonrpc.encode_request(jsonrpc.OwnRequest(request_id, call.method, params))
         return _SentCall(self, request_id, self._link.request(request_id, message))
 
     def notify(self, method: str, params: Raw | None) -> None:
@@ -246,7 +249,11 @@ class HandshakeUpstream:
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
         if envelope is not None and envelope.method is None and request_id is not None:  # its answer, as the link found
             exchange = self._exchanges.pop(request_id, None)
-            if exchange is not None:  # else it is late: cancelled or timed out
+            if exchange is None:
+                return  # late: cancelled or timed out
+            if envelope.result and not envelope.error:
+                exchange.answered(Result(envelope.result))
+            else:
                 _end(exchange, envelope)
             return
         try:
@@ -308,11 +315,6 @@ class HandshakeUpstream:
         """A number that no other request has."""
         self._next_id += 1
         return self._next_id
-
-    def _mint(self, exchange: Exchange) -> int:
-        self._next_id = request_id = self._next_id + 1
-        self._exchanges[request_id] = exchange
-        return request_id
 
     def _answer(self, envelope: jsonrpc.ServerMessage, request_id: int | None) -> None:
         own_id = envelope.own_id

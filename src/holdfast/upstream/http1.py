@@ -7,23 +7,35 @@ one exception is a kept connection that was found dead before any byte was writt
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
-import ipaddress
 import re
-import select
-import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, NewType, Protocol, cast
+from collections.abc import Iterable
+from typing import Final, NewType
 from urllib.parse import urlsplit
-
-from msgspec import Struct
 
 from holdfast.clock import Clock, Timer
 from holdfast.tasks import TaskScope
-from holdfast.upstream.http1_response import KnownHead, KnownHeads, ResponseReader
+from holdfast.upstream.http1_connecting import connect, connect_problem, default_context
+from holdfast.upstream.http1_connection import (
+    Connection,
+    Exchange,
+    FamiliarSink,
+    HttpExchange,
+    HttpFault,
+    ResponseSink,
+)
+from holdfast.upstream.http1_response import KnownHeads
+
+__all__ = [
+    "FamiliarSink",
+    "HeaderBlock",
+    "HttpClient",
+    "HttpExchange",
+    "HttpFault",
+    "RequestHead",
+    "ResponseSink",
+    "header_block",
+]
 
 CONNECT_TIMEOUT: Final = 10.0
 """Name lookup, TCP and TLS together."""
@@ -33,17 +45,6 @@ PROBE_AFTER: Final = 0.2
 
 SMALL_BODY_BYTES: Final = 16 * 1024
 """Up to here copying a body behind its head is cheaper than a second buffer."""
-
-# A peer that vanished is noticed within 10 s: probes after 4, 6 and 8 s, given up at 8.
-_SOCKET_OPTIONS: Final = (
-    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
-    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 4),  # Linux
-    (socket.IPPROTO_TCP, "TCP_KEEPALIVE", 4),  # macOS
-    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 2),
-    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 2),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 8000),  # milliseconds; Linux
-)
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -88,267 +89,6 @@ def header_block(headers: Iterable[tuple[str, str]]) -> HeaderBlock:
     return HeaderBlock(b"".join(lines))
 
 
-@dataclass(frozen=True, slots=True)
-class HttpFault:
-    """Why a request has no whole answer. `detail` is a sentence without headers or bodies."""
-
-    is_sent: bool
-    """False: provably no byte of the request was written."""
-    has_answer: bool
-    """The head of the answer was given to the sink before."""
-    detail: str
-    is_malformed: bool = False
-    """Something came, but it is not HTTP/1.1 within our limits."""
-
-
-class ResponseSink(Protocol):
-    """Takes one answer: `head`, any number of `body`, then `end`; or `failed` at any point.
-
-    Never called from within `HttpClient.request`, nor after `HttpExchange.abort`. Interim (1xx)
-    answers are skipped.
-    """
-
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
-        """The status and headers; names in lower case, repeated ones joined by a comma."""
-
-    def body(self, chunk: bytes) -> None:
-        """The next part of the body, not empty."""
-
-    def end(self) -> None:
-        """The answer is complete."""
-
-    def failed(self, fault: HttpFault) -> None:
-        """There will be no more of it."""
-
-
-class HttpExchange(Protocol):
-    """One request under way."""
-
-    @property
-    def is_sent(self) -> bool:
-        """Some of the request was written, and its answer is awaited."""
-        ...
-
-    def abort(self) -> None:
-        """Drop the exchange with its connection; the sink is not called again. Idempotent."""
-
-    def pause(self) -> None:
-        """Stop reading; at most what was already received still reaches the sink."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-
-class _Exchange(Struct, eq=False):
-    parts: tuple[bytes, ...]
-    """What is written."""
-    sink: ResponseSink
-    heads: KnownHeads | None = None
-    connection: _Connection | None = None
-    connecting: asyncio.Task[None] | None = None
-    is_over: bool = False
-    is_paused: bool = False
-
-    @property
-    def is_sent(self) -> bool:
-        return self.connection is not None and not self.is_over
-
-    def abort(self) -> None:
-        self.is_over = True
-        if self.connection is not None:
-            self.connection.drop()
-        elif self.connecting is not None:
-            self.connecting.cancel()
-
-    def pause(self) -> None:
-        self.is_paused = True
-        if self.connection is not None:
-            self.connection.pause()
-
-    def resume(self) -> None:
-        self.is_paused = False
-        if self.connection is not None:
-            self.connection.resume()
-
-    def fail(self, fault: HttpFault) -> None:
-        if not self.is_over:
-            self.is_over = True
-            self.connection = None
-            self.sink.failed(fault)
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP or TLS connection: idle, or busy with one exchange."""
-
-    def __init__(
-        self,
-        peer: str,
-        released: Callable[[_Connection], None],
-        lost: Callable[[_Connection], None],
-        *,
-        is_tls: bool,
-    ) -> None:
-        self.idle_since = 0.0
-        self.expires_at = 0.0
-        """Both are instants of the client's clock, and mean something while idle."""
-        self.keep_for = 0.0
-        """Seconds for which it may be kept after the answer that it has just read."""
-        self._peer = peer
-        self._released = released
-        self._lost = lost
-        self._is_tls = is_tls
-        self._transport: asyncio.Transport | None = None
-        self._fd = -1
-        self._reader = ResponseReader()
-        self._has_read = False
-        """The reader has been given some of the present answer."""
-        self._exchange: _Exchange | None = None
-        self._is_paused = False
-
-    def begin(self, exchange: _Exchange) -> bool:
-        """Write the request. False where the connection is dead and took no byte of it."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return False
-        if self._has_read:
-            self._has_read = False
-            self._reader.begin()
-        self._exchange = exchange
-        exchange.connection = self
-        if exchange.is_paused:
-            self.pause()
-        if len(exchange.parts) == 1:
-            transport.write(exchange.parts[0])
-        else:
-            transport.writelines(exchange.parts)
-        if transport.is_closing() and not self._is_tls:
-            # The first send of an empty buffer failed: nothing reached the socket. A TLS transport
-            # may have sent records before the one that failed.
-            self._exchange = exchange.connection = None
-            return False
-        return True
-
-    def is_stale(self) -> bool:
-        """Whether the idle connection has ended, or something arrived that nobody asked for."""
-        if self._transport is None or self._transport.is_closing():
-            return True
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        return bool(poller.poll(0))
-
-    def drop(self) -> None:
-        """Close at once; an exchange on it hears nothing of it."""
-        if self._exchange is not None:
-            self._exchange.connection = None
-            self._exchange = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.abort()
-
-    def fail(self, detail: str, *, is_malformed: bool = False) -> None:
-        """Close at once; an exchange on it fails."""
-        exchange, has_head = self._exchange, self._reader.has_head
-        self.drop()
-        if exchange is not None:
-            exchange.fail(HttpFault(is_sent=True, has_answer=has_head, detail=detail, is_malformed=is_malformed))
-
-    def pause(self) -> None:
-        """Stop reading from the socket."""
-        if not self._is_paused and self._transport is not None and not self._transport.is_closing():
-            self._is_paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._is_paused and self._transport is not None and not self._transport.is_closing():
-            self._is_paused = False
-            self._transport.resume_reading()
-
-    # Called by the event loop.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        raw: socket.socket = transport.get_extra_info("socket")
-        self._fd = raw.fileno()
-        for level, name, value in _SOCKET_OPTIONS:
-            option = getattr(socket, name, None)
-            if option is not None:
-                with contextlib.suppress(OSError):  # the peer may have left already
-                    raw.setsockopt(level, option, value)
-
-    def data_received(self, data: bytes) -> None:
-        exchange, reader = self._exchange, self._reader
-        if exchange is None:
-            self.drop()  # an answer to nothing
-            return
-        heads = None if self._has_read else exchange.heads
-        if heads is not None and (found := heads.find(data)) is not None:
-            known, start = found
-            self._read_known(exchange, known, data[start:])
-            return
-        self._has_read = True
-        problem = reader.feed(data)
-        self._pass_on(exchange, reader)
-        if exchange.is_over:
-            return
-        if reader.is_complete:
-            if heads is not None:
-                heads.learn(data, reader)
-            self._complete(exchange, 0.0 if reader.has_excess else reader.keep_for)
-        elif problem is not None:
-            self.fail(f"the answer of {self._peer} cannot be read: {problem}", is_malformed=True)
-
-    def _read_known(self, exchange: _Exchange, known: KnownHead, body: bytes) -> None:
-        """Take a whole answer whose head came before."""
-        exchange.sink.head(known.status, known.headers)
-        if not exchange.is_over:
-            exchange.sink.body(body)
-            if not exchange.is_over:
-                self._complete(exchange, known.keep_for)
-
-    def _pass_on(self, exchange: _Exchange, reader: ResponseReader) -> None:
-        """Give the sink what has been read of the answer."""
-        head, reader.news = reader.news, None
-        if head is not None:
-            exchange.sink.head(*head)
-        if reader.chunks:
-            chunks, reader.chunks = reader.chunks, []
-            for chunk in chunks:
-                if exchange.is_over:
-                    return
-                exchange.sink.body(chunk)
-
-    def eof_received(self) -> None:
-        self._ended(f"{self._peer} closed the connection")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is None:
-            self._ended(f"the connection to {self._peer} was closed")
-        else:
-            self.fail(f"the connection to {self._peer} was lost ({_reason(exc)})")
-        self._lost(self)
-
-    def _ended(self, detail: str) -> None:
-        exchange, reader = self._exchange, self._reader
-        if exchange is not None and reader.has_head and reader.ends_with_connection:
-            self._complete(exchange, 0.0)
-        else:
-            self.fail(detail)
-
-    def _complete(self, exchange: _Exchange, keep_for: float) -> None:
-        self._exchange = exchange.connection = None
-        exchange.is_over = True
-        transport = self._transport
-        if transport is not None:
-            if keep_for > 0 and not transport.get_write_buffer_size():
-                if self._is_paused:
-                    self.resume()
-                self.keep_for = keep_for
-                self._released(self)
-            else:
-                transport.abort()
-        exchange.sink.end()
-
-
 class HttpClient:
     """Sends requests to one origin over as many connections as are needed at once, and keeps idle ones.
 
@@ -381,9 +121,9 @@ class HttpClient:
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._ssl_context = ssl_context
-        self._idle: list[_Connection] = []
-        self._connections: set[_Connection] = set()
-        self._connecting: set[_Exchange] = set()
+        self._idle: list[Connection] = []
+        self._connections: set[Connection] = set()
+        self._connecting: set[Exchange] = set()
         self._sweep_timer: Timer | None = None
         self._is_closed = False
 
@@ -407,22 +147,21 @@ class HttpClient:
         """As `send`, with a head for this once. Raises `ValueError` as `head` does."""
         return self.send(self.head(method, target, headers), body, sink)
 
-    def send(
-        self, head: RequestHead, body: bytes | None, sink: ResponseSink, heads: KnownHeads | None = None
-    ) -> HttpExchange:
+    def send(self, head: RequestHead, body: bytes | None, sink: ResponseSink) -> HttpExchange:
         """Send a request. What becomes of it reaches `sink` after this returned.
 
-        `heads` are those of earlier answers to requests like this one, if any. There is no time limit
-        beyond connecting: `HttpExchange.abort` is the caller's.
+        There is no time limit beyond connecting: `HttpExchange.abort` is the caller's.
         """
-        exchange = _Exchange(_parts(head, body), sink, heads)
-        if self._is_closed:
-            fault = HttpFault(is_sent=False, has_answer=False, detail=f"the client of {self.peer} is closed")
-            asyncio.get_running_loop().call_soon(exchange.fail, fault)
-        elif not self._reuse(exchange):
-            self._connecting.add(exchange)
-            exchange.connecting = self._scope.start(self._connect(exchange), f"connect {self.peer}")
-        return exchange
+        exchange = Exchange(*_parts(head, body), sink)
+        return exchange if self._reuse(exchange) else self._begin(exchange)
+
+    def ask(self, head: RequestHead, body: bytes, sink: FamiliarSink, heads: KnownHeads) -> HttpExchange:
+        """As `send`, where answers mostly begin with one of `heads`, those of earlier answers to such requests."""
+        if len(body) <= SMALL_BODY_BYTES:
+            exchange = Exchange(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), None, sink, sink, heads)
+        else:
+            exchange = Exchange(*_parts(head, body), sink, sink, heads)
+        return exchange if self._reuse(exchange) else self._begin(exchange)
 
     def close(self) -> None:
         """Close every connection at once; what runs on them fails. Idempotent."""
@@ -439,11 +178,24 @@ class HttpClient:
         for connection in list(self._connections):
             connection.fail(f"the connection to {self.peer} was closed by us")
 
-    def _reuse(self, exchange: _Exchange) -> bool:
+    def _begin(self, exchange: Exchange) -> Exchange:
+        """Start on a connection of its own."""
+        if self._is_closed:
+            fault = HttpFault(is_sent=False, has_answer=False, detail=f"the client of {self.peer} is closed")
+            asyncio.get_running_loop().call_soon(exchange.fail, fault)
+        else:
+            self._connecting.add(exchange)
+            exchange.connecting = self._scope.start(self._connect(exchange), f"connect {self.peer}")
+        return exchange
+
+    def _reuse(self, exchange: Exchange) -> bool:
         """Start on an idle connection, the youngest first; False where none is fit."""
+        idle = self._idle
+        if not idle:
+            return False
         now = self._clock.now()
-        while self._idle:
-            connection = self._idle.pop()
+        while idle:
+            connection = idle.pop()
             is_old = now - connection.idle_since > PROBE_AFTER
             if is_old and (now >= connection.expires_at or connection.is_stale()):
                 connection.drop()
@@ -451,9 +203,9 @@ class HttpClient:
                 return True
         return False
 
-    async def _connect(self, exchange: _Exchange) -> None:
+    async def _connect(self, exchange: Exchange) -> None:
         detail = ""
-        connection = _Connection(self.peer, self._release, self._forget, is_tls=self.scheme == "https")
+        connection = Connection(self.peer, self._release, self._forget, is_tls=self.scheme == "https")
         self._connections.add(connection)
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -466,7 +218,7 @@ class HttpClient:
         except TimeoutError:
             detail = f"no connection to {self.peer} within {self._connect_timeout:g} s"
         except OSError as error:
-            detail = _connect_problem(self.peer, error)
+            detail = connect_problem(self.peer, error)
         finally:
             self._connecting.discard(exchange)
         if not detail and not connection.begin(exchange):
@@ -475,37 +227,23 @@ class HttpClient:
             self._discard(connection)
             exchange.fail(HttpFault(is_sent=False, has_answer=False, detail=detail))
 
-    async def _open(self, connection: _Connection) -> None:
-        """Connect to the first address that takes us, none of them using up the others' time."""
-        loop = asyncio.get_running_loop()
-        context = (self._ssl_context or _default_context()) if self.scheme == "https" else None
-        addresses = await _addresses(loop, self.host, self.port)
-        for left in range(len(addresses), 0, -1):
-            try:
-                async with asyncio.timeout(self._connect_timeout / len(addresses)):
-                    await loop.create_connection(
-                        lambda: connection,
-                        addresses[-left],
-                        self.port,
-                        ssl=context,
-                        server_hostname=self.host if context else None,
-                    )
-            except OSError:  # TimeoutError is one
-                if left == 1:
-                    raise
-            else:
-                return
+    async def _open(self, connection: Connection) -> None:
+        context = (self._ssl_context or default_context()) if self.scheme == "https" else None
+        await connect(connection, self.host, self.port, context, self._connect_timeout)
 
-    def _release(self, connection: _Connection) -> None:
-        if self._is_closed:
+    def _release(self, connection: Connection, keep_for: float) -> None:
+        """Keep the connection for another request, unless it is fit for none."""
+        transport = connection.transport
+        if keep_for <= 0 or self._is_closed or transport is None or transport.get_write_buffer_size():
             connection.drop()
             return
-        now = self._clock.now()
-        connection.idle_since = now
-        connection.expires_at = now + connection.keep_for
+        if connection.is_paused:
+            connection.resume()
+        connection.idle_since = now = self._clock.now()
+        connection.expires_at = now + keep_for
         self._idle.append(connection)
         if self._sweep_timer is None:
-            self._sweep_timer = self._clock.call_later(connection.keep_for, self._sweep)
+            self._sweep_timer = self._clock.call_later(keep_for, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long. One timer for all, so that the warm path sets none."""
@@ -521,54 +259,21 @@ class HttpClient:
             delay = min(connection.expires_at for connection in self._idle) - now
             self._sweep_timer = self._clock.call_later(delay, self._sweep)
 
-    def _discard(self, connection: _Connection) -> None:
+    def _discard(self, connection: Connection) -> None:
         """Drop a connection that may never have been made, so that nobody would report its end."""
         self._connections.discard(connection)
         connection.drop()
 
-    def _forget(self, connection: _Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
 
-def _parts(head: RequestHead, body: bytes | None) -> tuple[bytes, ...]:
+def _parts(head: RequestHead, body: bytes | None) -> tuple[bytes, bytes | None]:
+    """What is written at once, and what is written behind it."""
     if body is None:
-        return (head + b"\r\n",)
+        return head + b"\r\n", None
     if len(body) <= SMALL_BODY_BYTES:
-        return (b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body),)
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), None
     return b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body
-
-
-@functools.cache
-def _default_context() -> ssl.SSLContext:
-    """One for the process: building it takes about 20 ms."""
-    return ssl.create_default_context()
-
-
-async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[str]:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-    return [host]
-
-
-def _connect_problem(peer: str, error: OSError) -> str:
-    match error:
-        case ConnectionRefusedError():
-            return f"connection to {peer} refused"
-        case socket.gaierror():
-            return f"the host name of {peer} was not found"
-        case ssl.SSLCertVerificationError():
-            return f"the TLS certificate of {peer} is not accepted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"the TLS handshake with {peer} failed ({error.reason or 'cut off'})"
-        case _:
-            return f"connection to {peer} failed ({_reason(error)})"
-
-
-def _reason(error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or type(error).__name__

@@ -21,6 +21,9 @@ KEEP_ALIVE: Final = 4.0
 KEEP_ALIVE_MARGIN: Final = 1.0
 """Taken off the server's own `Keep-Alive: timeout`, for the time a request travels."""
 
+MAX_KNOWN_BYTES: Final = 1024 * 1024
+"""Of the body of an answer that is gathered before it is passed on, where its reader says no better."""
+
 _KEEP_ALIVE_HINT: Final = re.compile(r"\btimeout\s*=\s*(\d{1,6})")
 
 
@@ -141,20 +144,20 @@ class KnownHead(NamedTuple):
 class KnownHeads(HeadMemory[KnownHead]):
     """The head of the last whole answer in a session, whose id it mostly bears."""
 
-    def find(self, data: bytes) -> tuple[KnownHead, int] | None:
-        """The head of `data` and where the body begins, if that is one whole answer whose head came before."""
-        found = self.recall(data)
-        if found is None:
-            return None
-        known, start, length = found
-        return (known, start) if 0 < length == len(data) - start else None
+    def __init__(self, max_body_bytes: int = MAX_KNOWN_BYTES) -> None:
+        super().__init__()
+        self.max_body_bytes = max_body_bytes
+        """A longer body is not gathered, but given to its reader as it comes."""
 
     def learn(self, data: bytes, reader: ResponseReader) -> None:
-        """Know the head again with which `data` began, which `reader` has read as one answer and nothing else."""
-        if reader.head is None or reader.keep_for <= 0 or reader.has_excess or not self.learns:
+        """Know the head again with which `data` began, the first that `reader` was given of an answer."""
+        if reader.head is None or reader.keep_for <= 0 or not self.learns:
             return
-        (status, headers), end = reader.head, data.find(b"\r\n\r\n") + 4
-        if status != 200 or "transfer-encoding" in headers or headers.get("content-length") != str(len(data) - end):
-            return  # that length says as well that no interim answer came before
+        status, headers = reader.head
+        if "content-length" not in headers or "transfer-encoding" in headers or status != 200:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        if sum(map(len, reader.chunks)) != len(data) - end:
+            return  # it begins with an interim answer, or there is more than an answer
         rest = {name: value for name, value in headers.items() if name != "content-length"}
         self.keep(data, KnownHead(status, rest, reader.keep_for))

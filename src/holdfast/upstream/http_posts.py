@@ -9,7 +9,7 @@ from typing import Final
 
 from holdfast.clock import Timer, timeout
 from holdfast.upstream.http1 import HttpExchange, HttpFault
-from holdfast.upstream.streamable_request import MAX_REFUSAL_BYTES, HttpSession
+from holdfast.upstream.streamable_session import MAX_REFUSAL_BYTES, HttpSession
 from holdfast.upstream.transport import Fault, FaultKind
 from holdfast.wire.headers import EVENT_STREAM, media_type
 

@@ -20,7 +20,8 @@ from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault
 from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.quotation import is_readable, secrets_in
 from holdfast.upstream.streamable_answer import error_of, readable_path, refusal_kind, same_origin_target
-from holdfast.upstream.streamable_request import LINGER, MAX_REFUSAL_BYTES, HttpSession
+from holdfast.upstream.streamable_request import LINGER
+from holdfast.upstream.streamable_session import MAX_REFUSAL_BYTES, HttpSession
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import EVENT_STREAM, media_type

@@ -12,7 +12,8 @@ from typing import Protocol
 from holdfast.clock import Clock
 from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, header_block
-from holdfast.upstream.streamable_request import HttpSession, Request
+from holdfast.upstream.streamable_request import Request
+from holdfast.upstream.streamable_session import HttpSession
 from holdfast.upstream.transport import Link, Receiver, Sent
 from holdfast.wire import jsonrpc
 

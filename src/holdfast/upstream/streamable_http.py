@@ -17,7 +17,8 @@ from holdfast.config import MAX_MESSAGE_BYTES
 from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault, header_block
 from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.streamable_answer import resumable
-from holdfast.upstream.streamable_request import RETRY, HttpSession, Request
+from holdfast.upstream.streamable_request import RETRY, Request
+from holdfast.upstream.streamable_session import HttpSession
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire.headers import EVENT_STREAM, media_type
 from holdfast.wire.jsonrpc import is_too_long_an_array, is_utf8
@@ -48,6 +49,10 @@ class _State(Enum):
     OVER = auto()
 
 
+_OPEN: Final = _State.OPEN
+"""By this name: to find a member of an enum takes Python 3.11 as long as two calls."""
+
+
 class StreamableHttpLink:
     """A `Link` over an `HttpClient` that all sessions of a server may share; it closes only what is its own.
 
@@ -71,7 +76,7 @@ class StreamableHttpLink:
         )
         self._wants_push = wants_push
         self._posts = Posts(self._session)
-        self._state = _State.OPEN
+        self._state = _OPEN
 
     @property
     def may_be_legacy(self) -> bool:
@@ -87,14 +92,18 @@ class StreamableHttpLink:
         self._session.receiver = receiver
 
     def request(self, request_id: int, message: bytes) -> Sent:
-        is_first = self._session.first is None
-        request = Request(self._session, request_id, message, *((_INITIALIZE,) if is_first else ()))
-        if self._state is not _State.OPEN:
+        session = self._session
+        if session.first is None:
+            request = Request(session, request_id, message, _INITIALIZE)
+        else:
+            request = Request(session, request_id, message)
+        if self._state is not _OPEN:
             request.refuse("the session has ended")
             return request
-        if is_first:
-            self._session.first = request
+        if session.first is None:
+            session.first = request
         if self._posts.is_holding:
+            session.requests[request_id] = request  # to be dropped with the session
             self._posts.follow(request.start)
         else:
             request.start()
@@ -143,7 +152,7 @@ class StreamableHttpLink:
 
     @property
     def _is_open(self) -> bool:
-        return self._state is _State.OPEN
+        return self._state is _OPEN
 
     @property
     def _is_over(self) -> bool:
@@ -259,7 +268,7 @@ class _Unclaimed:
         self.ended = asyncio.Event()
         self._session = session
         self._first = first
-        session.activities.pop(first, None)  # so that it is not dropped with the others
+        first.outlive_session()
         session.on_begun = self._begun
         session.on_dropped = self._failed
         self._timer = session.clock.call_later(UNCLAIMED_TIMEOUT, self._give_up)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from holdfast.clock import Clock, Timer
-from holdfast.upstream.http1 import HeaderBlock, HttpClient, HttpExchange, HttpFault, RequestHead, header_block
-from holdfast.upstream.http1_response import KnownHeads
-from holdfast.upstream.quotation import QUOTED_BYTES, is_readable, phrase, quotation, secrets_in
+from holdfast.clock import Timer
+from holdfast.upstream.http1 import HeaderBlock, HttpExchange, HttpFault, RequestHead
+from holdfast.upstream.http1_response import KnownHead
+from holdfast.upstream.quotation import QUOTED_BYTES, is_readable
 from holdfast.upstream.streamable_answer import (
     answers,
     error_of,
@@ -25,7 +25,8 @@ from holdfast.upstream.streamable_answer import (
     same_origin_target,
     single,
 )
-from holdfast.upstream.transport import Fault, FaultKind, Receiver
+from holdfast.upstream.streamable_session import MAX_REFUSAL_BYTES, SESSION_HEADER, HttpSession
+from holdfast.upstream.transport import Fault, FaultKind
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import EVENT_STREAM, JSON, is_session_id, media_type
 from holdfast.wire.sse import EventTooLarge, SseEvent, SseParser
@@ -45,137 +46,11 @@ MAX_BARREN_RESUMPTIONS: Final = 5
 LINGER: Final = 5.0
 """How long a stream may stay open behind its answer before its connection is dropped."""
 
-MAX_REFUSAL_BYTES: Final = 64 * 1024
-"""Of the body of a refusal; a larger one is not looked at."""
-
 FOREIGN_TIMEOUT: Final = 1.0
 """How long an answer that is no MCP is read, for what it says."""
 
-_SESSION_HEADER: Final = "mcp-session-id"
-_STREAM_HEADERS: Final = header_block([("accept", EVENT_STREAM)])
-_POST_HEADERS: Final = header_block([("content-type", JSON), ("accept", f"{JSON}, {EVENT_STREAM}")])
 _NO_HEADERS: Final = HeaderBlock(b"")
-_LINKS_OWN: Final = frozenset(
-    {
-        *("accept", "content-type", "last-event-id", "mcp-method", "mcp-name", "mcp-protocol-version"),
-        _SESSION_HEADER,
-    }
-)
-
-
-class Activity(Protocol):
-    """Something of a session that runs until it ends or is dropped."""
-
-    def drop(self) -> None:
-        """End at once and report nothing more. Idempotent."""
-
-
-class HttpSession:
-    """What all exchanges of one MCP session share: where they go, what they bear, whom they report to."""
-
-    def __init__(
-        self,
-        client: HttpClient,
-        target: str,
-        configured: Mapping[str, str],
-        *,
-        clock: Clock,
-        max_message_bytes: int,
-        jitter: Callable[[], float] = random.random,
-        is_stateless: bool = False,
-    ) -> None:
-        """`is_stateless`: there is no session id, and no stream that was cut can be resumed (2026-07-28)."""
-        for name in configured:
-            if name.lower() in _LINKS_OWN:
-                raise ValueError(f"the header {name} is not free to be set")
-        self.client = client
-        self._target = target
-        self.clock = clock
-        self.max_message_bytes = max_message_bytes
-        self.jitter = jitter
-        self.is_stateless = is_stateless
-        self.id: str | None = None
-        self.first: Request | None = None
-        """`initialize`: the only request whose answer may name the session or redirect."""
-        self.activities: dict[Activity, None] = {}
-        self.requests: dict[int, Request] = {}
-        """The requests among them, by their ids."""
-        self.on_begun: Callable[[], None] | None = None
-        self.on_dropped: Callable[[], None] | None = None
-        """Called once the answer to `initialize` has begun, and with it the session."""
-        self.is_established = False
-        self.heads = KnownHeads()
-        self.plain_headers: Mapping[str, str] | None = None
-        """Those of an answer that was one JSON message: what comes with the same ones is another."""
-        self.may_be_legacy = False
-        """`initialize` was refused as by a server that speaks only the transport of 2024-11-05, or no MCP."""
-        self.receiver: Receiver
-        """Whom everything is reported to, once the link is started."""
-        self._configured = header_block(configured.items())
-        self._secrets = secrets_in(target, configured.values())
-        self._version = b""
-        self._bear()
-
-    @property
-    def target(self) -> str:
-        """The path and query where the server is found."""
-        return self._target
-
-    def move(self, target: str) -> None:
-        """Go to `target` from now on."""
-        self._target = target
-        self._bear()
-
-    def begin(self, session_id: str | None) -> None:
-        """Bear from now on the id that came with the answer to `initialize`."""
-        self.id = session_id
-        self._bear()
-        if self.on_begun is not None:
-            self.on_begun()
-
-    def establish(self, protocol_version: str) -> None:
-        """Bear the version from now on."""
-        self.is_established = True
-        self._version = header_block([("mcp-protocol-version", protocol_version)])
-        self._bear()
-
-    def _bear(self) -> None:
-        own = header_block([(_SESSION_HEADER, self.id)]) if self.id is not None else b""
-        self.headers = HeaderBlock(self._configured + own + self._version)
-        self.post_head = self.client.head("POST", self._target, HeaderBlock(_POST_HEADERS + self.headers))
-        """Of every POST; what one bears beside it may be joined to it."""
-
-    def stream_headers(self, last_event_id: str | None) -> HeaderBlock:
-        """For a GET that opens a stream, or resumes one after `last_event_id`."""
-        resume = header_block([("last-event-id", last_event_id)]) if last_event_id else b""
-        return HeaderBlock(_STREAM_HEADERS + self.headers + resume)
-
-    def is_refusal(self, status: int) -> bool:
-        """Whether `status` may mean that the server no longer knows the session."""
-        return self.id is not None and status in {400, 404}
-
-    def quote(self, body: bytes) -> str:
-        """What `body` says, for a sentence, without what is the operator's secret."""
-        return quotation(body, self._secrets if self.id is None else {*self._secrets, self.id})
-
-    def said(self, status: int, body: bytes, *, is_readable: bool) -> str:
-        """What `body` says beyond `status`, as `quote` gives it."""
-        text = self.quote(body) if is_readable else ""
-        return "" if text.lower() in {"", phrase(status).lower()} else text
-
-    def foreign(self, status: int, media: str) -> str:
-        """A sentence about an answer that is none of MCP."""
-        return f"{self.answered(status)} with {media[:80] or 'no content type'}, which is no MCP"
-
-    def answered(self, status: int) -> str:
-        """The beginning of a sentence about an answer."""
-        return f"{self.client.peer} answered {status} {phrase(status)}".rstrip()
-
-    def stop(self) -> None:
-        """Drop everything that runs."""
-        while self.activities:
-            activity, _ = self.activities.popitem()
-            activity.drop()
+_NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class _Reading(Enum):
@@ -190,55 +65,55 @@ class _Reading(Enum):
     REDIRECT = auto()
 
 
-class Request:
+_NOTHING, _MESSAGE, _EVENTS, _REFUSAL, _FOREIGN, _REDIRECT = _Reading
+"""By these names: to find a member of an enum takes Python 3.11 as long as two calls."""
+
+
+class Request(Struct, eq=False):
     """One request under way: the `Sent` of its conversation and the sink of its HTTP exchanges.
 
-    Its session's receiver gets what comes on its streams, and `failed` where no answer does.
+    Its session's receiver gets what comes on its streams, and `failed` where no answer does. It is
+    a struct because one is made for each call: a class with as many attributes takes thrice as long.
     """
 
+    _session: HttpSession
+    _request_id: int
+    _message: bytes
+    _headers: HeaderBlock = _NO_HEADERS
+    """The request's own, beside those of its session."""
     _exchange: HttpExchange | None = None
     _timer: Timer | None = None
-    _bears_session = False
-    _reading = _Reading.NOTHING
-    _status = 0
-    _media = ""
-    _answer_headers: Mapping[str, str] = {}
-    _size = 0
+    _bears_session: bool = False
+    _reading: _Reading = _NOTHING
+    _status: int = 0
+    _media: str = ""
+    _answer_headers: Mapping[str, str] = _NO_FIELDS
+    _body: list[bytes] | None = None
+    """What came of it so far, where it is read as one."""
+    _size: int = 0
     _events: SseParser | None = None
     _last_event_id: str | None = None
-    _retry = RETRY
-    _barren = 0
-    _is_resuming = False
-    _is_redirected = False
-    _is_paused = False
-    _has_unreadable = False
-    _is_answered = False
-    _is_over = False
-
-    def __init__(
-        self, session: HttpSession, request_id: int, message: bytes, headers: HeaderBlock = _NO_HEADERS
-    ) -> None:
-        """`headers` are the request's own, beside those of its session."""
-        self._session = session
-        self._request_id = request_id
-        self._message = message
-        self._headers = headers
-        self._body: list[bytes] = []
-        session.activities[self] = None
-        session.requests[request_id] = self
+    _retry: float = RETRY
+    _barren: int = 0
+    _is_resuming: bool = False
+    _is_redirected: bool = False
+    _is_paused: bool = False
+    _has_unreadable: bool = False
+    _is_answered: bool = False
+    _is_over: bool = False
 
     def start(self) -> None:
         """Send the POST; nothing where the request was cancelled meanwhile."""
         session = self._session
-        if not self._is_over:
-            self._bears_session = session.id is not None
-            head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
-            self._exchange = exchange = session.client.send(head, self._message, self, session.heads)
-            if self._is_redirected:
-                self._status = self._size = 0
-                self._body.clear()
-            if self._is_paused:
-                exchange.pause()
+        if self._is_over:
+            return
+        session.requests[self._request_id] = self
+        self._status = 0
+        self._bears_session = session.id is not None
+        head = RequestHead(session.post_head + self._headers) if self._headers else session.post_head
+        self._exchange = session.client.ask(head, self._message, self, session.heads)
+        if self._is_paused:
+            self._exchange.pause()
 
     @property
     def awaits_answer(self) -> bool:
@@ -269,23 +144,25 @@ class Request:
         elif not self._is_answered:
             self._linger()
 
+    def outlive_session(self) -> None:
+        """Run on when the session is stopped."""
+        if self._session.requests.get(self._request_id) is self:
+            del self._session.requests[self._request_id]
+
     def drop(self) -> None:
         """End at once; the receiver hears nothing more of this request."""
         self._is_over = True
         session = self._session
-        session.activities.pop(self, None)
-        if session.requests.get(self._request_id) is self:
-            del session.requests[self._request_id]
+        self.outlive_session()
         if self._timer is not None:
             self._timer.cancel()
-        if self._exchange is not None:
-            self._exchange.abort()
+        exchange, self._exchange = self._exchange, None  # each holds the other
+        if exchange is not None:
+            exchange.abort()
         if session.on_dropped is not None and session.first is self:
             session.on_dropped()
 
     def _run(self, exchange: HttpExchange) -> None:
-        self._size = 0
-        self._body.clear()
         self._exchange = exchange
         if self._is_paused:
             exchange.pause()
@@ -318,14 +195,39 @@ class Request:
 
     # The HTTP client's side.
 
+    def whole(self, head: KnownHead, body: bytes) -> None:
+        session, request_id = self._session, self._request_id
+        if head.headers is session.plain_headers and session.first is not self:
+            envelope = jsonrpc.decode_result(body, request_id)
+            if envelope is not None:
+                self._exchange = None
+                self._is_answered = self._is_over = True
+                session.requests.pop(request_id, None)
+                if self._timer is not None:
+                    self._timer.cancel()
+                session.receiver.received(body, request_id, envelope)
+                return
+        self.head(head.status, head.headers)
+        if self._is_under_way:
+            self.body(body)
+        if self._is_under_way:
+            self.end()
+
+    @property
+    def _is_under_way(self) -> bool:
+        """There is an exchange whose answer is of interest."""
+        return self._exchange is not None and not self._is_over
+
     def head(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = status
         self._answer_headers = headers
+        self._body = []
+        self._size = 0
         if headers is self._session.plain_headers and not self._is_resuming:
-            self._reading = _Reading.MESSAGE
+            self._reading = _MESSAGE
             return
         self._media = media_type(headers.get("content-type"))
-        self._reading = _Reading.NOTHING
+        self._reading = _NOTHING
         if self._is_resuming:
             self._resumed()
         elif 200 <= status < 300:
@@ -333,58 +235,55 @@ class Request:
         elif 300 <= status < 400:
             self._redirected(headers.get("location", ""))
         else:
-            self._reading = _Reading.REFUSAL
+            self._reading = _REFUSAL
 
     def body(self, chunk: bytes) -> None:
         reading = self._reading
-        if reading is _Reading.EVENTS:
+        if reading is _EVENTS:
             self._read_events(chunk)
             return
         self._size += len(chunk)
-        if reading is _Reading.MESSAGE:
+        if self._body is not None and reading is not _NOTHING:
             self._body.append(chunk)
+        if reading is _MESSAGE:
             if self._size > self._session.max_message_bytes:
                 self._fail_too_large()
-            return
-        if reading is _Reading.REFUSAL or reading is _Reading.FOREIGN:
-            self._body.append(chunk)
-        if self._size > (QUOTED_BYTES if reading is _Reading.FOREIGN else MAX_REFUSAL_BYTES):
+        elif self._size > (QUOTED_BYTES if reading is _FOREIGN else MAX_REFUSAL_BYTES):
             self._abort()
             self.end()
 
     def end(self) -> None:
         self._exchange = None
-        if self._reading is _Reading.MESSAGE:
-            self._message_ended(self._body[0] if len(self._body) == 1 else b"".join(self._body))
-            return
-        match self._reading:
-            case _Reading.EVENTS:
-                self._stream_ended(f"{self._session.client.peer} ended the stream without an answer")
-            case _Reading.REFUSAL:
-                self._refused(b"".join(self._body))
-            case _Reading.FOREIGN:
-                self._quote_foreign()
-            case _Reading.REDIRECT:
-                self.start()
-            case _Reading.NOTHING:
-                self._fail(FaultKind.INVALID, f"{self._session.answered(self._status)} to a request")
+        reading = self._reading
+        if reading is _MESSAGE:
+            self._message_ended(self._joined)
+        elif reading is _EVENTS:
+            self._stream_ended(f"{self._session.client.peer} ended the stream without an answer")
+        elif reading is _REFUSAL:
+            self._refused(self._joined)
+        elif reading is _FOREIGN:
+            self._quote_foreign()
+        elif reading is _REDIRECT:
+            self.start()
+        else:
+            self._fail(FaultKind.INVALID, f"{self._session.answered(self._status)} to a request")
 
     def failed(self, fault: HttpFault) -> None:
         self._exchange = None
         if not fault.has_answer:
             self._unanswered(fault)
             return
-        match self._reading:
-            case _Reading.EVENTS:
-                self._stream_ended(fault.detail)
-            case _Reading.REFUSAL:
-                self._refused(b"")
-            case _Reading.FOREIGN:
-                self._quote_foreign()
-            case _Reading.REDIRECT:
-                self.start()
-            case _:
-                self._fail(FaultKind.INVALID if fault.is_malformed else FaultKind.CUT, fault.detail)
+        reading = self._reading
+        if reading is _EVENTS:
+            self._stream_ended(fault.detail)
+        elif reading is _REFUSAL:
+            self._refused(b"")
+        elif reading is _FOREIGN:
+            self._quote_foreign()
+        elif reading is _REDIRECT:
+            self.start()
+        else:
+            self._fail(FaultKind.INVALID if fault.is_malformed else FaultKind.CUT, fault.detail)
 
     def _unanswered(self, fault: HttpFault) -> None:
         if self._is_resuming:
@@ -401,7 +300,7 @@ class Request:
     def _accepted(self, headers: Mapping[str, str]) -> None:
         session = self._session
         if session.first is self and session.id is None and not session.is_stateless:
-            session_id = headers.get(_SESSION_HEADER)
+            session_id = headers.get(SESSION_HEADER)
             if session_id is not None and not is_session_id(session_id):
                 self._fail(FaultKind.INVALID, f"{session.client.peer} gave a session id that is not visible ASCII")
                 return
@@ -410,23 +309,28 @@ class Request:
         if coding != "identity":
             self._fail(FaultKind.INVALID, f"{session.client.peer} compressed its answer, which nobody asked for")
         elif self._media == JSON:
-            self._reading = _Reading.MESSAGE
+            self._reading = _MESSAGE
             if int(headers.get("content-length", "0")) > session.max_message_bytes:
                 self._fail_too_large()
             elif session.first is not self and self._status == 200:
                 session.plain_headers = headers
         elif self._media == EVENT_STREAM:
-            self._reading = _Reading.EVENTS
+            self._reading = _EVENTS
             self._events = SseParser(session.max_message_bytes)
         elif self._media or self._status == 200:
-            self._reading = _Reading.FOREIGN
+            self._reading = _FOREIGN
             if self._is_answered:
                 self.drop()
             else:
                 self._arm(FOREIGN_TIMEOUT, self._quote_foreign)
 
+    @property
+    def _joined(self) -> bytes:
+        body = self._body or ()
+        return body[0] if len(body) == 1 else b"".join(body)
+
     def _quote_foreign(self) -> None:
-        self._fail(FaultKind.INVALID, self._foreign, said=self._quoted(b"".join(self._body)))
+        self._fail(FaultKind.INVALID, self._foreign, said=self._quoted(self._joined))
 
     @property
     def _foreign(self) -> str:
@@ -465,7 +369,7 @@ class Request:
         if self._status in {307, 308} and session.first is self and not self._is_redirected and target is not None:
             self._is_redirected = True
             session.move(target)
-            self._reading = _Reading.REDIRECT
+            self._reading = _REDIRECT
         else:
             path = readable_path(location)
             self._fail(FaultKind.INVALID, f"{session.answered(self._status)} and points to {path}: is the URL right?")
@@ -559,7 +463,7 @@ class Request:
         session, status = self._session, self._status
         detail = f"{session.answered(status)} to the resumption of a stream"
         if status == 200 and self._media == EVENT_STREAM:
-            self._reading = _Reading.EVENTS
+            self._reading = _EVENTS
             self._events = SseParser(session.max_message_bytes)
         elif status >= 500 or status in {409, 429}:  # 409: the server has not noticed that the old stream is gone
             self._abort()

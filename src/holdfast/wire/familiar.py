@@ -20,7 +20,7 @@ class FamiliarHead:
     seen to it that the head frames its body by that length alone, and that nothing of it concerns one message only.
     """
 
-    __slots__ = ("_after", "_before", "_digits_at", "_digits_until", "_last", "_last_body")
+    __slots__ = ("_after", "_before", "_digits_at", "_digits_until")
 
     def __init__(self, before: bytes, after: bytes) -> None:
         """Use `of`."""
@@ -28,9 +28,6 @@ class FamiliarHead:
         self._after = after
         self._digits_at = len(before)
         self._digits_until = len(before) + _MAX_DIGITS + 1
-        self._last: bytes | None = None
-        """The head as it was when it came last: often the length is the same, too."""
-        self._last_body = (0, 0)
 
     @classmethod
     def of(cls, head: bytes) -> FamiliarHead | None:
@@ -45,17 +42,13 @@ class FamiliarHead:
 
     def body_of(self, data: bytes) -> tuple[int, int] | None:
         """Where in `data` the body begins and how long it will be; None where `data` does not begin with this head."""
-        if self._last is not None and data.startswith(self._last):
-            return self._last_body
         if not data.startswith(self._before):
             return None
         end = data.find(b"\r", self._digits_at, self._digits_until)
         digits = data[self._digits_at : end]
         if end < 0 or not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        start = end + len(self._after)
-        self._last, self._last_body = data[:start], (start, int(digits))
-        return self._last_body
+        return end + len(self._after), int(digits)
 
 
 class HeadMemory(Generic[M]):
@@ -63,7 +56,11 @@ class HeadMemory(Generic[M]):
 
     def __init__(self, lessons: int = LESSONS) -> None:
         self._lessons = self._left = lessons
-        self._last: tuple[FamiliarHead, M] | None = None
+        self._kept: tuple[FamiliarHead, M] | None = None
+        self._last = b""
+        """The kept head as it was when it came last: often the length is the same, too."""
+        self._last_found: tuple[M, int, int] | None = None
+        """What `recall` said of that; None where the kept head has not come again yet."""
 
     @property
     def learns(self) -> bool:
@@ -72,22 +69,27 @@ class HeadMemory(Generic[M]):
 
     def recall(self, data: bytes) -> tuple[M, int, int] | None:
         """What the head of `data` meant, where the body begins and how long it will be, if it is the last one."""
-        if self._last is None:
+        if self._last_found is not None and data.startswith(self._last):
+            return self._last_found
+        if self._kept is None:
             return None
-        head, meaning = self._last
+        head, meaning = self._kept
         found = head.body_of(data)
         if found is None:
             return None
         self._left = self._lessons
-        return meaning, *found
+        self._last, self._last_found = data[: found[0]], (meaning, *found)
+        return self._last_found
 
     def keep(self, data: bytes, meaning: M) -> None:
         """Know the head again that `data` begins with, under the terms of `FamiliarHead`."""
         head = FamiliarHead.of(data[: data.find(b"\r\n\r\n") + 4]) if self.learns else None
         if head is not None:
             self._left -= 1
-            self._last = (head, meaning)
+            self._kept = (head, meaning)
+            self._last_found = None
 
     def forget(self) -> None:
         """Know nothing any more."""
-        self._last = None
+        self._kept = self._last_found = None
+        self._last = b""

@@ -271,6 +271,23 @@ def decode_server(message: bytes | Raw) -> ServerMessage:
     return envelope
 
 
+def decode_result(message: bytes, own_id: int) -> ServerMessage | None:
+    """The envelope of what is plainly a result for our request `own_id`, and UTF-8.
+
+    None for anything else, of which `decode_server` and `is_utf8` may say more.
+    """
+    if not message.startswith(b"{") or not (message.isascii() or is_utf8(message)):
+        return None
+    try:
+        envelope = _decode_server(message)
+    except (ValueError, RecursionError):
+        return None
+    result = envelope.result
+    if not result or envelope.error or envelope.method is not None or memoryview(result)[0] != _BRACE:
+        return None
+    return envelope if bytes(envelope.id) == b"%d" % own_id else None
+
+
 def decode_array(message: bytes) -> list[Raw]:
     """The messages of a server's array (2025-03-26). Raises `ValueError`."""
     try:
@@ -358,6 +375,18 @@ def one_line(raw: Raw | bytes) -> bytes:
     return text.translate(None, b"\r\n") if b"\n" in text or b"\r" in text else text
 
 
+class OwnRequest(Struct, tag_field="jsonrpc", tag="2.0"):
+    """A request of ours, made for `encode_request`."""
+
+    id: int
+    method: str
+    params: Mapping[str, Any]
+
+
+encode_request: Final[Callable[[OwnRequest], bytes]] = _encode
+"""A request as bytes on one line, with nothing between the caller and the encoder."""
+
+
 def request(message_id: RequestId, method: str, params: Mapping[str, Any] | Raw | None = None) -> bytes:
     """A request as bytes on one line."""
     if params is None:
@@ -376,7 +405,7 @@ def result(message_id: bytes, raw: Raw | bytes) -> bytes:
     """An answer with a result; `message_id` is from `id_bytes` or a server's envelope."""
     text = bytes(raw)
     if b"\n" in text or b"\r" in text:
-        text = one_line(text)
+        text = text.translate(None, b"\r\n")
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (message_id, text)
 
 
