@@ -117,9 +117,11 @@ class Answer:
 
     def event(self, message: bytes, *, droppable: bool) -> bool:
         """Send what is not the result; False if the client takes no stream."""
-        if not self.takes_stream or self._missing == 0:
+        stream = self._stream
+        if self._missing == 0 or (stream is None and not self.takes_stream):
             return False
-        stream = self._stream or self._begin_stream()
+        if stream is None:
+            stream = self._begin_stream()
         stream.emit(message, droppable=droppable)
         return True
 
