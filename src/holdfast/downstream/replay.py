@@ -42,6 +42,10 @@ class Share(Enum):
     """The short errors that stand for answers for which there was no room."""
 
 
+_DROPPABLE, _WHOLE, _STAND_IN = Share
+"""By these names, since Python 3.11 looks a member of an enum up by a call."""
+
+
 StandIn: TypeAlias = Callable[[bytes], bytes | None]
 """Makes what is kept in place of a message for which there is no room; None for nothing."""
 
@@ -76,12 +80,12 @@ class ReplayBudget:
 
     def take(self, size: int, share: Share, stream: EventStream) -> bool:
         """Take `size` bytes for `stream` if they are left, or come free by dropping what may be dropped."""
-        if share is Share.DROPPABLE:
+        if share is _DROPPABLE:
             if self.used + size > self._droppable_limit:
                 return False
             self._droppers[stream] = None
         else:
-            limit = self._whole_limit if share is Share.WHOLE else self._limit
+            limit = self._whole_limit if share is _WHOLE else self._limit
             if self.used + size > limit and not self._shed(limit - size):
                 return False
         self.used += size
@@ -155,8 +159,8 @@ class EventStream:
         self._next = number + 1
         if reader is not None:
             self._written = number
-            reader.write(sse.format_event(data, self._event_id(number)))
-        self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
+            reader.write(sse.format_event(data, self._id_of(number)))
+        self._keep(number, data, _DROPPABLE if droppable else _WHOLE)
 
     def attach(
         self,
@@ -177,11 +181,11 @@ class EventStream:
         responder.open(STREAM_HEADERS)
         start = self._written if after is None else after
         if primes:  # the id of the place where this response begins: no event is skipped by resuming from it
-            responder.write(sse.format_priming(self._event_id(start), RETRY_MS))
+            responder.write(sse.format_priming(self._id_of(start), RETRY_MS))
         for number, data, _ in self._kept:
             if number > start:
                 self._written = max(self._written, number)
-                responder.write(sse.format_event(data, self._event_id(number)))
+                responder.write(sse.format_event(data, self._id_of(number)))
         if self._is_finished:
             responder.end()
 
@@ -221,13 +225,13 @@ class EventStream:
     def _keep(self, number: int, data: bytes, share: Share) -> None:
         size = len(data)
         if not self._budget.take(size, share, self):
-            stand_in = self._stand_in(data) if share is Share.WHOLE else None
+            stand_in = self._stand_in(data) if share is _WHOLE else None
             if stand_in is not None:
-                self._keep(number, stand_in, Share.STAND_IN)
+                self._keep(number, stand_in, _STAND_IN)
             elif not self.is_read:
                 self._lose()
             return
-        self._kept.append((number, data, share is Share.DROPPABLE))
+        self._kept.append((number, data, share is _DROPPABLE))
         self._size += size
         if self._size > MAX_BYTES or len(self._kept) > MAX_EVENTS:
             self._trim()
@@ -257,22 +261,21 @@ class EventStream:
         self._size -= len(item[1])
         self._budget.give_back(len(item[1]))
 
-    def _event_id(self, number: int) -> bytes:
-        row, place = divmod(number, _PROOFS)
+    def _id_of(self, number: int) -> bytes:
+        """As `event_id`."""
+        row = number // _PROOFS
         if row != self._row:
             self._row, self._proofs = row, _proofs(self._secret, self.name, row)
-        return _event_id(self.name, number, self._proofs, place)
+        start = number % _PROOFS * _PROOF_LENGTH
+        return b"%d.%d.%b" % (self.name, number, self._proofs[start : start + _PROOF_LENGTH])
 
 
 def event_id(secret: bytes, stream: int, number: int) -> str:
     """The id of an event: where it stands, and a proof that we wrote it for this session."""
     row, place = divmod(number, _PROOFS)
-    return _event_id(stream, number, _proofs(secret, stream, row), place).decode()
-
-
-def _event_id(stream: int, number: int, proofs: bytes, place: int) -> bytes:
     start = place * _PROOF_LENGTH
-    return b"%d.%d.%b" % (stream, number, proofs[start : start + _PROOF_LENGTH])
+    proof = _proofs(secret, stream, row)[start : start + _PROOF_LENGTH]
+    return f"{stream}.{number}.{proof.decode()}"
 
 
 def _proofs(secret: bytes, stream: int, row: int) -> bytes:

@@ -302,8 +302,10 @@ class RunningCall:
 
     def progress(self, update: Fields) -> None:
         """As `_relay`, which is for what comes less often."""
-        self._hear()
-        if self.phase is not Phase.ENDED:
+        self._heard_at = self._terms.now()
+        if not self.has_relayed:
+            self._relays()
+        if self.phase is not _ENDED:
             try:
                 self.caller.progress(update)
             except Exception:
@@ -374,15 +376,15 @@ class RunningCall:
 
     # Inside.
 
-    def _hear(self) -> None:
-        """Something of the server is about to be relayed."""
-        self._heard_at = self._terms.now()
-        if not self.has_relayed:
-            self.has_relayed = True
-            self._terms.desk.heard(self)
+    def _relays(self) -> None:
+        """This is the first that it relays."""
+        self.has_relayed = True
+        self._terms.desk.heard(self)
 
     def _relay(self, deliver: Callable[[], None]) -> None:
-        self._hear()
+        self._heard_at = self._terms.now()
+        if not self.has_relayed:
+            self._relays()
         self._guard(deliver)
 
     def _guard(self, deliver: Callable[[], None]) -> None:
