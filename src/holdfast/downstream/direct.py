@@ -158,8 +158,10 @@ class DirectResponder(HttpResponder):
 
     def end(self) -> None:
         if not self._is_over:
-            self._put(_LAST_CHUNK)
-            self._last()
+            self._waiting.append(_LAST_CHUNK)
+            self._size += len(_LAST_CHUNK)
+            self._is_over = True
+            self.flush()
 
     # What the connection tells.
 
