@@ -117,6 +117,31 @@ def test_silence_opens_a_stream_and_comments_keep_it() -> None:
     case.check_over()
 
 
+def test_a_stream_that_an_event_began_shows_that_it_lives_as_long_after_that_as_any() -> None:
+    case = Case()
+    case.clock.advance(2.0)
+    case.answer.event(b"{}", droppable=True)
+    case.clock.advance(KEEP_ALIVE - 0.01)
+    assert case.responder.chunks == [format_event(b"{}")]
+    case.clock.advance(0.01)
+    assert case.responder.chunks == [format_event(b"{}"), COMMENT]
+    case.clock.advance(KEEP_ALIVE)
+    assert case.responder.chunks[2:] == [COMMENT]
+    case.answer.result(b"{}")
+    case.check_over()
+
+
+def test_a_silence_that_somebody_else_measured_begins_the_stream_once() -> None:
+    case = Case()
+    case.clock.advance(2.0)
+    case.answer.break_silence()
+    assert case.responder.status == 200
+    case.clock.advance(2 * KEEP_ALIVE)
+    assert case.responder.chunks == [COMMENT, COMMENT]
+    case.answer.result(b"{}")
+    case.check_over()
+
+
 @requirement("exchange:arrays:accepted")
 def test_an_array_waits_for_all_its_results() -> None:
     case = Case(expected=3, is_array=True)

@@ -260,3 +260,23 @@ def test_texts_that_are_no_event_ids_are_told_from_those_that_are(text: str) -> 
     assert read_event_id(SECRET, genuine) == (3, 7)
     assert read_event_id(b"t" * 32, genuine) is None
     assert read_event_id(SECRET, genuine.replace("3.7.", "3.8.")) is None
+
+
+@row(6)
+@requirement("exchange:sessions:event-ids-are-proofs")
+def test_each_event_has_a_proof_of_its_own_that_serves_no_other() -> None:
+    """The proofs of several events are made at once."""
+    events = stream()
+    reader = reading(events, primes=True)
+    for number in range(1, 24):
+        events.emit(b"%d" % number, droppable=True)
+    ids = [event.id or "" for event in SseParser(10_000_000).feed(reader.body)]
+    places = [(3, number) for number in range(24)]
+    assert [read_event_id(SECRET, text) for text in ids] == places
+    assert ids == [event_id(SECRET, *place) for place in places]
+    proofs = [text.split(".")[2] for text in ids]
+    assert len(set(proofs)) == 24
+    for number in range(24):
+        for proof in proofs[:number] + proofs[number + 1 :]:
+            assert read_event_id(SECRET, f"3.{number}.{proof}") is None
+        assert read_event_id(SECRET, f"4.{number}.{proofs[number]}") is None

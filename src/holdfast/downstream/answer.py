@@ -70,6 +70,8 @@ class Answer:
     _stream: Stream | None = None
     _timer: Timer | None = None
     _remark_timer: Timer | None = None
+    _keep_alive_at = 0.0
+    """When a stream is to show for the first time that it lives."""
 
     def __init__(
         self,
@@ -117,9 +119,11 @@ class Answer:
 
     def event(self, message: bytes, *, droppable: bool) -> bool:
         """Send what is not the result; False if the client takes no stream."""
-        if not self.takes_stream or self._missing == 0:
+        stream = self._stream
+        if self._missing == 0 or (stream is None and not self.takes_stream):
             return False
-        stream = self._stream or self._begin_stream()
+        if stream is None:
+            stream = self._begin_stream()
         stream.emit(message, droppable=droppable)
         return True
 
@@ -203,16 +207,20 @@ class Answer:
 
     def break_silence(self) -> None:
         """Nothing was heard for long: begin the stream, where that reaches the client."""
-        if self.takes_stream:
+        self._stop_timer()
+        if self._stream is not None:  # it began before, and the timer is of use to it now
+            self._timer = self._clock.call_later(self._keep_alive_at - self._clock.now(), self._keep_alive)
+        elif self.takes_stream:
             self._begin_stream()
 
     def _begin_stream(self) -> Stream:
-        self._stop_timer()
         self._stream = stream = self._open()
         for message in self._results:
             stream.emit(message, droppable=False)
         self._results.clear()
-        self._timer = self._clock.call_later(KEEP_ALIVE, self._keep_alive)
+        self._keep_alive_at = self._clock.now() + KEEP_ALIVE
+        if self._timer is None:  # else that of the silence comes first: most streams end before either
+            self._timer = self._clock.call_later(KEEP_ALIVE, self._keep_alive)
         return stream
 
     def _keep_alive(self) -> None:

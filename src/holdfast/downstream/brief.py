@@ -176,7 +176,7 @@ class BriefCaller:
         self.full.status(status)
 
     def progress(self, update: Fields) -> None:
-        self.full.progress(update)
+        (self._full or self.full).progress(update)
 
     def log(self, params: Raw) -> None:
         self.full.log(params)

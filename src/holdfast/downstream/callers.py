@@ -16,6 +16,7 @@ from holdfast.wire import jsonrpc
 
 logger = logging.getLogger("holdfast.http")
 
+_PROGRESS: Final = b'{"jsonrpc":"2.0","method":"notifications/progress","params":%b}'
 _STEP: Final = 1e-6
 """Of the progress that status lines make: below what any server counts in."""
 _NONE: Final = Raw(b"null")
@@ -100,10 +101,10 @@ class AnswerCaller(Generic[Way]):
         if self._token is None:
             return
         fields = {**update, "progressToken": self._token}
-        self._last = fields.get("progress", _NONE)
+        self._last = update.get("progress", _NONE)
         if self._reached is not None and not self._follow_on(fields, self._reached):
             return
-        self._answer.event(jsonrpc.one_line(jsonrpc.notification("notifications/progress", fields)), droppable=True)
+        self._answer.event(_PROGRESS % jsonrpc.one_line(jsonrpc.encode(fields)), droppable=True)
 
     def _follow_on(self, fields: Fields, reached: float) -> bool:
         """Progress must grow (MCP 2025-11-25, Progress): lift the server's above ours, if that can be."""

@@ -152,8 +152,8 @@ class DirectResponder(HttpResponder):
         piece = b"%x\r\n%b\r\n" % (len(chunk), chunk)
         out = self._waiting if self._out is None else self._out
         out.append(piece)
-        self._size += len(piece)
-        if self._size > QUEUE_LIMIT or len(out) > QUEUE_LENGTH:
+        self._size = size = self._size + len(piece)
+        if size > QUEUE_LIMIT or len(out) > QUEUE_LENGTH:
             if not self._wire.is_paused:
                 self.flush()  # much was said in one turn, which makes nobody slow
                 return
@@ -163,8 +163,10 @@ class DirectResponder(HttpResponder):
 
     def end(self) -> None:
         if not self._is_over:
-            self._put(_LAST_CHUNK)
-            self._last()
+            self._waiting.append(_LAST_CHUNK)
+            self._size += len(_LAST_CHUNK)
+            self._is_over = True
+            self.flush()
 
     # What the connection tells.
 
@@ -174,6 +176,11 @@ class DirectResponder(HttpResponder):
             self._flushing.cancel()
             self._flushing = None
         transport, waiting = self._wire.transport, self._waiting
+        if waiting and self._size <= JOIN_LIMIT and not self._wire.is_paused:
+            whole = b"".join(waiting)
+            waiting.clear()
+            self._size = 0
+            transport.write(whole)
         while waiting and not self._wire.is_paused:
             pieces: list[bytes] = []
             size = 0

@@ -26,6 +26,10 @@ MAX_BYTES: Final = 256 * 1024
 """Notifications kept per stream for a client that is away; answers and questions are kept beyond `MAX_BYTES`."""
 KEEP_FINISHED: Final = 60.0
 """Seconds that a finished stream can still be resumed."""
+_PROOF_LENGTH: Final = 24
+"""Hexadecimal digits."""
+_PROOFS: Final = 5
+"""Events in a row whose ids are made at once: as many as one MAC has room for."""
 
 
 class Share(Enum):
@@ -36,6 +40,10 @@ class Share(Enum):
     """Answers and questions."""
     STAND_IN = 1.0
     """The short errors that stand for answers for which there was no room."""
+
+
+_DROPPABLE, _WHOLE, _STAND_IN = Share
+"""By these names, since Python 3.11 looks a member of an enum up by a call."""
 
 
 StandIn: TypeAlias = Callable[[bytes], bytes | None]
@@ -63,7 +71,8 @@ class ReplayBudget:
     """Bytes that all streams of the process may keep for clients that are away."""
 
     def __init__(self, limit: int = 256 * 1024 * 1024) -> None:
-        self._limit, self._droppable_limit = limit, limit * Share.DROPPABLE.value
+        self._limit = limit
+        self._whole_limit, self._droppable_limit = limit * Share.WHOLE.value, limit * Share.DROPPABLE.value
         self.drops = Drops()
         self._droppers: dict[EventStream, None] = {}
         """The streams that keep what may be dropped, longest first."""
@@ -71,18 +80,24 @@ class ReplayBudget:
 
     def take(self, size: int, share: Share, stream: EventStream) -> bool:
         """Take `size` bytes for `stream` if they are left, or come free by dropping what may be dropped."""
-        limit = self._droppable_limit if share is Share.DROPPABLE else self._limit * share.value
-        if self.used + size > limit and share is not Share.DROPPABLE:
-            for dropper in list(self._droppers):
-                dropper.shed()
-                if self.used + size <= limit:
-                    break
-        if self.used + size > limit:
-            return False
-        self.used += size
-        if share is Share.DROPPABLE:
+        if share is _DROPPABLE:
+            if self.used + size > self._droppable_limit:
+                return False
             self._droppers[stream] = None
+        else:
+            limit = self._whole_limit if share is _WHOLE else self._limit
+            if self.used + size > limit and not self._shed(limit - size):
+                return False
+        self.used += size
         return True
+
+    def _shed(self, limit: float) -> bool:
+        """Drop what may be dropped until no more than `limit` is used; False where that is not enough."""
+        for dropper in list(self._droppers):
+            dropper.shed()
+            if self.used <= limit:
+                return True
+        return False
 
     def give_back(self, size: int) -> None:
         """Return what was taken."""
@@ -100,20 +115,24 @@ class EventStream:
     who resumes. Event ids are authenticated per session, so those of another replay nothing.
     """
 
+    finished_at: float | None = None
+    dropped = 0
+    """Events that nobody will see: the reader was slow or away for too long."""
+    _responder: Responder | None = None
+    _is_finished = False
+    _size = 0
+    _next = 1
+    _written = 0
+    _row = -1
+    """Of the events whose proofs are at hand."""
+    _proofs = b""
+
     def __init__(self, name: int, secret: bytes, budget: ReplayBudget, stand_in: StandIn) -> None:
         self.name = name
         self._stand_in = stand_in
-        self.finished_at: float | None = None
         self._secret = secret
         self._budget = budget
         self._kept: deque[tuple[int, bytes, bool]] = deque()
-        self._size = 0
-        self._next = 1
-        self._written = 0
-        self._responder: Responder | None = None
-        self._is_finished = False
-        self.dropped = 0
-        """Events that nobody will see: the reader was slow or away for too long."""
 
     @property
     def is_read(self) -> bool:
@@ -137,10 +156,11 @@ class EventStream:
                 self._lose_slow()
                 return
         number = self._next
-        self._next += 1
+        self._next = number + 1
         if reader is not None:
-            self._write(reader, number, data)
-        self._keep(number, data, Share.DROPPABLE if droppable else Share.WHOLE)
+            self._written = number
+            reader.write(sse.format_event(data, self._id_of(number)))
+        self._keep(number, data, _DROPPABLE if droppable else _WHOLE)
 
     def attach(
         self,
@@ -154,16 +174,18 @@ class EventStream:
 
         None: from after the last event that was ever written to a response.
         """
-        self.send_away()
+        if self._responder is not None:
+            self.send_away()
         self._responder = responder
         responder.on_gone = gone
         responder.open(STREAM_HEADERS)
         start = self._written if after is None else after
         if primes:  # the id of the place where this response begins: no event is skipped by resuming from it
-            responder.write(sse.format_priming(self._event_id(start), RETRY_MS))
+            responder.write(sse.format_priming(self._id_of(start), RETRY_MS))
         for number, data, _ in self._kept:
             if number > start:
-                self._write(responder, number, data)
+                self._written = max(self._written, number)
+                responder.write(sse.format_event(data, self._id_of(number)))
         if self._is_finished:
             responder.end()
 
@@ -201,17 +223,21 @@ class EventStream:
         self._budget.has_shed(self)
 
     def _keep(self, number: int, data: bytes, share: Share) -> None:
-        if not self._budget.take(len(data), share, self):
-            stand_in = self._stand_in(data) if share is Share.WHOLE else None
+        size = len(data)
+        if not self._budget.take(size, share, self):
+            stand_in = self._stand_in(data) if share is _WHOLE else None
             if stand_in is not None:
-                self._keep(number, stand_in, Share.STAND_IN)
+                self._keep(number, stand_in, _STAND_IN)
             elif not self.is_read:
                 self._lose()
             return
-        self._kept.append((number, data, share is Share.DROPPABLE))
-        self._size += len(data)
-        if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
-            return
+        self._kept.append((number, data, share is _DROPPABLE))
+        self._size += size
+        if self._size > MAX_BYTES or len(self._kept) > MAX_EVENTS:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Drop what may be dropped, the oldest first, until no more is kept than should be."""
         for item in list(self._kept):
             if len(self._kept) <= MAX_EVENTS and self._size <= MAX_BYTES:
                 return
@@ -235,18 +261,26 @@ class EventStream:
         self._size -= len(item[1])
         self._budget.give_back(len(item[1]))
 
-    def _write(self, responder: Responder, number: int, data: bytes) -> None:
-        self._written = max(self._written, number)
-        responder.write(sse.format_event(data, self._event_id(number)))
-
-    def _event_id(self, number: int) -> bytes:
-        return event_id(self._secret, self.name, number).encode()
+    def _id_of(self, number: int) -> bytes:
+        """As `event_id`."""
+        row = number // _PROOFS
+        if row != self._row:
+            self._row, self._proofs = row, _proofs(self._secret, self.name, row)
+        start = number % _PROOFS * _PROOF_LENGTH
+        return b"%d.%d.%b" % (self.name, number, self._proofs[start : start + _PROOF_LENGTH])
 
 
 def event_id(secret: bytes, stream: int, number: int) -> str:
-    """The id of an event: where it stands, and a proof that we wrote it for this session (a MAC by RFC 7693)."""
-    place = f"{stream}.{number}"
-    return f"{place}.{blake2b(place.encode(), key=secret, digest_size=12).hexdigest()}"
+    """The id of an event: where it stands, and a proof that we wrote it for this session."""
+    row, place = divmod(number, _PROOFS)
+    start = place * _PROOF_LENGTH
+    proof = _proofs(secret, stream, row)[start : start + _PROOF_LENGTH]
+    return f"{stream}.{number}.{proof.decode()}"
+
+
+def _proofs(secret: bytes, stream: int, row: int) -> bytes:
+    """For the events of a row, that we wrote them for this session: the parts of one MAC (RFC 7693), one for each."""
+    return blake2b(b"%d.%d" % (stream, row), key=secret, digest_size=_PROOFS * _PROOF_LENGTH // 2).hexdigest().encode()
 
 
 def read_event_id(secret: bytes, value: str) -> tuple[int, int] | None:

@@ -77,6 +77,7 @@ class _OpenAsk:
     """The server's task that it belongs to."""
 
 
+_PROGRESS: Final = "notifications/progress"
 _UNSUPPORTED_VERSION: Final = -32022
 _IS_MODERN: Final = "it speaks 2026-07-28, which era: auto finds out"
 
@@ -247,15 +248,19 @@ class HandshakeUpstream:
     # What the link reports.
 
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
-        if envelope is not None and envelope.method is None and request_id is not None:  # its answer, as the link found
-            exchange = self._exchanges.pop(request_id, None)
-            if exchange is None:
-                return  # late: cancelled or timed out
-            if envelope.result and not envelope.error:
-                exchange.answered(Result(envelope.result))
-            else:
-                _end(exchange, envelope)
-            return
+        if envelope is not None and request_id is not None:
+            if envelope.method is None:  # its answer, as the link found
+                exchange = self._exchanges.pop(request_id, None)
+                if exchange is None:
+                    return  # late: cancelled or timed out
+                if envelope.result and not envelope.error:
+                    exchange.answered(Result(envelope.result))
+                else:
+                    _end(exchange, envelope)
+                return
+            if envelope.method == _PROGRESS and not envelope.id:
+                self._progress(envelope.params)
+                return
         try:
             parts = [envelope] if envelope is not None else _decode(message)
         except ValueError:
@@ -343,8 +348,8 @@ class HandshakeUpstream:
             self._listener.asked_too_late(ask)
 
     def _notification(self, method: str, params: Raw | None, request_id: int | None) -> None:
-        if method == "notifications/progress":
-            self._progress(params)
+        if method == _PROGRESS:
+            self._progress(params or Raw())
             return
         if method == "notifications/cancelled":
             self._withdraw(params)
@@ -359,16 +364,16 @@ class HandshakeUpstream:
         else:
             exchange.notify(method, params)
 
-    def _progress(self, params: Raw | None) -> None:
+    def _progress(self, params: Raw) -> None:
         """By its token, never by its stream: supergateway sends it on another call's."""
-        update = jsonrpc.decode_fields(params or b"{}")
+        update = jsonrpc.decode_fields(params)
         token = bytes(update.get("progressToken", b""))
         number = int(token) if token.isdigit() and len(token) <= 16 else 0
         exchange = self._exchanges.get(number) or self._tasks.with_token(number)
         if exchange is not None:
             exchange.progress(update)
-        elif tasks.task_of("notifications/progress", params) is not None:
-            self._listener.pushed("notifications/progress", params)  # the token outlives the call that began a task
+        elif tasks.task_of(_PROGRESS, params) is not None:
+            self._listener.pushed(_PROGRESS, params)  # the token outlives the call that began a task
 
     def _exchange_of(self, request_id: int | None) -> Exchange | None:
         return None if request_id is None else self._exchanges.get(request_id)

@@ -29,7 +29,7 @@ from holdfast.upstream.streamable_session import MAX_REFUSAL_BYTES, SESSION_HEAD
 from holdfast.upstream.transport import Fault, FaultKind
 from holdfast.wire import jsonrpc
 from holdfast.wire.headers import EVENT_STREAM, JSON, is_session_id, media_type
-from holdfast.wire.sse import EventTooLarge, SseEvent, SseParser
+from holdfast.wire.sse import EventTooLarge, SseParser
 
 RETRY: Final = 1.0
 """Before a resumption, where the server names no `retry`; the official SDKs' own."""
@@ -407,18 +407,20 @@ class Request(Struct, eq=False):
         for event in events:
             if self._is_over:
                 return
-            self._read(event)
+            self._barren = 0
+            if event.id is not None and not self._session.is_stateless:
+                self._last_event_id = resumable(event.id)
+            if event.data and event.event == "message":
+                self._read(event.data)
 
-    def _read(self, event: SseEvent) -> None:
-        self._barren = 0
-        if event.id is not None and not self._session.is_stateless:
-            self._last_event_id = resumable(event.id)
-        if event.event != "message" or not event.data:
-            return
-        data, request_id = event.data, self._request_id
+    def _read(self, message: bytes) -> None:
+        request_id = self._request_id
         try:
-            envelope = single(data)
-            is_answer = is_response(data, request_id) if envelope is None else answers(envelope, request_id)
+            envelope = single(message)
+            if envelope is None:
+                is_answer = is_response(message, request_id)
+            else:
+                is_answer = envelope.method is None and answers(envelope, request_id)
         except ValueError:
             self._has_unreadable = True
             return
@@ -426,7 +428,7 @@ class Request(Struct, eq=False):
             self._linger()
         elif envelope is not None and envelope.method is None:
             envelope = None  # the answer to another request
-        self._session.receiver.received(data, request_id, envelope)
+        self._session.receiver.received(message, request_id, envelope)
 
     def _stream_ended(self, detail: str) -> None:
         if self._is_answered or self._last_event_id is not None:

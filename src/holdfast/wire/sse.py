@@ -8,8 +8,12 @@ from typing import Final
 from msgspec import Struct
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_PLAIN: Final = re.compile(rb"(?:event: ?message\n)?(?:id: ?([^\r\n\0]*)\n)?data: ?([^\r\n]*)\n\n")
+_PLAIN: Final = re.compile(rb"(?:event: ?message\r?\n)?(?:id: ?([^\r\n\0]*)\r?\n)?data: ?([^\r\n]*)\r?\n\r?\n")
 """An event without anything unusual, from its first line to the empty one."""
+_MESSAGE: Final = b"event: message\ndata: "
+"""How most of them begin that bear no id: those need no expression."""
+_MESSAGE_BYTES: Final = len(_MESSAGE)
+_CR: Final = ord("\r")
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELD_BYTES: Final = len(b"data: ")
 
@@ -20,7 +24,7 @@ class EventTooLarge(ValueError):
     """An event, or one line of a stream, grew beyond the limit; the stream cannot be read on."""
 
 
-class SseEvent(Struct, frozen=True):
+class SseEvent(Struct, frozen=True, gc=False):
     """One dispatched event. `data` is UTF-8 as sent; `id` is the stream's last event id, if any was set."""
 
     event: str
@@ -35,19 +39,22 @@ class SseParser:
     because the id must be remembered. `retry_ms` holds the last `retry` field.
     """
 
+    retry_ms: int | None = None
+    _is_between = True
+    """No part of an event is held."""
+    _at_start = True
+    _after_cr = False
+    _tail_size = 0
+    _size = 0
+    _event = ""
+    _next_id: str | None = None
+    _last_id: str | None = None
+    _has_new_id = False
+
     def __init__(self, max_event_bytes: int) -> None:
-        self.retry_ms: int | None = None
         self._max = max_event_bytes
         self._tail: list[bytes] = []
-        self._tail_size = 0
-        self._size = 0
-        self._at_start = True
-        self._after_cr = False
         self._data: list[bytes] = []
-        self._event = ""
-        self._next_id: str | None = None
-        self._last_id: str | None = None
-        self._has_new_id = False
 
     @property
     def last_id(self) -> str | None:
@@ -59,13 +66,41 @@ class SseParser:
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
-        if not chunk:
-            return []
         events: list[SseEvent] = []
-        if not (self._tail or self._data or self._event or self._has_new_id):
-            chunk = self._feed_plain(chunk, events)
-            if not chunk:
-                return events
+        start = self._feed_plain(chunk, events) if self._is_between else 0
+        if start < len(chunk):
+            self._feed_lines(chunk[start:] if start else chunk, events)
+        return events
+
+    def _feed_plain(self, chunk: bytes, events: list[SseEvent]) -> int:
+        """Take whole events as servers mostly write them, and return where the rest of `chunk` begins, if any."""
+        start, size = 0, len(chunk)
+        while start < size:
+            event_id: bytes | None = None
+            begin = start + _MESSAGE_BYTES
+            end = chunk.find(b"\n", begin) if chunk.startswith(_MESSAGE, start) else -1
+            data = chunk[begin:end]
+            if end >= 0 and _CR not in data and chunk.startswith(b"\n\n", end):
+                end += 2
+            else:
+                found = _PLAIN.match(chunk, start)
+                if found is None:
+                    break
+                end = found.end()
+                event_id, data = found.groups()
+            if end - start > self._max:
+                break
+            if event_id is not None:
+                self._next_id = event_id.decode("utf-8", "replace")
+            self._last_id = self._next_id
+            events.append(SseEvent("message", data, self._last_id))
+            start = end
+        if start:
+            self._at_start = False
+        return start
+
+    def _feed_lines(self, chunk: bytes, events: list[SseEvent]) -> None:
+        """Take `chunk` line by line."""
         self._after_cr = chunk.endswith(b"\r")
         lines = _LINE_END.split(chunk)
         last = lines.pop()
@@ -80,24 +115,7 @@ class SseParser:
             self._tail.append(last)
             self._tail_size += len(last)
             self._admit(self._tail_size)
-        return events
-
-    def _feed_plain(self, chunk: bytes, events: list[SseEvent]) -> bytes:
-        """Take whole events as servers mostly write them, and return the rest of `chunk`: most often nothing."""
-        start = 0
-        while (found := _PLAIN.match(chunk, start)) is not None:
-            end = found.end()
-            if end - start > self._max:
-                break
-            start = end
-            event_id, data = found.groups()
-            if event_id is not None:
-                self._next_id = event_id.decode("utf-8", "replace")
-            self._last_id = self._next_id
-            events.append(SseEvent("message", data, self._last_id))
-        if start:
-            self._at_start = False
-        return chunk[start:] if start else chunk
+        self._is_between = not (last or self._data or self._event or self._has_new_id)
 
     def _admit(self, line_bytes: int) -> None:
         # Looks at a whole line as at a part of one, so that the cut decides nothing.
