@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from holdfast import events
 from holdfast.clock import Clock
 from holdfast.config import GatewaySettings
-from holdfast.downstream.body import Disconnected, check_length, receive_body
+from holdfast.downstream.body import Disconnected, check_length, lasting, receive_body
 from holdfast.downstream.brief import Lane
 from holdfast.downstream.brief_modern import ModernLane
 from holdfast.downstream.clients import ClientSession, ClientSessions
@@ -34,6 +34,7 @@ from holdfast.downstream.http import (
 from holdfast.downstream.legacy_sse import LegacySse, LiveStream
 from holdfast.downstream.modern import Modern
 from holdfast.downstream.post import Post, Target, Terms, check_name, not_modern_here, read_post, read_terms
+from holdfast.downstream.recurring import HeadKey, RecurringHeads
 from holdfast.downstream.refusal import Refusal, refuse, session_not_found
 from holdfast.downstream.sessionless import Sessionless
 from holdfast.downstream.warmth import Warmth
@@ -132,6 +133,9 @@ class App:
         self.request_bytes = settings.limits.request_bytes
         self.open_requests: dict[HttpResponder, Identity] = {}
         """Who sent each request that is not answered yet."""
+        self._heads = RecurringHeads[Kept](clock)
+        self._lasting = lasting(clock)
+        """The requests that came through ASGI."""
 
     def reconfigure(self, settings: GatewaySettings) -> None:
         """Let in by these settings from now on; who would not be let in again is cut off."""
@@ -155,45 +159,54 @@ class App:
         self.modern.close()
         self.sessions.close()
         self._handshake.close()
+        self._heads.forget()
+        self._lasting.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: an HTTP request, or the server's lifespan, which the gateway does not need."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": f"{message['type']}.complete"})
-                if message["type"] == "lifespan.shutdown":
-                    return
-
-    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
-        extensions: Message = scope.get("extensions") or {}
-        peer = scope.get("client") or ("",)
-        responder = AsgiResponder(self.clock, extensions[ABORT]["abort"] if ABORT in extensions else None, peer[0])
-        path: bytes = scope.get("raw_path") or scope["path"].encode()
-        head = Head(scope["method"], path.partition(b"?")[0], scope.get("query_string", b""), scope["headers"])
+        if scope["type"] != "http":
+            await _live(scope, receive, send)
+            return
+        extensions: Message | None = scope.get("extensions")
+        abort = extensions[ABORT]["abort"] if extensions and ABORT in extensions else None
+        responder = AsgiResponder(self.clock, abort, (scope.get("client") or ("",))[0])
+        key = self._heads.key(scope, self.request_bytes)
+        kept = None if key is None else self._heads.recall(key, self.entrance)
+        self._lasting.add(responder)
         try:
-            admitted = self.admit(head, responder)
-            if admitted is not None:
-                await self._take_whole(admitted, receive, responder)
+            if kept is None:
+                await self._take_whole(self._admit(scope, key, responder), receive, responder)
+            elif self.admit_again(kept, responder):
+                body = await receive_body(receive, responder, self.request_bytes)
+                if body is not None:
+                    self.take_again(kept, responder, body)
             await responder.run(receive, send, self._scope)
         except Disconnected:
             return
         finally:
+            self._lasting.discard(responder)
             self.forget(responder)
 
-    async def _take_whole(self, admitted: Admitted, receive: Receive, responder: AsgiResponder) -> None:
+    async def _take_whole(self, admitted: Admitted | None, receive: Receive, responder: AsgiResponder) -> None:
         """Read the body, too. Raises `Disconnected`."""
+        if admitted is None:
+            return
         request = admitted.request
-        if request.method == "POST":
-            try:
-                request.body = await receive_body(receive, self.clock, self.request_bytes)
-            except Refusal as refusal:
-                refuse(responder, refusal)
-                return
-        if not responder.is_gone:
+        body = await receive_body(receive, responder, self.request_bytes) if request.method == "POST" else b""
+        if body is not None:
+            request.body = body
             self.take(admitted, responder)
+
+    def _admit(self, scope: Message, key: HeadKey | None, responder: HttpResponder) -> Admitted | None:
+        """As `admit`; a head that comes again and again is known from then on."""
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        head = Head(scope["method"], path.partition(b"?")[0], scope.get("query_string", b""), scope["headers"])
+        admitted = self.admit(head, responder)
+        if admitted is not None and key is not None and self._heads.is_worth_keeping(key):
+            kept = self.kept(admitted)
+            if kept is not None:
+                self._heads.keep(key, kept)
+        return admitted
 
     def forget(self, responder: HttpResponder) -> None:
         """The answer of `responder` is over."""
@@ -431,6 +444,15 @@ class App:
             after = max(1, ceil(wait))
             headers = ((b"retry-after", b"%d" % after),)
             raise Refusal(429, f"These are too many requests at once: go on in {after} s.", headers=headers)
+
+
+async def _live(scope: Message, receive: Receive, send: Send) -> None:
+    """What there is to be said of the server's lifespan."""
+    while scope["type"] == "lifespan":
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 def _parts(path: str) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from holdfast.clock import Clock, timeout
-from holdfast.downstream.http import Receive
-from holdfast.downstream.refusal import Refusal
+from holdfast.clock import Bound, Clock, Deadlines
+from holdfast.downstream import http
+from holdfast.downstream.http import AsgiResponder, Message, Receive
+from holdfast.downstream.refusal import Refusal, refuse
 
 BODY_TIMEOUT: Final = 30.0
 """Seconds for a request's body to arrive: who sends it drop by drop holds nothing for longer."""
@@ -16,6 +18,37 @@ _CLOSE: Final = ((b"connection", b"close"),)
 
 class Disconnected(Exception):
     """The client left before its request was whole."""
+
+
+class Overdue(Bound):
+    """Around the rest of a body that was not there at once: in all it has `BODY_TIMEOUT`."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, reader: asyncio.Task[object], clock: Clock) -> None:
+        super().__init__()
+        self._task = reader
+        self._cancelled_before = reader.cancelling()
+        self._timer = clock.call_later(BODY_TIMEOUT - http.WATCH_AFTER, self.end)
+
+    def leave(self, error: BaseException | None) -> None:
+        """The body is whole, or `error` ended it. Raises `Refusal` if that was the deadline's doing."""
+        self._timer.cancel()
+        try:
+            self._leave(None if error is None else type(error), error)
+        except TimeoutError:
+            raise too_slow() from None
+
+
+def lasting(clock: Clock) -> Deadlines[AsgiResponder]:
+    """Where requests through ASGI are while they run: those that last for a moment are looked after from then on."""
+
+    def due(responder: AsgiResponder) -> None:
+        responder.watch()
+        if responder.reader is not None:
+            responder.on_read = Overdue(responder.reader, clock).leave
+
+    return Deadlines(clock, http.WATCH_AFTER, due)
 
 
 def check_length(headers: Mapping[str, str], limit: int) -> None:
@@ -27,29 +60,49 @@ def check_length(headers: Mapping[str, str], limit: int) -> None:
         raise too_large(limit)
 
 
-async def receive_body(receive: Receive, clock: Clock, limit: int) -> bytes:
-    """The whole body from ASGI. Raises `Refusal` over a limit, `Disconnected` if it never becomes whole."""
+async def receive_body(receive: Receive, responder: AsgiResponder, limit: int) -> bytes | None:
+    """The whole body from ASGI; None where there is an answer before it, which may be a refusal.
+
+    `responder` is one of `lasting`, which ends what takes too long. Raises `Disconnected`.
+    """
+    responder.reader = asyncio.current_task()
+    ended_by: asyncio.CancelledError | None = None
     try:
-        async with timeout(clock, BODY_TIMEOUT):
-            return await _receive(receive, limit)
-    except TimeoutError:
-        raise too_slow() from None
+        try:
+            message = await receive()
+            if message["type"] == "http.disconnect" or message.get("more_body", False):
+                body = await _receive_rest(message, receive, limit)
+            else:
+                body = message.get("body", b"")
+        except asyncio.CancelledError as error:
+            ended_by = error
+            raise
+        finally:
+            responder.reader = None
+            if responder.on_read is not None:
+                responder.on_read(ended_by)
+        if len(body) > limit:
+            raise too_large(limit)
+    except Refusal as refusal:
+        refuse(responder, refusal)
+        return None
+    return None if responder.is_gone else body
 
 
-async def _receive(receive: Receive, limit: int) -> bytes:
+async def _receive_rest(message: Message, receive: Receive, limit: int) -> bytes:
+    """A body of which `message` is the first piece."""
     chunks: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
+    while message["type"] != "http.disconnect":
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
         chunks.append(chunk)
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return b"".join(chunks)
+        message = await receive()
+    raise Disconnected
 
 
 def too_large(limit: int) -> Refusal:

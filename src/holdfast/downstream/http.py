@@ -177,22 +177,30 @@ class HttpResponder(ABC):
 class AsgiResponder(HttpResponder):
     """A `Responder` that is emptied by `run` into ASGI's `send`."""
 
+    reader: asyncio.Task[object] | None = None
+    """The task that reads the body, while it does."""
+    on_read: Callable[[BaseException | None], None] | None = None
+    """Called once a body that does not come at once is whole, or with what ended the reading."""
+    _bound: Bound | None = None
+    """Around `_keep_up`, which ends when the reader stalls."""
+    _stall: Timer | None = None
+    """Runs while the reader is behind, anew with each piece that it takes."""
+    _whole: tuple[Message, Message] | None = None
+    """The answer, where it is one and small."""
+    _out: deque[Message] | None = None
+    """Else what of it is not sent yet."""
+    _size = 0
+    _wake: asyncio.Future[None] | None = None
+    _is_slow = False
+    _watch_now: Callable[[], None] | None = None
+    """Only while `_keep_up` runs."""
+    _is_watched = False
+
     def __init__(self, clock: Clock, abort: Abort | None = None, peer: str = "") -> None:
         super().__init__()
         self._peer = peer
         self._clock = clock
         self._abort = abort
-        self._bound = Bound()
-        """Around `run`, which ends when the reader stalls."""
-        self._stall: Timer | None = None
-        """Runs while the reader is behind, anew with each piece that it takes."""
-        self._out: deque[Message] = deque()
-        self._size = 0
-        self._wake: asyncio.Future[None] | None = None
-        self._is_slow = False
-        self._watch_now: Callable[[], None] | None = None
-        """Only while `run` runs."""
-        self._is_watched = False
 
     @property
     def is_slow(self) -> bool:
@@ -202,24 +210,30 @@ class AsgiResponder(HttpResponder):
         self._is_watched = True
         if self._watch_now is not None:
             self._watch_now()
+        else:
+            self._wake_up()
 
     def answer(self, status: int, headers: Headers, parts: Iterable[bytes] = ()) -> None:
         if self._is_over:
             return
-        pieces = list(parts)
-        size = sum(map(len, pieces))
-        if size <= JOIN_LIMIT and len(pieces) != 1:
-            pieces = [b"".join(pieces)]
+        pieces = parts if isinstance(parts, (list, tuple)) else list(parts)
+        size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         if status != 204:  # RFC 9110, section 8.6
             headers = (*headers, (b"content-length", b"%d" % size))
-        self._start(status, headers)
-        for piece in pieces:
-            self._push(_body(piece, more=True), len(piece))
-        self._last()
+        start = self._start(status, headers)
+        if size > JOIN_LIMIT:
+            self._push(start)
+            for piece in pieces:
+                self._push(_body(piece, more=True), len(piece))
+            self._last()
+        else:
+            self._whole = start, _body(pieces[0] if len(pieces) == 1 else b"".join(pieces), more=False)
+            self._is_over = True
+            self._wake_up()
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
-            self._start(200, headers)
+            self._push(self._start(200, headers))
             self._push(_body(b"", more=True))  # a server may keep the head until there is a body
 
     def write(self, chunk: bytes) -> None:
@@ -232,7 +246,30 @@ class AsgiResponder(HttpResponder):
             self._last()
 
     async def run(self, receive: Receive, send: Send, scope: TaskScope) -> None:
-        """Send what is written until the answer ends, the client leaves, or it has stalled for too long."""
+        """Send what is written until the answer ends, the client leaves, or it has stalled for too long.
+
+        Whether the client leaves is noticed once `watch` was called.
+        """
+        try:
+            if not self._has_begun and not self._is_over and not self._is_watched:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+            if self._whole is not None:
+                start, body = self._whole
+                await send(start)
+                await send(body)
+            else:
+                await self._keep_up(receive, send, scope)
+        except OSError:  # the bound's TimeoutError, or the connection is gone (ASGI HTTP 2.4)
+            self._leave()
+        except asyncio.CancelledError:
+            self._leave()
+            raise
+        finally:
+            self._forget()
+
+    async def _keep_up(self, receive: Receive, send: Send, scope: TaskScope) -> None:
+        """Send what is written, as it comes and as fast as it is taken."""
         watch: asyncio.Task[None] | None = None
 
         def start_watching() -> None:
@@ -240,22 +277,16 @@ class AsgiResponder(HttpResponder):
             if watch is None:
                 watch = scope.start(self._watch(receive), "watch for a disconnect")
 
-        timer = self._clock.call_later(WATCH_AFTER, start_watching)
         self._watch_now = start_watching
         if self._is_watched:
             start_watching()
+        self._bound = Bound()
         try:
             async with self._bound:
                 while await self._drain(send):
                     self._wake = asyncio.get_running_loop().create_future()
                     await self._wake
-        except OSError:  # the bound's TimeoutError, or the connection is gone (ASGI HTTP 2.4)
-            self._leave()
-        except asyncio.CancelledError:
-            self._leave()
-            raise
         finally:
-            timer.cancel()
             self._watch_now = None
             self._stop_stall()
             if watch is not None:
@@ -263,6 +294,10 @@ class AsgiResponder(HttpResponder):
 
     async def _drain(self, send: Send) -> bool:
         """Send what waits; False once there will be no more."""
+        if self._whole is not None:
+            for message in self._whole:
+                await send(message)
+            return False
         while self._out:
             message = self._out.popleft()
             is_last = message["type"] == "http.response.body" and not message["more_body"]
@@ -280,7 +315,7 @@ class AsgiResponder(HttpResponder):
     def _taken(self) -> None:
         """A reader that is behind took a piece."""
         self._stop_stall()
-        if self._is_slow and self._size <= QUEUE_LIMIT // 2 and len(self._out) <= QUEUE_LENGTH // 2:
+        if self._is_slow and self._size <= QUEUE_LIMIT // 2 and len(self._waiting) <= QUEUE_LENGTH // 2:
             self._is_slow = False
             if self.on_drained is not None:
                 self.on_drained()
@@ -288,7 +323,7 @@ class AsgiResponder(HttpResponder):
             self._fall_behind()
 
     def _fall_behind(self) -> None:
-        if self._size > QUEUE_LIMIT or len(self._out) > QUEUE_LENGTH:
+        if self._size > QUEUE_LIMIT or len(self._waiting) > QUEUE_LENGTH:
             self._is_slow = True
         if self._stall is None:
             self._stall = self._clock.call_later(STALL_TIMEOUT, self._give_up)
@@ -304,7 +339,8 @@ class AsgiResponder(HttpResponder):
         self._leave()
         if self._abort is not None:
             self._abort()
-        self._bound.end()
+        if self._bound is not None:
+            self._bound.end()
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -315,27 +351,36 @@ class AsgiResponder(HttpResponder):
         if self._is_over:
             return
         self._is_over = True
-        self._out.clear()
+        if self._out is not None:
+            self._out.clear()
         self._wake_up()
         if self.on_gone is not None:
             self.on_gone()
 
-    def _start(self, status: int, headers: Headers) -> None:
-        stamped = [*headers, (b"x-request-id", self.request_id.encode())]
-        self._push({"type": "http.response.start", "status": status, "headers": stamped})
+    def _start(self, status: int, headers: Headers) -> Message:
+        """Begin the answer with the message that is returned."""
         self._begin(status)
+        stamped = [*headers, (b"x-request-id", self.request_id.encode())]
+        return {"type": "http.response.start", "status": status, "headers": stamped}
+
+    @property
+    def _waiting(self) -> deque[Message]:
+        if self._out is None:
+            self._out = deque()
+        return self._out
 
     def _push(self, message: Message, size: int = 0) -> None:
-        self._out.append(message)
+        out = self._waiting
+        out.append(message)
         self._size += size
-        if self._size > JOIN_LIMIT or len(self._out) > QUEUE_LENGTH:
+        if self._size > JOIN_LIMIT or len(out) > QUEUE_LENGTH:
             self._fall_behind()
         self._wake_up()
 
     def _last(self) -> None:
         """What was written last is the last."""
         self._is_over = True
-        self._out[-1]["more_body"] = False
+        self._waiting[-1]["more_body"] = False
 
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
