@@ -1602,6 +1602,24 @@ REQUIREMENTS: Final[dict[str, Requirement]] = {
         "Bytes that could be read as two requests, or as one and a half, are read alike on every way in.",
         "threats-and-faults 20; RFC 9112, section 11",
     ),
+    "http:asgi:familiar": Requirement(
+        "A head that came before through ASGI means what it meant, whatever server brings it; what differs in anything"
+        " but the length of the body is read anew, and so is everything once settings have changed.",
+        "issue: near the limit; threats-and-faults 13",
+    ),
+    "http:asgi:short-memory": Requirement(
+        "Of the heads that come through ASGI a bounded number is held, each for seconds after it came last.",
+        "threats-and-faults 21; issue: near the limit",
+    ),
+    "http:asgi:bodies": Requirement(
+        "A body that comes through ASGI is bounded in bytes and in time, however it is cut, and who leaves amid it"
+        " leaves nothing behind.",
+        "threats-and-faults 29",
+    ),
+    "http:asgi:departures": Requirement(
+        "Who leaves a request that came through ASGI is noticed once the answer takes more than a moment.",
+        "threats-and-faults 40",
+    ),
     "upstream:http:familiar": Requirement(
         "The head of a whole, plain answer is known again in its session, and nothing else is.",
         "issue: near the limit; RFC 9112",

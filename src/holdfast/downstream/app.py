@@ -141,6 +141,7 @@ class App:
         """Let in by these settings from now on; who would not be let in again is cut off."""
         self.tokens.idle_timeout = settings.client_idle_timeout
         self.entrance = Entrance(settings, self.tokens)
+        self._heads.forget()
         self._rates.reconfigure(settings.limits)
         self.request_bytes = settings.limits.request_bytes
         self.sessions.reconfigure(settings.client_idle_timeout, settings.limits)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from holdfast.clock import Clock, Timer
-from holdfast.downstream.http import Message
+from holdfast.downstream.http import Headers, Message
 
 PERIOD: Final = 5.0
 """Seconds: a head is forgotten once it has not come for one to two of these. uvicorn keeps a silent connection so."""
@@ -48,9 +48,10 @@ class RecurringHeads(Generic[M]):
 
     def key(self, scope: Message, limit: int) -> HeadKey | None:
         """The head of a POST by which to find it again; None where it has not one length, of up to `limit` bytes."""
-        headers, at = scope["headers"], self._length_at
-        if scope["method"] != "POST" or type(headers) is not list:
+        if scope["method"] != "POST":
             return None
+        headers: Headers = scope["headers"]
+        at = self._length_at
         if at >= len(headers) or headers[at][0] != _LENGTH:
             at = next((i for i, field in enumerate(headers) if field[0] == _LENGTH), -1)
             if at < 0:
@@ -59,7 +60,7 @@ class RecurringHeads(Generic[M]):
         length = headers[at][1]
         if not length.isdigit() or len(length) > 9 or int(length) > limit:
             return None
-        path = scope.get("raw_path") or scope["path"]
+        path: Hashable = scope.get("raw_path") or scope["path"]
         return (path, scope.get("query_string"), *headers[:at], *headers[at + 1 :])
 
     def recall(self, key: HeadKey, edition: object) -> M | None:
@@ -113,4 +114,6 @@ class RecurringHeads(Generic[M]):
 
 
 def _size(part: object) -> int:
-    return sum(map(_size, part)) if isinstance(part, tuple) else len(part) if isinstance(part, (bytes, str)) else 0
+    if isinstance(part, tuple):
+        return sum(map(_size, cast("tuple[object, ...]", part)))
+    return len(part) if isinstance(part, (bytes, str)) else 0
