@@ -224,20 +224,27 @@ class AsgiResponder(HttpResponder):
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
         if status != 204:  # RFC 9110, section 8.6
             headers = (*headers, (b"content-length", b"%d" % size))
-        start = self._start(status, headers)
+        self._has_begun = True
+        if self.on_begun is not None:
+            self.on_begun(status)
+        start = self._head(status, headers)
         if size > JOIN_LIMIT:
             self._push(start)
             for piece in pieces:
                 self._push(_body(bytes(piece), more=True), len(piece))  # a part of the server's answer is none yet
             self._last()
-        else:
-            self._whole = start, _body(pieces[0] if len(pieces) == 1 else b"".join(pieces), more=False)
-            self._is_over = True
-            self._wake_up()
+            return
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._whole = start, {"type": "http.response.body", "body": whole, "more_body": False}
+        self._is_over = True
+        wake = self._wake
+        if wake is not None and not wake.done():
+            wake.set_result(None)
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
-            self._push(self._start(200, headers))
+            self._begin(200)
+            self._push(self._head(200, headers))
             self._push(_body(b"", more=True))  # a server may keep the head until there is a body
 
     def write(self, chunk: bytes) -> None:
@@ -361,9 +368,7 @@ class AsgiResponder(HttpResponder):
         if self.on_gone is not None:
             self.on_gone()
 
-    def _start(self, status: int, headers: Headers) -> Message:
-        """Begin the answer with the message that is returned."""
-        self._begin(status)
+    def _head(self, status: int, headers: Headers) -> Message:
         stamped = [*headers, (b"x-request-id", self.request_id.encode())]
         return {"type": "http.response.start", "status": status, "headers": stamped}
 

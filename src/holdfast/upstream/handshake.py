@@ -248,19 +248,23 @@ class HandshakeUpstream:
     # What the link reports.
 
     def received(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None = None) -> None:
-        if envelope is not None and request_id is not None:
-            if envelope.method is None:  # its answer, as the link found
-                exchange = self._exchanges.pop(request_id, None)
-                if exchange is None:
-                    return  # late: cancelled or timed out
-                if envelope.result and not envelope.error:
-                    exchange.answered(Result(envelope.result))
-                else:
-                    _end(exchange, envelope)
-                return
-            if envelope.method == _PROGRESS and not envelope.id:
-                self._progress(envelope.params)
-                return
+        if envelope is None or request_id is None:
+            self._take(message, request_id, envelope)
+        elif envelope.method is None:  # its answer, as the link found
+            exchange = self._exchanges.pop(request_id, None)
+            if exchange is None:
+                return  # late: cancelled or timed out
+            if envelope.result and not envelope.error:
+                exchange.answered(Result(envelope.result))
+            else:
+                _end(exchange, envelope)
+        elif envelope.method == _PROGRESS and not envelope.id:
+            self._progress(envelope.params)
+        else:
+            self._take(message, request_id, envelope)
+
+    def _take(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None) -> None:
+        """Take in whatever it is, in whichever form."""
         try:
             parts = [envelope] if envelope is not None else _decode(message)
         except ValueError:
