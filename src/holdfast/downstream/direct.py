@@ -126,19 +126,18 @@ class DirectResponder(HttpResponder):
         self._has_begun = True
         if self.on_begun is not None:
             self.on_begun(status)
-        if size > JOIN_LIMIT:
-            for piece in (head, *pieces):
-                self._put(bytes(piece))  # a part of the server's answer is none yet
+        whole = (b"".join((head, *pieces)),) if size <= JOIN_LIMIT else (head, *map(bytes, pieces))
+        if self._out or wire.is_paused:
+            for piece in whole:
+                self._put(piece)
             self._last()
             return
-        whole = b"".join((head, *pieces))
-        if self._out or wire.is_paused:
-            self._put(whole)
-            self._last()
+        self._is_over = True
+        if len(whole) == 1:
+            wire.transport.write(whole[0])
         else:
-            self._is_over = True
-            wire.transport.write(whole)
-            self._complete()
+            wire.transport.writelines(whole)
+        self._complete()
 
     def open(self, headers: Headers) -> None:
         if not self._is_over:
