@@ -121,8 +121,12 @@ class DirectResponder(HttpResponder):
         for piece in pieces:
             size += len(piece)
         wire = self._wire
-        framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
-        head = self._head(status, headers, framing)
+        beginning, closes = _beginnings.of(wire.default_headers, status, headers)
+        if closes or not self.keep_alive or status == 204:
+            framing = b"" if status == 204 else b"content-length: %d\r\n" % size  # RFC 9110, section 8.6
+            head = self._head(status, headers, framing)
+        else:
+            head = b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n" % (beginning, size, self.request_id.encode())
         self._has_begun = True
         if self.on_begun is not None:
             self.on_begun(status)
