@@ -60,7 +60,9 @@ class Lane:
         self.client = client
         self.conversation = conversation
         self.accepts = accepts
-        self.takes_stream = accepts.stream
+        self.silences = dialect.silences if accepts.stream else None
+        """None where the client takes no stream."""
+        self.now = dialect.clock.now
 
     def take(self, responder: HttpResponder, body: bytes) -> bool:
         """Answer the request in `body`; False where it is not a usual one, and nothing has been done."""
@@ -84,8 +86,8 @@ class Lane:
         client.calls[message_id] = caller = BriefCaller(self, responder, message_id, token)
         client.requests += 1
         responder.on_gone = caller.leave
-        if self.takes_stream:
-            self.dialect.silences.add(caller)
+        if self.silences is not None:
+            self.silences.add(caller)
         try:
             running = conversation.start(call, caller, client)
         except Exception:
@@ -117,7 +119,8 @@ class BriefCaller:
         full = self._full
         if full is None:
             lane = self.lane
-            lane.dialect.silences.discard(self)
+            if lane.silences is not None:
+                lane.silences.discard(self)
             self._full = full = lane.dialect.expand(self)  # which the client is busy with in turn
             if not self._is_left:
                 self.leave()
@@ -131,7 +134,7 @@ class BriefCaller:
         self._is_left = True
         client = self.lane.client
         client.requests -= 1
-        client.last_used_at = self.lane.dialect.clock.now()
+        client.last_used_at = self.lane.now()
 
     def begin(self, running: Running | None) -> None:
         """Hold the call that is under way; it may have been answered before this is known."""
@@ -153,8 +156,8 @@ class BriefCaller:
         lane.client.calls.pop(self.message_id, None)
         if not self._is_left:
             self.leave()
-        if lane.takes_stream:
-            lane.dialect.silences.discard(self)
+        if lane.silences is not None:
+            lane.silences.discard(self)
         try:
             if type(outcome) is Result:
                 parts = (b'{"jsonrpc":"2.0","id":%b,"result":' % self.message_id, outcome.raw, b"}")
@@ -168,7 +171,7 @@ class BriefCaller:
 
     @property
     def abilities(self) -> Abilities:
-        if self._full is not None or not self.lane.takes_stream or self.responder.is_gone:
+        if self._full is not None or self.lane.silences is None or self.responder.is_gone:
             return self.full.abilities
         return self.lane.client.own_abilities
 

@@ -7,7 +7,7 @@ chose reaches the server's tables; the server's ids are restored byte for byte i
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -266,7 +266,9 @@ class HandshakeUpstream:
     def _take(self, message: bytes, request_id: int | None, envelope: jsonrpc.ServerMessage | None) -> None:
         """Take in whatever it is, in whichever form."""
         try:
-            parts = [envelope] if envelope is not None else _decode(message)
+            if envelope is None and message[:1] != b"[":
+                envelope = jsonrpc.decode_server(message)
+            parts = (envelope,) if envelope is not None else _decode_array(message)
         except ValueError:
             self._skip()
             answered = request_id if request_id is not None else Oversized.of(message).answered_id
@@ -402,9 +404,8 @@ def _end(exchange: Exchange, envelope: jsonrpc.ServerMessage) -> None:
         exchange.failed(Fault(FaultKind.INVALID, "the server's answer has neither a result nor an error"))
 
 
-def _decode(message: bytes) -> list[jsonrpc.ServerMessage]:
-    parts = jsonrpc.decode_array(message) if message[:1] == b"[" else [message]
-    return [jsonrpc.decode_server(part) for part in parts]
+def _decode_array(message: bytes) -> Sequence[jsonrpc.ServerMessage]:
+    return [jsonrpc.decode_server(part) for part in jsonrpc.decode_array(message)]
 
 
 def _read_ask(ask_id: AskId, method: str, params: Raw | None) -> Ask:
