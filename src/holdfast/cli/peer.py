@@ -106,14 +106,14 @@ class Peer:
         if era != "auto":
             await self._converse(stack, watchdog, era)
             return
+        began = self._clock.now()
         try:
             await self._converse(stack, watchdog, "handshake")
         except Misunderstood as refusal:
             if self._server.transport == "sse":  # a transport of that era alone
                 raise
-            # What is no MCP server may not answer at all; a process must start anew for it.
-            half = self._server.open_timeout / 2
-            limit = half if self._server.url is None else min(PROBE_TIMEOUT, half)
+            # What is no MCP server may not answer at all; a process must start anew for it, as it just did.
+            limit = min(PROBE_TIMEOUT + self._clock.now() - began, self._server.open_timeout / 2)
             try:
                 async with timeout(self._clock, limit):
                     await self._converse(stack, watchdog, "modern")
