@@ -11,10 +11,14 @@ from typing import Any, Final
 import pytest
 
 from bare_client import BOTH, Response
-from holdfast.config import ClientSettings, ToolRules
+from holdfast.call import Call, Caller, Running
+from holdfast.config import ClientSettings, ToolRules, Trust
 from holdfast.downstream.answer import SILENCE
 from holdfast.downstream.brief_modern import ModernLane
 from holdfast.downstream.http import HttpResponder
+from holdfast.servers.server import ServerConversation
+from holdfast.session.key import Principal
+from holdfast.session.watch import Watcher
 from holdfast.testing.clock import ManualClock
 from holdfast.testing.server_core import RpcFailure
 from holdfast.testing.server_tools import NOTE_URI, TOOLS, Tool, ToolCall, text_result
@@ -22,6 +26,7 @@ from holdfast.wire.familiar import LESSONS
 from modern_client import KEY, YES, ModernClient, mirrored, reply_in, text_in
 from requirements import requirement
 from rig import TRANSPORTS, Rig, Transport, next_message, read_all, read_head, rig
+from rows import row
 from several import behind, several
 
 
@@ -134,6 +139,27 @@ async def test_a_request_that_names_no_chat_is_alone_however_often_it_comes(monk
             texts = [text_in(await client.result(client.tool("count"))) for _ in range(5)]
         assert texts == ["1"] * 5
         assert taken == [True] * 3
+
+
+@row(7)
+@requirement("exchange:chats:unnamed-are-strangers")
+@requirement("modern:calls:as-before")
+async def test_unnamed_users_behind_the_same_head_stay_different_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = ClientSettings(name="host", trust=Trust(user="X-User"))
+    served: list[Principal | None] = []
+    genuine = ServerConversation.start
+
+    def start(self: ServerConversation, call: Call, caller: Caller, watcher: Watcher | None = None) -> Running | None:
+        served.append(self.key.caller)
+        return genuine(self, call, caller, watcher)
+
+    monkeypatch.setattr(ServerConversation, "start", start)
+    async with rig(clients=(host,), scope="shared") as running, staying(running) as client:
+        with counted(monkeypatch) as taken:
+            texts = [text_in(await client.result(client.tool("count"))) for _ in range(5)]
+    assert texts == ["1", "2", "3", "4", "5"], "they share a session"
+    assert taken == [True] * 3
+    assert len(set(served)) == 5, "and what one of them leaves behind is told to no other"
 
 
 @requirement("modern:calls:as-before")

@@ -105,6 +105,8 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
         return
     named_by = ASKING.get(method, "")
     footing = target.service.footing
+    # Unnamed users count as different people wherever they share a session: so each has a conversation of its own.
+    has_own = footing is None or conversation.is_private or asker.identity.lacks_user
     terms.precedent = Precedent(
         method,
         named_by,
@@ -116,7 +118,7 @@ def remember(terms: Terms, binding: Binding, call: Call, envelope: Envelope, con
         target.service,
         footing,
         asker,
-        None if footing is None or conversation.is_private else conversation,
+        None if has_own else conversation,
     )
 
 
