@@ -109,6 +109,16 @@ async def test_an_answer_is_one_write_and_a_large_one_is_not_copied_together() -
 
 
 @requirement("http:direct:one-write")
+async def test_an_answer_says_the_time_of_the_moment_whatever_was_answered_before() -> None:
+    earlier, now = ((b"date", b"earlier"),), ((b"date", b"now"),)
+    for defaults, headers in ((earlier, JSON), (now, list(JSON)), (now, JSON)):
+        wire = Wire()
+        wire.default_headers = defaults
+        wire.responder.answer(200, headers, (b"{}",))
+        assert wire.own.writes[0].startswith(b"HTTP/1.1 200 OK\r\ndate: %b\r\n" % defaults[0][1])
+
+
+@requirement("http:direct:one-write")
 async def test_what_is_said_in_one_turn_of_the_loop_is_one_write_of_one_chunk_each() -> None:
     wire = Wire()
     wire.responder.open(JSON)

@@ -39,6 +39,7 @@ class _Beginnings:
         if defaults is not self._defaults or len(self._known) > _KNOWN:
             self._defaults = defaults
             self._known.clear()
+            self._status = 0  # what was asked for last began otherwise
         which = (status, tuple(headers))
         beginning = self._known.get(which)
         if beginning is None:
