@@ -423,3 +423,26 @@ async def test_who_takes_json_alone_gets_it_however_long_it_takes(monkeypatch: p
             status, kind, (answer,) = asking.result()
         assert (status, kind, text_in(answer["result"])) == (200, "application/json", "done")
         assert taken == [True, True]
+
+
+@requirement("modern:calls:as-before-and-more")
+async def test_one_that_cannot_be_started_is_answered_and_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken(Exception):
+        """What nobody expects."""
+
+    def fail(*_: object) -> None:
+        raise Broken
+
+    logged: list[object] = []
+    monkeypatch.setattr("holdfast.downstream.app.logger.error", lambda *_, exc_info: logged.append(exc_info))
+    async with rig(clock=ManualClock()) as running, staying(running, chat="c") as client:
+        await led(client, client.tool("count"))
+        with monkeypatch.context() as patch:
+            patch.setattr(ServerConversation, "start", fail)
+            async with client.post(client.tool("count")) as response:
+                assert response.status == 500
+                await response.body()
+            assert len(running.app.modern.silences) == 0
+    assert [type(each) for each in logged] == [Broken]

@@ -76,7 +76,11 @@ class ModernLane:
         responder.on_gone = caller.leave
         if self.takes_stream:
             self.dialect.silences.add(caller)
-        caller.begin(conversation.start(call, caller))
+        try:
+            caller.begin(conversation.start(call, caller))
+        except Exception:
+            self.dialect.silences.discard(caller)
+            raise
         return True
 
 

@@ -85,7 +85,7 @@ class Connection(HttpToolsProtocol):
         """The request of which the body is still to come."""
         self._again: Kept | None = None
         """The same, of a request that is known."""
-        self._body: list[bytes] = []
+        self._body = bytearray()  # as pieces, one that comes byte by byte would take fifty times its size
         self._body_size = 0
         self._rest_size = 0
         """What came of the body since its request was answered."""
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
             direct.leave()
         self.cycle = self._lesson = None
         self._heads.forget()  # nobody's key is held by what nobody holds
-        self._body = []
+        self._body = bytearray()
 
     def data_received(self, data: bytes) -> None:
         if self._is_last:
@@ -230,7 +230,7 @@ class Connection(HttpToolsProtocol):
         if missing:
             self._again = kept if is_admitted else None
             self._is_between, self._missing = False, missing
-            self._body = [data[start:]] if is_admitted else []
+            self._body = bytearray(data[start:] if is_admitted else b"")
             self._body_timer = app.clock.call_later(BODY_TIMEOUT, self._give_up_body)
         elif is_admitted:
             app.take_again(kept, direct, data[start:])
@@ -247,7 +247,7 @@ class Connection(HttpToolsProtocol):
                 self._close()
                 return b""
         elif self._again is not None:
-            self._body.append(data[: self._missing])
+            self._body += data[: self._missing]
         rest = data[self._missing :]
         self._missing = max(0, self._missing - len(data))
         if not self._missing:
@@ -305,7 +305,7 @@ class Connection(HttpToolsProtocol):
         elif direct is None or not self._is_direct:
             super().on_body(body)
         elif self._admitted is not None and self._admitted.request.method == "POST" and self._app is not None:
-            self._body.append(body)
+            self._body += body
             self._body_size += len(body)
             if self._body_size > self._app.request_bytes:
                 self._refuse_body(direct, too_large(self._app.request_bytes))
@@ -327,11 +327,11 @@ class Connection(HttpToolsProtocol):
         self._stop_body_timer()
         admitted, again = self._admitted, self._again
         self._admitted = self._again = None
-        pieces, self._body = self._body, []
+        gathered, self._body = self._body, bytearray()
         app, direct = self._app, self._direct
         if app is None or direct is None or direct.is_gone:
             return
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = bytes(gathered)
         if again is not None:
             app.take_again(again, direct, body)
         elif admitted is not None:
@@ -438,7 +438,7 @@ class Connection(HttpToolsProtocol):
         keep_alive = parser.should_keep_alive()
         self._direct = direct = DirectResponder(self, keep_alive=keep_alive, on_over=app.forget)
         self.cycle = direct
-        self._body = []
+        self._body = bytearray()
         self._body_size = 0
         self._admitted = self._lesson = app.admit(head, direct)
 
@@ -454,7 +454,7 @@ class Connection(HttpToolsProtocol):
     def _refuse_body(self, direct: DirectResponder, refusal: Refusal) -> None:
         self._stop_body_timer()
         self._admitted = self._again = None
-        self._body = []
+        self._body = bytearray()
         refuse(direct, refusal)
 
     def _close(self) -> None:
