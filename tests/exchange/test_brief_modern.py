@@ -436,7 +436,11 @@ async def test_one_that_cannot_be_started_is_answered_and_waited_for_no_longer(
         raise Broken
 
     logged: list[object] = []
-    monkeypatch.setattr("holdfast.downstream.app.logger.error", lambda *_, exc_info: logged.append(exc_info))
+
+    def log(_: str, *, exc_info: object) -> None:
+        logged.append(exc_info)
+
+    monkeypatch.setattr("holdfast.downstream.app.logger.error", log)
     async with rig(clock=ManualClock()) as running, staying(running, chat="c") as client:
         await led(client, client.tool("count"))
         with monkeypatch.context() as patch:

@@ -16,6 +16,7 @@ from direct_rig import END, ThroughAsgi, post, ways
 from holdfast.config import ClientSettings, GatewaySettings, key_digest
 from holdfast.downstream.app import App, Kept
 from holdfast.downstream.connection import Connection
+from holdfast.downstream.dialects import Dialects
 from holdfast.downstream.http import HttpResponder, Responder
 from requirements import requirement
 from rows import row
@@ -285,7 +286,7 @@ async def test_a_stream_that_fails_ends_as_a_stream(
         responder.write(b"begun")
         raise RuntimeError
 
-    monkeypatch.setattr(App, "dispatch", fail)
+    monkeypatch.setattr(Dialects, "dispatch", fail)
     async with ways() as both:
         said = await both.said(kind, [post(LIST), END])
         first = said[: said.index(b"HTTP/1.1 ", 1)]

@@ -1,4 +1,4 @@
-"""The ASGI application: finds out whom a request is for and who sent it, and picks the dialect."""
+"""The ASGI application: finds out whom a request is for and who sent it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from math import ceil
 from typing import Final, Protocol
-from urllib.parse import parse_qs, quote, unquote
 
 from msgspec import Struct, structs
 
@@ -16,10 +15,9 @@ from holdfast.config import GatewaySettings
 from holdfast.downstream.body import Disconnected, check_length, lasting, receive_body
 from holdfast.downstream.brief import Lane
 from holdfast.downstream.brief_modern import ModernLane
-from holdfast.downstream.clients import ClientSession, ClientSessions
 from holdfast.downstream.denials import Denials
+from holdfast.downstream.dialects import MESSAGES, Dialects
 from holdfast.downstream.entrance import Entrance, given_request_id, unknown_key
-from holdfast.downstream.handshake import Handshake
 from holdfast.downstream.http import (
     ABORT,
     AsgiResponder,
@@ -30,13 +28,11 @@ from holdfast.downstream.http import (
     Request,
     Responder,
     Send,
+    segments,
 )
-from holdfast.downstream.legacy_sse import LegacySse, LiveStream
-from holdfast.downstream.modern import Modern
-from holdfast.downstream.post import Post, Target, Terms, check_name, not_modern_here, read_post, read_terms
+from holdfast.downstream.post import Target, Terms, check_name, read_terms
 from holdfast.downstream.recurring import HeadKey, RecurringHeads
-from holdfast.downstream.refusal import Refusal, refuse, session_not_found
-from holdfast.downstream.sessionless import Sessionless
+from holdfast.downstream.refusal import Refusal, refuse
 from holdfast.downstream.warmth import Warmth
 from holdfast.identity.caller import Identity
 from holdfast.identity.rates import Rates
@@ -44,8 +40,6 @@ from holdfast.identity.tokens import TokensInUse
 from holdfast.servers.directory import Directory
 from holdfast.servers.service import Service
 from holdfast.tasks import TaskScope
-from holdfast.wire import jsonrpc
-from holdfast.wire.headers import parse_accept
 
 logger = logging.getLogger("holdfast.http")
 
@@ -54,9 +48,6 @@ PAGES: Final = {"healthz": "health", "readyz": "health", "metrics": "metrics", "
 
 _WARM: Final = ["api", "warm"]
 """A client's, unlike the rest of the API."""
-_MESSAGES: Final = "messages"
-"""Behind the path of a stream of 2024-11-05: where its client's messages go."""
-_ALLOW: Final = ((b"allow", b"GET, POST, DELETE"),)
 
 
 class Admitted(Struct):
@@ -113,18 +104,16 @@ class App:
         clock: Clock,
         emit: events.Emit,
     ) -> None:
-        self.sessions = ClientSessions(clock, settings.client_idle_timeout, settings.limits)
+        self._dialects = Dialects(settings, directory, clock=clock, emit=emit, charge=self._charge)
+        self.sessions = self._dialects.sessions
         self.drops = self.sessions.budget.drops
+        self.modern = self._dialects.modern
         self._directory = directory
         self._pages = pages
         self._scope = scope
         self.clock = clock
         self._emit = emit
-        self._handshake = Handshake(self.sessions, clock)
-        self._legacy_sse = LegacySse(self.sessions, clock)
-        self._sessionless = Sessionless(clock, self.drops)
         self._warmth = Warmth(directory, clock)
-        self.modern = Modern(clock, settings.limits, self.drops, emit)
         self.tokens = TokensInUse(clock, settings.client_idle_timeout)
         self.entrance = Entrance(settings, self.tokens)
         """Changes with the settings: what one has let in, the next may not."""
@@ -157,9 +146,7 @@ class App:
 
     def close(self) -> None:
         """End every client session, and what waits for a client without one."""
-        self.modern.close()
-        self.sessions.close()
-        self._handshake.close()
+        self._dialects.close()
         self._heads.forget()
         self._lasting.close()
 
@@ -230,7 +217,7 @@ class App:
         try:
             request = entrance.read_head(head)
             request.id = responder.request_id = given_request_id(request.headers) or responder.request_id
-            parts = _parts(request.path)
+            parts = segments(request.path)
             route = PAGES.get(parts[0], "mcp")
             if route != "health":
                 entrance.check_address(request.headers)
@@ -297,17 +284,7 @@ class App:
         target = kept.target.again(name)
         again = Admitted(request, before.parts, before.identity, target, before.entrance, before.begun, kept.terms)
         self.take(again, responder)
-        kept.lane = self._lane(kept)
-
-    def _lane(self, kept: Kept) -> Lane | ModernLane | None:
-        target, headers = kept.target, kept.admitted.request.headers
-        session_id = headers.get("mcp-session-id")
-        if session_id is None:
-            return self.modern.lane(target, kept.terms, headers)
-        client = self.sessions.find(session_id, target.identity.principal, target.service)
-        if client is None or isinstance(client.push_stream, LiveStream):
-            return None
-        return self._handshake.lane(client, target, kept.terms)
+        kept.lane = self._dialects.lane(kept.target, kept.terms, before.request.headers)
 
     def take(self, admitted: Admitted, responder: HttpResponder) -> None:
         """See to it that a whole request gets an answer."""
@@ -319,7 +296,7 @@ class App:
             if target is None:
                 self._warmth.post(request, responder, identity)
             else:
-                self.dispatch(request, responder, target, admitted.terms)
+                self._dialects.dispatch(request, responder, target, admitted.terms)
         except Exception as error:  # noqa: BLE001 (said and logged there)
             self._refuse(responder, error)
 
@@ -338,89 +315,12 @@ class App:
             name, status, reason = responder.request_id, refusal.status, refusal.message
             self._denials.take(events.RequestDenied(route, responder.peer, kind, status, reason, request=name))
 
-    def dispatch(self, request: Request, responder: Responder, target: Target, terms: Terms | None = None) -> None:
-        """Hand a request whose head was checked to its dialect; `terms` as in `read_post`. Raises `Refusal`."""
-        if target.is_legacy:
-            self._dispatch_legacy(request, responder, target)
-            return
-        match request.method:
-            case "POST":
-                self._post(read_post(request, responder, target, terms), request)
-            case "GET":
-                if "mcp-session-id" not in request.headers:
-                    raise Refusal(
-                        405, "Without a session there is no stream to GET: POST a JSON-RPC message.", headers=_ALLOW
-                    )
-                accepts = parse_accept(request.headers.get("accept"))
-                client = self._own_client(request, target)
-                self._handshake.get(responder, accepts, client, request.headers.get("last-event-id"))
-            case "DELETE":
-                self._handshake.delete(responder, self._own_client(request, target))
-            case _:
-                raise Refusal(405, f"{request.method} is not served here.", headers=_ALLOW)
-
-    def _dispatch_legacy(self, request: Request, responder: Responder, target: Target) -> None:
-        match request.method, parse_qs(request.query).get("session"):
-            case "GET", None:
-                endpoint = "".join(f"/{quote(part, safe='')}" for part in (*_parts(request.path), _MESSAGES))
-                self._legacy_sse.open(responder, request.headers.get("accept"), target, endpoint)
-            case "POST", [session_id]:
-                client = self._client(request, target, session_id)
-                post = read_post(request, responder, target)
-                if post.is_modern:
-                    raise not_modern_here(post.messages[0])
-                self._charge_array(post)
-                self._legacy_sse.take(post, client)
-            case "POST", _:
-                self._legacy_sse.refuse_post(responder)
-            case _:
-                raise Refusal(405, f"{request.method} is not served here.", headers=((b"allow", b"GET, POST"),))
-
-    def _charge_array(self, post: Post) -> None:
-        if len(post.messages) > 1:
-            self._charge(post.target.identity, len(post.messages) - 1)
-
-    def _post(self, post: Post, request: Request) -> None:
-        if post.is_array:
-            self._charge_array(post)
-        first = post.messages[0]
-        if post.is_modern:
-            self.modern.post(post, request.headers)
-        elif isinstance(first, jsonrpc.ClientRequest) and first.method == "initialize" and not post.is_array:
-            self._handshake.initialize(post, first)
-        elif (session_id := request.headers.get("mcp-session-id")) is not None:
-            self._handshake.post(post, self._client(request, post.target, session_id))
-        else:
-            self._sessionless.post(post)
-
-    def _own_client(self, request: Request, target: Target) -> ClientSession:
-        session_id = request.headers.get("mcp-session-id")
-        if session_id is None:
-            raise Refusal(400, "This needs a session: send its Mcp-Session-Id.")
-        return self._client(request, target, session_id)
-
-    def _client(self, request: Request, target: Target, session_id: str) -> ClientSession:
-        client = self.sessions.find(session_id, target.identity.principal, target.service)
-        if client is None and target.is_whole:
-            client = self.sessions.find_begun_at_whole(session_id, target.identity.principal)
-        if client is None or not (
-            client.service is target.service or self._directory.serves(client.service, target.identity)
-        ):
-            owner, caller = self.sessions.owner_of(session_id), target.identity.principal
-            if owner is not None and owner != caller:
-                name = target.service.name
-                self._emit(events.SessionIdMisused(name, caller.client, owner.client, request.id))
-            raise session_not_found()
-        if isinstance(client.push_stream, LiveStream) is not target.is_legacy:
-            raise session_not_found()  # each transport has sessions of its own
-        return client
-
     def _target(self, request: Request, parts: list[str], identity: Identity) -> Target:
         """The service that the path names for a caller. Raises `Refusal`."""
         service: Service | None = None
         chat: str | None = None
         is_legacy, path = parts[0] == "sse", parts[1:]
-        if is_legacy and request.method == "POST" and path[-1:] == [_MESSAGES]:
+        if is_legacy and request.method == "POST" and path[-1:] == [MESSAGES]:
             path.pop()
         match path if is_legacy or parts[0] == "mcp" else None:
             case []:
@@ -454,14 +354,3 @@ async def _live(scope: Message, receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-def _parts(path: str) -> list[str]:
-    """The segments of a path, decoded; one that is no UTF-8 is none that we serve."""
-    parts = path.strip("/").split("/")
-    if "%" not in path:
-        return parts
-    try:
-        return [unquote(part, errors="strict") for part in parts]
-    except UnicodeDecodeError:
-        return [""]  # names that differ must not become one

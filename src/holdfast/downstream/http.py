@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -52,6 +53,17 @@ class Head(Struct, frozen=True):
     """As it stands in the request, without the query."""
     query: bytes
     headers: Sequence[tuple[bytes, bytes]]
+
+
+def segments(path: str) -> list[str]:
+    """The segments of a path, decoded; one that is no UTF-8 is none that we serve."""
+    parts = path.strip("/").split("/")
+    if "%" not in path:
+        return parts
+    try:
+        return [unquote(part, errors="strict") for part in parts]
+    except UnicodeDecodeError:
+        return [""]  # names that differ must not become one
 
 
 class Request(Struct):
