@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -300,6 +302,28 @@ async def test_the_end_of_the_scope_fails_a_request_that_waits_for_its_connectio
         await asyncio.sleep(0)
     assert not sink.fault.is_sent
     assert "closed" in repr(client)
+
+
+async def test_the_end_of_the_scope_fails_a_request_whose_connecting_had_not_begun() -> None:
+    sink = RecordingSink()
+    async with TaskScope() as scope:
+        client = HttpClient("http://127.0.0.1:1", scope, ManualClock())
+        client.request("POST", "/", NONE, b"{}", sink)
+    assert not sink.fault.is_sent
+    assert "closed" in repr(client)
+
+
+async def test_a_request_that_is_given_up_at_once_is_not_kept() -> None:
+    async with rig(replying(plain(b"1"))) as (server, client, _):
+        sink = RecordingSink()
+        client.request("POST", "/", NONE, b"{}", sink).abort()
+        kept = weakref.ref(sink)
+        del sink
+        await settle()
+        gc.collect()
+        assert kept() is None
+        assert server.connections == []
+        assert (await ask(client)).ends == 1
 
 
 @pytest.mark.parametrize("when", ["connecting", "running", "over"])
