@@ -272,6 +272,20 @@ async def test_a_name_that_cannot_be_found_says_so() -> None:
         assert "nobody.invalid:80" in fault.detail
 
 
+@pytest.mark.parametrize("host", ["mcp..example", "a" * 64 + ".example"])
+@LOOPS
+def test_a_host_name_that_no_lookup_takes_fails_the_request(loop: Loop, host: str) -> None:
+    async def scenario() -> None:
+        async with TaskScope() as scope:
+            client = HttpClient(f"http://{host}", scope, ManualClock())
+            fault = (await ask(client)).fault
+            assert not fault.is_sent
+            assert fault.detail == f"the host name of {host}:80 was not found"
+            client.close()
+
+    run(loop, scenario())
+
+
 async def test_a_request_to_a_closed_client_is_not_sent() -> None:
     async with rig(replying(plain(b"1"))) as (server, client, _):
         client.close()
