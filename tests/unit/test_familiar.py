@@ -112,19 +112,24 @@ def test_the_head_of_an_answer_is_known_in_the_next_of_its_session() -> None:
 
 @requirement("upstream:http:familiar")
 def test_only_plain_answers_are_kept() -> None:
-    plain = answered(b"Content-Type: application/json")
+    json = b"Content-Type: application/json"
+    plain = answered(json)
     for data, interim in (
-        (answered(status=b"404 Not Found"), b""),
-        (answered(b"Connection: close"), b""),
+        (answered(json, status=b"404 Not Found"), b""),
+        (answered(json, b"Connection: close"), b""),
+        (answered(json, b"Content-Encoding: gzip"), b""),
+        (answered(b"Content-Type: text/event-stream"), b""),
+        (answered(b"Content-Type: text/html"), b""),
+        (answered(), b""),
         (plain + b"x", b""),
         (plain, b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (plain, b"HTTP/1.1 100 Continue\r\nContent-Length: 2\r\n\r\n"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\n%b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" % json, b""),
     ):
         assert learned(data, interim).recall(data) is None, interim + data
     numbered, reader = KnownHeads(), ResponseReader()
     for number in range(20):
-        data = answered(b"X-Number: %d" % number)
+        data = answered(json, b"X-Number: %d" % number)
         reader.begin()
         reader.feed(data)
         numbered.learn(data, reader)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -270,6 +272,20 @@ async def test_a_name_that_cannot_be_found_says_so() -> None:
         assert "nobody.invalid:80" in fault.detail
 
 
+@pytest.mark.parametrize("host", ["mcp..example", "a" * 64 + ".example"])
+@LOOPS
+def test_a_host_name_that_no_lookup_takes_fails_the_request(loop: Loop, host: str) -> None:
+    async def scenario() -> None:
+        async with TaskScope() as scope:
+            client = HttpClient(f"http://{host}", scope, ManualClock())
+            fault = (await ask(client)).fault
+            assert not fault.is_sent
+            assert fault.detail == f"the host name of {host}:80 was not found"
+            client.close()
+
+    run(loop, scenario())
+
+
 async def test_a_request_to_a_closed_client_is_not_sent() -> None:
     async with rig(replying(plain(b"1"))) as (server, client, _):
         client.close()
@@ -300,6 +316,28 @@ async def test_the_end_of_the_scope_fails_a_request_that_waits_for_its_connectio
         await asyncio.sleep(0)
     assert not sink.fault.is_sent
     assert "closed" in repr(client)
+
+
+async def test_the_end_of_the_scope_fails_a_request_whose_connecting_had_not_begun() -> None:
+    sink = RecordingSink()
+    async with TaskScope() as scope:
+        client = HttpClient("http://127.0.0.1:1", scope, ManualClock())
+        client.request("POST", "/", NONE, b"{}", sink)
+    assert not sink.fault.is_sent
+    assert "closed" in repr(client)
+
+
+async def test_a_request_that_is_given_up_at_once_is_not_kept() -> None:
+    async with rig(replying(plain(b"1"))) as (server, client, _):
+        sink = RecordingSink()
+        client.request("POST", "/", NONE, b"{}", sink).abort()
+        kept = weakref.ref(sink)
+        del sink
+        await settle()
+        gc.collect()
+        assert kept() is None
+        assert server.connections == []
+        assert (await ask(client)).ends == 1
 
 
 @pytest.mark.parametrize("when", ["connecting", "running", "over"])

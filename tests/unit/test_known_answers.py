@@ -16,11 +16,12 @@ from holdfast.upstream.http1 import HttpFault
 from holdfast.upstream.http1_connection import Connection, Exchange
 from holdfast.upstream.http1_response import KnownHead, KnownHeads
 from holdfast.upstream.streamable_answer import response_of
+from holdfast.upstream.streamable_request import FOREIGN_TIMEOUT
 from holdfast.upstream.transport import Fault
 from holdfast.wire.jsonrpc import decode_result
 from requirements import requirement
-from unit.scripted_http import ScriptedServer, plain
-from unit.streamable_rig import answering, rig
+from unit.scripted_http import Peer, ScriptedServer, SeenRequest, plain
+from unit.streamable_rig import CALL, PROGRESS, answering, event, rig
 
 SESSION: Final = "mcp-session-id: s"
 
@@ -207,6 +208,43 @@ def test_a_connection_that_is_lost_amid_an_answer_fails_it_once() -> None:
     line.connection.connection_lost(None)
     assert [(fault.is_sent, fault.has_answer) for fault in sink.faults] == [(True, False)], "nothing was told of it"
     assert sink.ends == 0
+
+
+@requirement("upstream:http:familiar")
+async def test_events_of_a_known_length_are_read_as_they_come() -> None:
+    go_on = asyncio.Event()
+
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        stream = plain(event(PROGRESS) + event(request.body), content_type="text/event-stream")
+        at = stream.index(event(request.body))
+        peer.write(stream[:at])
+        await go_on.wait()
+        peer.write(stream[at:])
+
+    async with rig(answer) as r:
+        await r.open()
+        for number in (7, 8, 9):
+            go_on.clear()
+            assert await r.call(number, b'{"jsonrpc":"2.0","id":%d,"result":{}}' % number) == PROGRESS
+            go_on.set()
+            await r.receiver.until(lambda: r.receiver.messages[-1][0] != PROGRESS)
+
+
+async def test_a_known_head_of_what_is_no_mcp_is_refused_before_its_body_is_whole() -> None:
+    async def answer(request: SeenRequest, peer: Peer) -> None:
+        peer.write(plain(b"<p>Welcome", content_type="text/html")[:-3])
+        await peer.gone()
+
+    async with rig(answer) as r:
+        await r.open()
+        for count, number in enumerate((7, 8), 1):
+            r.link.request(number, CALL)
+            async with asyncio.timeout(10):
+                await r.clock.timer("Request._quote_foreign", count)
+            r.clock.advance(FOREIGN_TIMEOUT)
+            outcome = await r.receiver.outcome(number)
+            assert isinstance(outcome, Fault)
+            assert "text/html, which is no MCP" in outcome.detail
 
 
 # What the messages are.

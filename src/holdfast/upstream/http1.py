@@ -185,7 +185,8 @@ class HttpClient:
             asyncio.get_running_loop().call_soon(exchange.fail, fault)
         else:
             self._connecting.add(exchange)
-            exchange.connecting = self._scope.start(self._connect(exchange), f"connect {self.peer}")
+            exchange.connecting = task = self._scope.start(self._connect(exchange), f"connect {self.peer}")
+            task.add_done_callback(lambda _: self._connected(exchange))
         return exchange
 
     def _reuse(self, exchange: Exchange) -> bool:
@@ -226,6 +227,13 @@ class HttpClient:
         if detail:
             self._discard(connection)
             exchange.fail(HttpFault(is_sent=False, has_answer=False, detail=detail))
+
+    def _connected(self, exchange: Exchange) -> None:
+        """See to an exchange whose `_connect` was cancelled before its first step."""
+        if exchange in self._connecting:
+            if not exchange.is_over:
+                self.close()  # as `_connect` does: our scope is ending
+            self._connecting.discard(exchange)
 
     async def _open(self, connection: Connection) -> None:
         context = (self._ssl_context or default_context()) if self.scheme == "https" else None

@@ -45,7 +45,10 @@ async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> l
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # a label that is empty, or longer than 63
+            raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from error
         return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
     return [host]
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from holdfast.wire.familiar import HeadMemory
+from holdfast.wire.headers import JSON, media_type
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Status line and headers of one answer, interim answers and trailers included."""
@@ -142,7 +143,11 @@ class KnownHead(NamedTuple):
 
 
 class KnownHeads(HeadMemory[KnownHead]):
-    """The head of the last whole answer in a session, whose id it mostly bears."""
+    """The head of the last answer in a session, whose id it mostly bears.
+
+    Only that of plain JSON, of which nothing can be read before it is whole. Events are read as they
+    come, and what is no MCP is refused at its head: neither may wait for the end of a body.
+    """
 
     def __init__(self, max_body_bytes: int = MAX_KNOWN_BYTES) -> None:
         super().__init__()
@@ -155,6 +160,8 @@ class KnownHeads(HeadMemory[KnownHead]):
             return
         status, headers = reader.head
         if "content-length" not in headers or "transfer-encoding" in headers or status != 200:
+            return
+        if media_type(headers.get("content-type")) != JSON or "content-encoding" in headers:
             return
         end = data.find(b"\r\n\r\n") + 4
         if sum(map(len, reader.chunks)) != len(data) - end:
