@@ -192,6 +192,9 @@ class RunningCall:
             return
         self.phase = Phase.WAITING
         self._stop_timer()
+        if self._asks:  # of a session that is gone: what a person says to them now would be heard by nobody
+            self._overtime += self._terms.now() - self._parked_at
+            self._close_asks()
         if limit is not None:
             self._timer = self._terms.clock.call_later(limit, self._waited_too_long)
 
@@ -409,11 +412,12 @@ class RunningCall:
 
     def _unpark(self) -> None:
         """The clocks of the call stood still while the last of its questions was open."""
-        if not self._asks and self.phase is Phase.SENT:
+        if not self._asks and self.is_on_its_way:
             now = self._terms.now()
             self._overtime += now - self._parked_at
             self._heard_at = now
-            self.wait_alone()
+            if self.phase is _SENT:  # else it is about to be sent again, and waits from then on
+                self.wait_alone()
             self._terms.desk.parked(self, False)
 
     def _give_up(self, ask: Ask) -> None:
