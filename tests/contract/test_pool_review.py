@@ -343,3 +343,17 @@ async def test_the_questions_of_a_session_that_is_lost_do_not_follow_a_call_into
         assert rig.fake.session.replies == []
         await rig.passes(11.0)
         assert caller.code == -31003, "its clocks do not stand still for what nobody asks any more"
+
+
+@requirement("pool:time:silence-ends-a-call")
+async def test_a_call_times_out_whichever_way_its_seconds_are_rounded() -> None:
+    """Where the clock counts in milliseconds, as uvloop's does, a sum may be due before its difference is."""
+    start, timeout, end = 32655.162, 300.0, 32955.162
+    assert start + timeout <= end
+    assert end - start < timeout
+    async with pool_rig(call_timeout=timeout) as rig:
+        await rig.passes(start - rig.clock.now())
+        assert rig.clock.now() == start
+        caller = await rig.call()
+        await rig.passes(timeout + 1.0)
+        assert "no message for 300 s" in caller.failure.message

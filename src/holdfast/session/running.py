@@ -473,11 +473,11 @@ class RunningCall:
         if wait > 0:
             self._timer = clock.call_later(wait, self.look_at_clock)
             return
-        heard = clock.now() - self._heard_at
+        heard, deadline = clock.now() - self._heard_at, settings.call_deadline
         detail = (
             f"no message for {settings.call_timeout:g} s"
-            if heard >= settings.call_timeout
-            else f"not done within {settings.call_deadline:g} s"
+            if deadline is None or heard >= settings.call_timeout  # the sum may be due before the difference is
+            else f"not done within {deadline:g} s"
         )
         if self._sent is not None:
             self._sent.cancel(detail)
