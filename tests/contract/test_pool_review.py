@@ -309,3 +309,51 @@ async def test_a_serial_shared_session_asks_nobody_after_a_call_timed_out() -> N
         rig.fake.session.ask(message="of the call that timed out")
         await settle()
         assert other.asks == []
+
+
+@requirement("pool:slots:parked-take-none")
+async def test_a_question_answered_while_its_call_is_about_to_be_sent_again_gives_no_slot_away() -> None:
+    """The question came beside the call, whose own bytes could not be sent."""
+    async with pool_rig(max_concurrency=1) as rig:
+        first = await rig.call(caller=FakeCaller(EVERYTHING))
+        rig.fake.session.ask()
+        rig.fake.session.call.fail(FaultKind.NOT_SENT)
+        first.say({"action": "accept"})
+        await rig.passes(1.0)
+        assert len(rig.fake.calls) == 2, "it was sent again"
+        second = await rig.call()
+        assert len(rig.fake.calls) == 2, "the only slot is taken"
+        rig.fake.session.call.text("done")
+        await settle()
+        rig.fake.session.call.text("done, too")
+        assert (first.text, second.text) == ("done", "done, too")
+
+
+@requirement("pool:asks:nobody-is-answered-for")
+async def test_the_questions_of_a_session_that_is_lost_do_not_follow_a_call_into_the_next() -> None:
+    async with pool_rig(call_timeout=10.0, ask_timeout=600.0) as rig:
+        caller = await rig.call(caller=FakeCaller(EVERYTHING))
+        rig.fake.session.ask()
+        rig.fake.session.call.fail(FaultKind.NOT_SENT)
+        rig.fake.session.die()
+        await rig.passes(1.0)
+        assert len(rig.fake.sessions) == 2
+        assert caller.withdrawn == [ask.id for ask in caller.asks]
+        caller.say({"action": "accept"})
+        assert rig.fake.session.replies == []
+        await rig.passes(11.0)
+        assert caller.code == -31003, "its clocks do not stand still for what nobody asks any more"
+
+
+@requirement("pool:time:silence-ends-a-call")
+async def test_a_call_times_out_whichever_way_its_seconds_are_rounded() -> None:
+    """Where the clock counts in milliseconds, as uvloop's does, a sum may be due before its difference is."""
+    start, timeout, end = 32655.162, 300.0, 32955.162
+    assert start + timeout <= end
+    assert end - start < timeout
+    async with pool_rig(call_timeout=timeout) as rig:
+        await rig.passes(start - rig.clock.now())
+        assert rig.clock.now() == start
+        caller = await rig.call()
+        await rig.passes(timeout + 1.0)
+        assert "no message for 300 s" in caller.failure.message

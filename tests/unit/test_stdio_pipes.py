@@ -143,6 +143,21 @@ async def test_an_end_of_a_pipe_is_closed_once_and_another_file_of_its_number_ne
             end.close()
 
 
+async def test_a_file_of_another_file_system_is_no_end_of_a_pipe_though_its_inode_has_the_number() -> None:
+    transport, theirs = await pipe_to_child(asyncio.BaseProtocol())
+    end: _End = transport.get_extra_info("pipe")
+    try:
+        pipe = os.fstat(end.fileno())
+        elsewhere = os.stat_result((*pipe[:2], pipe.st_dev + 1, *pipe[3:10]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fstat", {end.fileno(): elsewhere}.__getitem__)
+            end.close()
+        assert os.path.samestat(os.fstat(end.fileno()), pipe), "it is open still"
+    finally:
+        transport.close()
+        os.close(theirs)
+
+
 async def _ends_after_use() -> list[_End]:
     lost = [asyncio.Event(), asyncio.Event()]
     writing, to_read = await pipe_to_child(_Ending(lost[0]))

@@ -192,6 +192,9 @@ class RunningCall:
             return
         self.phase = Phase.WAITING
         self._stop_timer()
+        if self._asks:  # of a session that is gone: what a person says to them now would be heard by nobody
+            self._overtime += self._terms.now() - self._parked_at
+            self._close_asks()
         if limit is not None:
             self._timer = self._terms.clock.call_later(limit, self._waited_too_long)
 
@@ -409,11 +412,12 @@ class RunningCall:
 
     def _unpark(self) -> None:
         """The clocks of the call stood still while the last of its questions was open."""
-        if not self._asks and self.phase is Phase.SENT:
+        if not self._asks and self.is_on_its_way:
             now = self._terms.now()
             self._overtime += now - self._parked_at
             self._heard_at = now
-            self.wait_alone()
+            if self.phase is _SENT:  # else it is about to be sent again, and waits from then on
+                self.wait_alone()
             self._terms.desk.parked(self, False)
 
     def _give_up(self, ask: Ask) -> None:
@@ -469,11 +473,11 @@ class RunningCall:
         if wait > 0:
             self._timer = clock.call_later(wait, self.look_at_clock)
             return
-        heard = clock.now() - self._heard_at
+        heard, deadline = clock.now() - self._heard_at, settings.call_deadline
         detail = (
             f"no message for {settings.call_timeout:g} s"
-            if heard >= settings.call_timeout
-            else f"not done within {settings.call_deadline:g} s"
+            if deadline is None or heard >= settings.call_timeout  # the sum may be due before the difference is
+            else f"not done within {deadline:g} s"
         )
         if self._sent is not None:
             self._sent.cancel(detail)

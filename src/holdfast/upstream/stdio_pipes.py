@@ -16,7 +16,7 @@ class _End:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._inode = os.fstat(descriptor).st_ino
+        self._file = os.fstat(descriptor)
 
     def fileno(self) -> int:
         return self._descriptor
@@ -24,7 +24,7 @@ class _End:
     def close(self) -> None:
         """Close it unless that was done: uvloop calls this when it has, and the number may be another's by then."""
         with suppress(OSError):
-            if os.fstat(self._descriptor).st_ino == self._inode:
+            if os.path.samestat(os.fstat(self._descriptor), self._file):
                 os.close(self._descriptor)
 
 
