@@ -35,7 +35,7 @@ from holdfast.downstream.exchange import Exchange, Incoming, Posted, PostExchang
 from holdfast.downstream.listening import Listeners
 from holdfast.downstream.parked import Binding, ModernCall, ParkedCalls
 from holdfast.downstream.post import Post, Target, Terms, read_call
-from holdfast.downstream.precedent import remember
+from holdfast.downstream.precedent import Precedent, remember
 from holdfast.downstream.refusal import Refusal
 from holdfast.downstream.replay import Drops
 from holdfast.downstream.shaping import STATUSES, code_of, discovered, in_parts, shaped
@@ -211,7 +211,7 @@ class Modern:
     def lane(self, target: Target, terms: Terms, headers: Mapping[str, str]) -> ModernLane | None:
         """What a head leads to from now on; None where each request is looked at."""
         accepts, precedent = terms.accepts, terms.precedent
-        if precedent is None or not accepts.json or (accepts.stream and accepts.prefers_stream):
+        if not isinstance(precedent, Precedent) or not accepts.json or (accepts.stream and accepts.prefers_stream):
             return None
         return ModernLane(self, precedent, target, terms, headers)
 

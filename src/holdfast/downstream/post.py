@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Raw, Struct, field
 
@@ -18,9 +18,6 @@ from holdfast.wire.familiar import LESSONS
 from holdfast.wire.headers import JSON, Accepts, media_type, parse_accept
 from holdfast.wire.jsonrpc import BadMessage, ClientMessage, ClientReply, ClientRequest
 from holdfast.wire.revisions import ENVELOPE_KEYS, HANDSHAKE_REVISIONS, MODERN, SERVED
-
-if TYPE_CHECKING:
-    from holdfast.downstream.precedent import Precedent
 
 MAX_MESSAGES: Final = 1000
 """Of one array: they are all taken up before anything else runs."""
@@ -92,8 +89,9 @@ class Terms(Struct):
     accepts: Accepts
     version: str | None
     """The `MCP-Protocol-Version` header."""
-    precedent: Precedent | None = None
-    """The last request of 2026-07-28 with this head from which something follows for the next."""
+    precedent: object = None
+    """The last request with this head from which something follows for the next, as `holdfast.downstream.precedent`
+    has it; None where there is none."""
     lessons: int = LESSONS
     """Precedents that are still made in vain before none is any more."""
 

@@ -18,7 +18,7 @@ from holdfast.upstream.http1 import HttpClient, HttpExchange, HttpFault, header_
 from holdfast.upstream.http_posts import Posts
 from holdfast.upstream.streamable_answer import resumable
 from holdfast.upstream.streamable_request import RETRY, Request
-from holdfast.upstream.streamable_session import HttpSession
+from holdfast.upstream.streamable_session import HttpSession, Underway
 from holdfast.upstream.transport import Fault, FaultKind, Receiver, Sent
 from holdfast.wire.headers import EVENT_STREAM, media_type
 from holdfast.wire.jsonrpc import is_too_long_an_array, is_utf8
@@ -264,7 +264,7 @@ class _Unclaimed:
     It goes on behind the link, since a slow server may begin the session after that was closed.
     """
 
-    def __init__(self, session: HttpSession, first: Request) -> None:
+    def __init__(self, session: HttpSession, first: Underway) -> None:
         self.ended = asyncio.Event()
         self._session = session
         self._first = first

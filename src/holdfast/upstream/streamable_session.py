@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from holdfast.clock import Clock
 from holdfast.upstream.http1 import HeaderBlock, HttpClient, header_block
@@ -12,9 +12,6 @@ from holdfast.upstream.http1_response import KnownHeads
 from holdfast.upstream.quotation import phrase, quotation, secrets_in
 from holdfast.upstream.transport import Receiver
 from holdfast.wire.headers import EVENT_STREAM, JSON
-
-if TYPE_CHECKING:
-    from holdfast.upstream.streamable_request import Request
 
 MAX_REFUSAL_BYTES: Final = 64 * 1024
 """Of the body of a refusal; a larger one is not looked at."""
@@ -35,6 +32,21 @@ class Activity(Protocol):
 
     def drop(self) -> None:
         """End at once and report nothing more. Idempotent."""
+
+
+class Underway(Activity, Protocol):
+    """A request of a session, as others than itself see it."""
+
+    @property
+    def awaits_answer(self) -> bool:
+        """The server has it, or some of it, and has not begun to answer."""
+        ...
+
+    def answered_elsewhere(self) -> None:
+        """Its answer came on another stream than its own."""
+
+    def outlive_session(self) -> None:
+        """Run on when the session is stopped."""
 
 
 class HttpSession:
@@ -62,9 +74,9 @@ class HttpSession:
         self.jitter = jitter
         self.is_stateless = is_stateless
         self.id: str | None = None
-        self.first: Request | None = None
+        self.first: Underway | None = None
         """`initialize`: the only request whose answer may name the session or redirect."""
-        self.requests: dict[int, Request] = {}
+        self.requests: dict[int, Underway] = {}
         self.activities: dict[Activity, None] = {}
         """All else that runs."""
         self.on_begun: Callable[[], None] | None = None
